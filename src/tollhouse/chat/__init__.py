@@ -1,0 +1,1 @@
+"""The canonical conversation: what every dialect is translated to and from."""

@@ -1,0 +1,337 @@
+"""One tree of errors.
+
+Three branches that never turn into each other by accident: `CallerError` (the person or program that called us must
+change something), `ProviderError` (the company behind the call failed or refused) and `GatewayError` (our own fault or
+our operator's).  A class exists where somebody would act differently.  Each carries a stable `code` (public: it stands
+in logs, metrics, the ledger and docs), an HTTP status, a gRPC status name, and a message that says what happened, to
+what, and what to do next.  Messages never hold secrets, prompts or completions.
+
+Rendering an error in a dialect is the business of `dialects`; they map `code` and `http_status` to their own names.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class TollhouseError(Exception):
+    """The root.  Catch it only at an outer edge that renders or logs errors."""
+
+    code: ClassVar[str] = "internal_error"
+    http_status: int = 500
+    grpc_status: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, hint: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        """What the person who meets this can do, when the message alone does not say it."""
+        self.param = param
+        """The request field at fault, in the caller's spelling (`messages[2].content`), if there is one."""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}" if self.hint else self.message
+
+
+# --------------------------------------------------------------------------------------------------------------- caller
+
+
+class CallerError(TollhouseError):
+    """The caller has to change something; trying again unchanged cannot help."""
+
+    code = "bad_request"
+    http_status = 400
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class BadRequest(CallerError):
+    """The body is not what the dialect says it is: broken JSON, a missing field, a wrong type."""
+
+
+class Untranslatable(CallerError):
+    """A `strict` model was asked for something that its provider's dialect cannot express."""
+
+    code = "untranslatable"
+
+    def __init__(self, message: str, *, lost: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.lost = tuple(lost)
+
+
+class Unauthenticated(CallerError):
+    """No credential, or one that we do not know."""
+
+    code = "unauthenticated"
+    http_status = 401
+    grpc_status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(CallerError):
+    """A known caller asked for something that its key does not allow."""
+
+    code = "permission_denied"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
+class BudgetExceeded(CallerError):
+    """A hard budget has too little left for the worst cost of this call.  Amounts in nano-USD."""
+
+    code = "budget_exceeded"
+    http_status = 402
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, *, budget: str, spent_nano: int, limit_nano: int, resets_in_seconds: float | None) -> None:
+        when = "" if resets_in_seconds is None else f" It resets in {resets_in_seconds:.0f} s."
+        super().__init__(
+            f"Budget {budget!r} is used up: ${spent_nano / 1e9:.4f} of ${limit_nano / 1e9:.4f} spent or held.{when}",
+            hint="Ask for fewer output tokens, or ask whoever runs this gateway to raise the budget.",
+        )
+        self.budget = budget
+        self.spent_nano = spent_nano
+        self.limit_nano = limit_nano
+        self.resets_in_seconds = resets_in_seconds
+
+
+class RateLimited(CallerError):
+    """One of our own limits is full; waiting `retry_after_seconds` helps."""
+
+    code = "rate_limited"
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, message: str, *, retry_after_seconds: float, limit: str | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.limit = limit
+
+
+class ModelNotFound(CallerError):
+    """No alias, `provider/model` or unique bare model has this name."""
+
+    code = "model_not_found"
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+    def __init__(self, model: str, *, nearest: Sequence[str] = (), reason: str | None = None) -> None:
+        suggestion = f" Did you mean {' or '.join(repr(name) for name in nearest)}?" if nearest else ""
+        super().__init__(
+            f"Model {model[:200]!r} does not exist here{f': {reason}' if reason else ''}.{suggestion}",
+            hint="GET /v1/models lists what this key can use.",
+            param="model",
+        )
+        self.model = model
+        self.nearest = tuple(nearest)
+
+
+class NotFound(CallerError):
+    """No such path or object."""
+
+    code = "not_found"
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+
+class MethodNotAllowed(CallerError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+    http_status = 405
+    grpc_status = "UNIMPLEMENTED"
+
+    def __init__(self, method: str, *, allowed: Sequence[str]) -> None:
+        super().__init__(f"{method[:20]} is not possible here; use {' or '.join(allowed)}.")
+        self.allowed = tuple(allowed)
+
+
+class BodyTooLarge(CallerError):
+    """The request body is over `server.max_body_bytes`."""
+
+    code = "body_too_large"
+    http_status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+    def __init__(self, *, limit_bytes: int) -> None:
+        super().__init__(
+            f"The request body is larger than {limit_bytes / 1_048_576:.0f} MiB.",
+            hint="Send less, or have `server.max_body_bytes` raised in the gateway's configuration.",
+        )
+        self.limit_bytes = limit_bytes
+
+
+class UnsupportedMediaType(CallerError):
+    """The content type or encoding is not one that this path reads."""
+
+    code = "unsupported_media_type"
+    http_status = 415
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class ClientLeft(CallerError):
+    """The client closed its connection.  Never rendered; stands in the ledger and the log with nginx's status 499."""
+
+    code = "client_left"
+    http_status = 499
+    grpc_status = "CANCELLED"
+
+
+# ------------------------------------------------------------------------------------------------------------- provider
+
+
+class ProviderError(TollhouseError):
+    """The provider failed or refused.  `provider` is its configured name; `status` its HTTP status if it sent one."""
+
+    code = "provider_error"
+    http_status = 502
+    grpc_status = "UNAVAILABLE"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        status: int | None = None,
+        hint: str | None = None,
+        param: str | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
+        self.provider = provider
+        self.status = status
+
+
+class ProviderRefused(ProviderError):
+    """The provider answered with an error: its status and words, as far as they are fit to be passed on.
+
+    `http_status` is what our caller gets.  `kind` and `provider_code` are the provider's own names
+    (`invalid_request_error`, `context_length_exceeded`).  Whether another candidate may be tried is `gateway`'s
+    decision, from `status`.
+    """
+
+    code = "provider_refused"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        provider: str = "",
+        kind: str | None = None,
+        provider_code: str | None = None,
+        param: str | None = None,
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, status=status, param=param)
+        # A provider's 401 or 403 is about the gateway's credential, never about the caller's: that is a bad gateway.
+        self.http_status = 502 if status in {401, 403} else status if 400 <= status <= 599 else 502
+        self.kind = kind
+        self.provider_code = provider_code
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ConnectFailed(ProviderError):
+    """No connection: name look-up, refusal, unreachable, TLS.  Nothing was sent."""
+
+    code = "provider_unreachable"
+
+
+class UpstreamTimeout(ProviderError):
+    """A deadline passed.  `phase` is one of `connect`, `first_byte`, `between_chunks`, `total`."""
+
+    code = "provider_timeout"
+    http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
+
+    def __init__(self, message: str, *, phase: str, provider: str = "") -> None:
+        super().__init__(message, provider=provider)
+        self.phase = phase
+
+
+class ConnectionLost(ProviderError):
+    """The connection broke (reset, closed) before a complete response head."""
+
+    code = "provider_connection_lost"
+
+
+class UpstreamTruncated(ProviderError):
+    """The answer began and did not end: a cut body, or a stream without its finish."""
+
+    code = "provider_truncated"
+
+
+class UpstreamMalformed(ProviderError):
+    """The provider sent something that is not its dialect: broken HTTP, HTML, garbage, events out of order."""
+
+    code = "provider_malformed"
+
+
+class UpstreamTooLarge(ProviderError):
+    """An answer, an event or a head is over its bound."""
+
+    code = "provider_answer_too_large"
+
+
+class StreamFailed(ProviderError):
+    """The provider reported an error inside a 200 stream or a 200 body."""
+
+    code = "provider_stream_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        provider: str = "",
+        status: int | None = None,
+        kind: str | None = None,
+        provider_code: str | None = None,
+    ) -> None:
+        super().__init__(message, provider=provider, status=status)
+        self.kind = kind
+        self.provider_code = provider_code
+
+
+# -------------------------------------------------------------------------------------------------------------- gateway
+
+
+class GatewayError(TollhouseError):
+    """Our own fault, or our operator's."""
+
+
+class ConfigError(GatewayError):
+    """The configuration cannot be used.  `problems` are whole sentences, each with file, line and path."""
+
+    code = "bad_config"
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+class StoreUnavailable(GatewayError):
+    """The ledger's database or another store cannot be reached."""
+
+    code = "store_unavailable"
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class Draining(GatewayError):
+    """The gateway is shutting down and takes no new calls."""
+
+    code = "draining"
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class Overloaded(GatewayError):
+    """More calls are in flight than `server.max_concurrent` allows."""
+
+    code = "overloaded"
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class NotInstalled(GatewayError):
+    """An optional part is missing; the message names the extra to install."""
+
+    code = "not_installed"
+    http_status = 501
+    grpc_status = "UNIMPLEMENTED"

@@ -1,0 +1,1 @@
+"""The pipeline of a call: route, attempt, stream contract, receipt, settlement."""

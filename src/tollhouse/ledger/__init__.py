@@ -1,0 +1,1 @@
+"""The books: prices, usage rows, the journal and their storage."""

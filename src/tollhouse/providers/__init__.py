@@ -1,0 +1,1 @@
+"""Providers: a dialect, an address, a way to authenticate, quirks and a catalogue each."""

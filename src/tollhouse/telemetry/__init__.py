@@ -1,0 +1,1 @@
+"""Metrics and logs, all built from one finished call record."""

@@ -1,0 +1,1 @@
+"""The transport to providers: connections, deadlines, and the classification of failures."""
