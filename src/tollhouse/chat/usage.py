@@ -1,9 +1,9 @@
 """What a call used, normalised once.
 
 Providers count differently: Anthropic leaves cached tokens out of its input count, xAI's chat and Gemini leave
-reasoning out of their output count.  Here every total is inclusive, as OpenTelemetry's GenAI conventions have it: `input_tokens`
-holds all prompt tokens, the cached ones too; `output_tokens` holds all generated tokens, the hidden ones too.  The
-dialects translate on the way in and render their own convention on the way out.
+reasoning out of their output count.  Here every total is inclusive, as OpenTelemetry's GenAI conventions have it:
+`input_tokens` holds all prompt tokens, the cached ones too; `output_tokens` holds all generated tokens, the hidden ones
+too.  The dialects translate on the way in and render their own convention on the way out.
 
 `None` is "not said", which is not zero.
 """

@@ -1,0 +1,55 @@
+"""The receipt: what a translation dropped or changed.
+
+Encoders note each loss once, with the path in the caller's request and why.  The gateway sends the receipt as the header
+`x-tollhouse-receipt`, keeps it in the ledger row, and refuses instead on a `strict` model.
+"""
+
+from typing import Final
+
+HEADER: Final = "x-tollhouse-receipt"
+MAX_ENTRIES: Final = 50
+MAX_HEADER_CHARACTERS: Final = 1_000
+
+
+class Receipt:
+    """Collects losses in order, each once; past `MAX_ENTRIES` only counts them."""
+
+    __slots__ = ("_entries", "_more")
+
+    def __init__(self) -> None:
+        self._entries: dict[str, None] = {}
+        self._more = 0
+
+    def dropped(self, path: str, why: str) -> None:
+        """Something at `path` does not reach the provider (or the client)."""
+        self._add(f"dropped {path}: {why}")
+
+    def changed(self, path: str, how: str) -> None:
+        """Something at `path` arrives in another form that does not mean quite the same."""
+        self._add(f"changed {path}: {how}")
+
+    def _add(self, entry: str) -> None:
+        if entry in self._entries:
+            return
+        if len(self._entries) < MAX_ENTRIES:
+            self._entries[entry] = None
+        else:
+            self._more += 1
+
+    def __bool__(self) -> bool:
+        return bool(self._entries)
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The losses, in the order in which they were met."""
+        return tuple(self._entries)
+
+    def header(self) -> str:
+        """One line of printable ASCII, bounded, fit for a header and for the ledger; empty when nothing was lost."""
+        line = "; ".join(self._entries)
+        if self._more:
+            line += f"; and {self._more} more"
+        line = "".join(c if " " <= c <= "~" else "?" for c in line)
+        if len(line) > MAX_HEADER_CHARACTERS:
+            line = line[: MAX_HEADER_CHARACTERS - 1] + "~"
+        return line
