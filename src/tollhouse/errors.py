@@ -335,3 +335,11 @@ class NotInstalled(GatewayError):
     code = "not_installed"
     http_status = 501
     grpc_status = "UNIMPLEMENTED"
+
+
+class LocalModelUnavailable(GatewayError):
+    """The embedded model cannot be fetched, is not a usable file, or does not run."""
+
+    code = "local_model_unavailable"
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
