@@ -1,0 +1,376 @@
+"""Writes finished calls into the ledger: in groups, in a thread of its own, never on the event loop.
+
+The loop and the thread pass one batch back and forth.  While the thread commits, records gather; when it reports,
+they are handed over together.  So a quiet gateway commits each row at once, and a busy one pays for a wake-up and a
+commit per batch, not per row.  Everything but the batch in flight belongs to the loop, and there is nothing to lock.
+
+A row that the database does not take goes to the journal, and counts as written: it exists, on disk, once.  Only when
+both fail does the caller hear of it, as `StoreUnavailable`.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from tollhouse.errors import StoreUnavailable
+from tollhouse.ledger.journal import Journal, Replayed
+from tollhouse.ledger.record import CallRecord
+from tollhouse.ledger.rows import Row, Value, row_of
+from tollhouse.ledger.store import MAX_INSERT_ROWS, SqliteStorage, Storage, sqlite_path
+
+_Failures: TypeAlias = dict[Value, StoreUnavailable]
+"""Row id → why neither the database nor the journal has it."""
+
+Waiting: TypeAlias = tuple[Row, "asyncio.Future[None]"]
+
+JOIN_SECONDS: Final = 5.0
+"""How long `aclose` waits past its deadline for a thread that is inside a system call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriterSettings:
+    """How the ledger is written."""
+
+    url: str
+    journal_directory: Path | None = None
+    """By default the folder of the database."""
+    busy_timeout_ms: int = 500
+    """How long a commit waits for another process's lock before its rows go to the journal."""
+    max_queued_rows: int = 10_000
+    """Rows that may wait for the database; those beyond it go to the journal, as many again may wait for that."""
+    journal_max_bytes: int = 256 * 1024 * 1024
+    retry_seconds: float = 1.0
+    """How often a database that failed is tried again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerState:
+    """How the ledger is, for health pages and metrics.  Counts are since the start of this process."""
+
+    status: Literal["ok", "degraded"]
+    """`degraded`: the database takes no rows and the journal does."""
+    reason: str = ""
+    queued_rows: int = 0
+    written_rows: int = 0
+    journaled_rows: int = 0
+    replayed_rows: int = 0
+    failed_rows: int = 0
+    """Rows that neither took; their callers were told."""
+    torn_lines: int = 0
+    damaged_lines: int = 0
+
+
+class LedgerWriter:
+    """The one way into the ledger for a serving process.  All methods belong to the loop that it was started with."""
+
+    def __init__(
+        self, storage: Storage, journal: Journal, settings: WriterSettings, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """Use `start`."""
+        self._settings = settings
+        self._loop = loop
+        self._journal = journal
+        self._inbox: queue.SimpleQueue[list[Waiting] | None] = queue.SimpleQueue()
+        self._pending: list[Waiting] = []
+        self._overflow: list[Waiting] = []
+        self._in_flight = 0
+        self._is_overflowing = False
+        self._is_scheduled = False
+        self._is_closed = False
+        self._failed = 0
+        self._overflowed = 0
+        self._idle: list[asyncio.Future[None]] = []
+        self._clerk = _Clerk(storage, journal, settings.retry_seconds)
+        self._thread = threading.Thread(target=self._work, name="tollhouse-ledger", daemon=True)
+
+    @classmethod
+    def start(cls, settings: WriterSettings, loop: asyncio.AbstractEventLoop) -> "LedgerWriter":
+        """Starts the thread, which opens the database and replays what earlier processes left in their journals.
+
+        A database that cannot be opened makes the writer `degraded`, not absent; call `store.prepare` before, once,
+        to refuse what an operator must mend.  Raises `ConfigError` for an address that is none.
+        """
+        path = sqlite_path(settings.url)
+        directory = settings.journal_directory or path.parent
+        storage = SqliteStorage(path, busy_timeout_ms=settings.busy_timeout_ms)
+        writer = cls(storage, Journal(directory, path.name, max_bytes=settings.journal_max_bytes), settings, loop)
+        writer._thread.start()
+        return writer
+
+    def write(self, record: CallRecord) -> "asyncio.Future[None]":
+        """Takes the record as it is now; the future is done when its row exists on disk.
+
+        Await it before the last byte of the answer leaves.  Cancelling it, or never awaiting it, does not lose the
+        row.  It fails with `StoreUnavailable` when database and journal both refuse the row, or after `aclose`.
+        """
+        future: asyncio.Future[None] = self._loop.create_future()
+        if self._is_closed:
+            self._fail(future, StoreUnavailable("The ledger is closed."))
+        elif len(self._pending) < self._settings.max_queued_rows:
+            self._pending.append((row_of(record), future))
+            if not self._is_scheduled and not self._in_flight:
+                self._is_scheduled = True
+                self._loop.call_soon(self._hand_over)
+        elif len(self._overflow) < self._settings.max_queued_rows:
+            self._overflow.append((row_of(record), future))
+            if not self._is_overflowing:
+                self._is_overflowing = True
+                self._loop.call_soon(self._hand_to_journal)
+        else:
+            self._fail(future, StoreUnavailable("The ledger cannot keep up, and neither can its journal."))
+        return future
+
+    async def flush(self) -> None:
+        """Returns when every row taken so far, and those taken meanwhile, are written."""
+        while self._busy_rows:
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._idle.append(waiter)
+            await waiter
+
+    async def aclose(self, deadline_seconds: float = 10.0) -> None:
+        """Takes no more rows, writes those that wait, and ends the thread.  May be called twice.
+
+        After the deadline what still waits goes to the journal.
+        """
+        if not self._thread.is_alive():
+            self._is_closed = True
+            return
+        self._is_closed = True
+        try:
+            async with asyncio.timeout(deadline_seconds):
+                await self.flush()
+        except TimeoutError:
+            self._clerk.is_hurried = True
+            try:
+                async with asyncio.timeout(JOIN_SECONDS):
+                    await self.flush()
+            except TimeoutError:
+                self._abandon()
+        self._inbox.put(None)
+        await self._loop.run_in_executor(None, self._thread.join, JOIN_SECONDS)
+
+    def state(self) -> LedgerState:
+        """A snapshot; costs a few microseconds."""
+        clerk = self._clerk
+        reason = clerk.trouble
+        return LedgerState(
+            status="degraded" if reason else "ok",
+            reason=reason,
+            queued_rows=self._busy_rows,
+            written_rows=clerk.written,
+            journaled_rows=clerk.journaled + self._overflowed,
+            replayed_rows=clerk.replayed,
+            failed_rows=self._failed,
+            torn_lines=clerk.torn,
+            damaged_lines=clerk.damaged,
+        )
+
+    @property
+    def _busy_rows(self) -> int:
+        return len(self._pending) + self._in_flight + len(self._overflow) + (1 if self._is_overflowing else 0)
+
+    # ------------------------------------------------------------------------------------------------ on the loop
+
+    def _hand_over(self) -> None:
+        self._is_scheduled = False
+        if self._pending and not self._in_flight:
+            batch, self._pending = self._pending, []
+            self._in_flight = len(batch)
+            self._inbox.put(batch)
+
+    def _settle(self, batch: Sequence[Waiting], failures: _Failures) -> None:
+        self._resolve(batch, failures)
+        self._in_flight -= len(batch)
+        if not self._in_flight:
+            self._hand_over()
+            self._tell_idle()
+
+    def _hand_to_journal(self) -> None:
+        batch, self._overflow = self._overflow, []
+        self._loop.run_in_executor(None, self._journal_overflow, batch)
+
+    def _settle_overflow(self, batch: Sequence[Waiting], failures: _Failures) -> None:
+        self._resolve(batch, failures)
+        self._overflowed += len(batch) - len(failures)
+        self._is_overflowing = bool(self._overflow)
+        if self._overflow:
+            self._hand_to_journal()
+        # The thread replays the journal when it next comes by; an empty batch brings it.
+        elif not self._in_flight:
+            self._inbox.put([])
+        self._tell_idle()
+
+    def _resolve(self, batch: Sequence[Waiting], failures: _Failures) -> None:
+        if not failures:
+            for _, future in batch:
+                if not future.done():  # its caller may have been cancelled; the row is there
+                    future.set_result(None)
+            return
+        for row, future in batch:
+            error = failures.get(row[0])
+            if error is not None:
+                self._fail(future, error)
+            elif not future.done():
+                future.set_result(None)
+
+    def _fail(self, future: "asyncio.Future[None]", error: StoreUnavailable) -> None:
+        self._failed += 1
+        if not future.done():
+            future.set_exception(error)
+
+    def _tell_idle(self) -> None:
+        if not self._busy_rows:
+            waiters, self._idle = self._idle, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def _abandon(self) -> None:
+        error = StoreUnavailable("The ledger was closed before this row could be written.")
+        for _, future in (*self._pending, *self._overflow):
+            self._fail(future, error)
+        self._pending, self._overflow = [], []
+
+    # ---------------------------------------------------------------------------------------------- in the threads
+
+    def _work(self) -> None:
+        clerk = self._clerk
+        clerk.begin()
+        while True:
+            try:
+                batch = self._inbox.get(timeout=clerk.patience_seconds)
+            except queue.Empty:
+                clerk.catch_up()
+                continue
+            if batch is None:
+                clerk.end()
+                return
+            # A large batch is settled piece by piece, so that its first callers do not wait for its last row.
+            for start in range(0, len(batch), MAX_INSERT_ROWS):
+                piece = batch[start : start + MAX_INSERT_ROWS]
+                failures = clerk.keep([row for row, _ in piece])
+                self._report(self._settle, piece, failures)
+            if clerk.is_behind or not batch:
+                clerk.catch_up()
+
+    def _journal_overflow(self, batch: Sequence[Waiting]) -> None:
+        failures: _Failures = {}
+        try:
+            self._journal.append([row for row, _ in batch])
+        except StoreUnavailable as error:
+            failures = {row[0]: error for row, _ in batch}
+        self._report(self._settle_overflow, batch, failures)
+
+    def _report(
+        self,
+        settle: Callable[[Sequence[Waiting], _Failures], None],
+        batch: Sequence[Waiting],
+        failures: _Failures,
+    ) -> None:
+        try:
+            self._loop.call_soon_threadsafe(settle, batch, failures)
+        except RuntimeError:
+            # The loop was closed without `aclose`; the rows are written, and nobody is left to hear it.
+            return
+
+
+class _Clerk:
+    """The thread's side: keeps rows in the database or, failing that, in the journal, and brings the journal back.
+
+    Its counters are read by the loop while the thread writes them; each is one value, and a snapshot may be a batch
+    old.
+    """
+
+    def __init__(self, storage: Storage, journal: Journal, retry_seconds: float) -> None:
+        self._storage = storage
+        self._journal = journal
+        self._retry_seconds = retry_seconds
+        self._retry_at = 0.0
+        self._replay: Iterator[Replayed] | None = None
+        self.is_hurried = False
+        """Set by the loop when time is up: rows go straight to the journal."""
+        self.trouble = ""
+        """Why the database takes no rows; empty when it does."""
+        self.written = self.journaled = self.replayed = self.torn = self.damaged = 0
+
+    @property
+    def patience_seconds(self) -> float | None:
+        """How long to wait for rows before `catch_up` is due."""
+        if self._replay is not None:
+            return 0.0
+        return self._retry_seconds if self.trouble else None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether `catch_up` has something to do, however many rows keep coming."""
+        return self._replay is not None or (bool(self.trouble) and time.monotonic() >= self._retry_at)
+
+    def begin(self) -> None:
+        """Opens the database and turns to the journals of processes that are gone."""
+        self._reopen()
+
+    def keep(self, rows: Sequence[Row]) -> _Failures:
+        """Puts the rows on disk, one way or the other."""
+        if self.trouble or self.is_hurried:
+            return self._journal_rows(rows)
+        try:
+            refused = self._storage.insert(rows)
+        except StoreUnavailable as error:
+            self._fall_back(error)
+            return self._journal_rows(rows)
+        self.written += len(rows) - len(refused)
+        if not refused:
+            return {}
+        return {name: StoreUnavailable(f"The ledger does not take the row of call {name}.") for name in refused}
+
+    def catch_up(self) -> None:
+        """Takes one step back to order: opens the database again, or replays the next piece of a journal."""
+        if self.trouble:
+            self._reopen()
+            return
+        if self._replay is None:
+            self._replay = self._journal.replay(self._storage.insert)
+        try:
+            step = next(self._replay, None)
+        except StoreUnavailable as error:
+            self._replay = None
+            self._fall_back(error)
+            return
+        if step is None:
+            self._replay = None
+            return
+        self.replayed += step.rows
+        self.torn += step.torn
+        self.damaged += step.damaged
+
+    def end(self) -> None:
+        """Closes everything; what is still in the journal stays there for the next process."""
+        self._replay = None
+        self._storage.close()
+        self._journal.close()
+
+    def _reopen(self) -> None:
+        try:
+            self._storage.open()
+        except StoreUnavailable as error:
+            self._fall_back(error)
+            return
+        self.trouble = ""
+        self._replay = self._journal.replay(self._storage.insert)
+
+    def _fall_back(self, error: StoreUnavailable) -> None:
+        self.trouble = str(error)
+        self._retry_at = time.monotonic() + self._retry_seconds
+
+    def _journal_rows(self, rows: Sequence[Row]) -> _Failures:
+        try:
+            self._journal.append(rows)
+        except StoreUnavailable as error:
+            return {row[0]: error for row in rows}
+        self.journaled += len(rows)
+        return {}
