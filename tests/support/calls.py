@@ -1,58 +1,31 @@
-"""Finished calls as tests need them, and what the ledger made of them."""
+"""Requests to a scripted peer, as short as a test wants them."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
+from tollhouse.upstream.address import parse_address, target
+from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
-from tollhouse.chat.usage import Usage
-from tollhouse.ledger.record import Attempt, CallRecord
-
-NOON_US = 1_795_262_400_000_000
-"""21 November 2026, 12:00 UTC."""
-
-USUAL = Usage(input_tokens=1200, cache_read_tokens=800, output_tokens=340, source="reported")
+PATIENT = Deadlines(connect=30, first_byte=30, between_chunks=30, total=60)
+"""Deadlines that no test is meant to meet."""
+BRIEF = 0.05
+"""A deadline that a test is meant to meet, in seconds."""
 
 
-def make_call(
-    name: str,
-    *,
-    at: int = 0,
-    usage: Usage = USUAL,
-    cost_nano: int | None = 1_234_567,
-    requested_model: str = "fast",
-    provider: str = "openai",
-    model: str = "gpt-4o-mini-2024-07-18",
-    key: str = "dev",
-    tenant: str = "acme",
-    outcome: str = "ok",
-    attempts: tuple[Attempt, ...] | None = None,
-) -> CallRecord:
-    """A usual streamed call, `at` seconds after `NOON_US`."""
-    return CallRecord(
-        id=name,
-        started_at_us=NOON_US + at * 1_000_000,
-        door="openai_chat",
-        tenant=tenant,
-        project="web",
-        key=key,
-        requested_model=requested_model,
-        provider=provider,
-        model=model,
-        streamed=True,
-        lane="same",
-        status=200,
-        outcome=outcome,
-        finish="stop",
-        usage=usage,
-        cost_nano=cost_nano,
-        price_version="0.2.3+20261121.796a39dd",
-        first_byte_us=234_567,
-        duration_us=1_234_567,
-        attempts=(Attempt(provider=provider, model=model, outcome="ok", status=200),) if attempts is None else attempts,
-    )
+def post(
+    url: str, body: bytes = b"{}", *, path: str = "/v1/chat", headers: tuple[tuple[bytes, bytes], ...] = ()
+) -> Outgoing:
+    """A POST of JSON to `url` + `path`."""
+    address = parse_address(url)
+    return Outgoing(address, b"POST", target(address, path), ((b"content-type", b"application/json"), *headers), body)
 
 
-def ids_in(path: Path) -> list[str]:
-    """The ids of all rows, in the order of writing."""
-    with closing(sqlite3.connect(path)) as reader:
-        return [name for (name,) in reader.execute("SELECT id FROM calls ORDER BY seq")]
+def get(url: str, *, method: bytes = b"GET", path: str = "/v1/models") -> Outgoing:
+    """A request without a body."""
+    address = parse_address(url)
+    return Outgoing(address, method, target(address, path), (), b"")
+
+
+async def read_to_end(incoming: Incoming) -> bytes:
+    """All pieces, as a relay would read them."""
+    pieces = []
+    while piece := await incoming.read_some():
+        pieces.append(piece)
+    return b"".join(pieces)

@@ -1,0 +1,248 @@
+"""The transport to providers: HTTP/1.1 on httptools (llhttp) and asyncio, plain or uvloop.
+
+    send ──▶ Pool (one per origin: slots, idle connections, waiters)
+               └─▶ Connection (one socket: writes the request, holds the timer)
+                     └─▶ Exchange (one answer: parsed, bounded, read by the caller)
+
+Why not a library: a gateway must close the provider's connection the moment its client leaves, before the first byte as
+well as after, or it pays for answers that nobody reads; and a stream costs a few microseconds a piece here, several
+times less than in a general client.  What a general client has and this has not: redirects, cookies, HTTP/2,
+decompression of what was not asked for beyond gzip and deflate, and reading the environment.
+"""
+
+import asyncio
+import socket
+import ssl
+from dataclasses import dataclass
+from typing import Final
+
+from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, GatewayError, UpstreamTimeout
+from tollhouse.upstream.connection import Connection
+from tollhouse.upstream.content import decoded
+from tollhouse.upstream.pool import Pool
+from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
+from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
+
+JOINED_BODY_BYTES: Final = 65_536
+"""Bodies up to this size are written with their head in one piece; larger ones are not copied."""
+_BODILESS_METHODS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WireSettings:
+    """How a transport connects; one transport has one way of TLS for all its addresses."""
+
+    connections_per_origin: int = 1000
+    """Bound for each scheme, host and port.  Past it callers wait in line, within their connect deadline."""
+    idle_seconds: float = 30.0
+    """How long a connection may stay unused.  Below the 60 s and more after which providers and balancers close."""
+    ca_file: str | None = None
+    """PEM file of certificate authorities, in place of the system's."""
+    proxies: Proxies = NO_PROXIES
+
+
+class WireTransport:
+    """The `Transport` that the gateway uses.  Belongs to the event loop that first calls `send`; `aclose` it there."""
+
+    def __init__(self, settings: WireSettings | None = None) -> None:
+        """Opens nothing.  Raises `ConfigError` if the CA file cannot be read: before a new configuration is used."""
+        self._settings = settings or WireSettings()
+        self._origins: dict[tuple[str, str, int], _Origin] = {}
+        self._connections: set[Connection] = set()
+        self._closed = False
+        self._all_lost: asyncio.Future[None] | None = None
+        self._tls = load_tls(self._settings.ca_file) if self._settings.ca_file else None
+        self._tls_loading: asyncio.Future[ssl.SSLContext] | None = None
+
+    async def send(self, request: Outgoing, deadlines: Deadlines) -> Incoming:
+        """See `Transport.send`.  Raises `GatewayError` for a header with a line break in it."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        total_at = started + deadlines.total
+        origin = self._origin(request.address)
+        message, rest = _serialise(origin, request)
+        bodiless = request.method == b"HEAD"
+        retrying = False
+        while True:
+            connection = None if retrying else origin.pool.take_idle()
+            if connection is None:
+                connection = await self._connect(origin, loop, deadlines, total_at)
+            exchange = connection.start(message, rest, deadlines, bodiless=bodiless, total_at=total_at)
+            try:
+                await exchange.head()
+            except ConnectionLost:
+                # A server closes an idle connection just when we write: nothing came back, so nothing was begun.
+                if retrying or exchange.touched or connection.served == 1 or self._closed:
+                    raise
+                retrying = True
+                continue
+            if exchange.content_encoding:
+                return decoded(exchange, exchange.content_encoding, origin.where)
+            return exchange
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`.  Calls in flight fail with `ConnectionLost`, later ones with `ConnectFailed`."""
+        self._closed = True
+        for connection in tuple(self._connections):
+            connection.abort()
+            if not connection.connected:
+                self._connections.discard(connection)  # still being made; `_connect` gives up when it is
+        if self._connections:
+            self._all_lost = asyncio.get_running_loop().create_future()
+            await self._all_lost
+
+    def _origin(self, address: Address) -> "_Origin":
+        key = (address.scheme, address.host, address.port)
+        origin = self._origins.get(key)
+        if origin is None:
+            origin = self._origins[key] = _Origin(address, self._settings)
+        return origin
+
+    async def _connect(
+        self, origin: "_Origin", loop: asyncio.AbstractEventLoop, deadlines: Deadlines, total_at: float
+    ) -> Connection:
+        """A fresh connection, or one that another call has just finished with."""
+        until = min(loop.time() + deadlines.connect, total_at)
+        try:
+            async with asyncio.timeout_at(until) as limit:
+                while not origin.pool.take_slot():
+                    connection = await origin.pool.wait()
+                    if connection is None:
+                        break
+                    if not connection.closed:
+                        return connection
+                return await self._open(origin, loop)
+        except TimeoutError as error:
+            if not limit.expired():  # the kernel's own ETIMEDOUT
+                raise ConnectFailed(f"Could not connect to {origin.where}: {_reason(error)}.") from error
+            phase = "total" if until == total_at else "connect"
+            raise UpstreamTimeout(f"No connection to {origin.where} in time.", phase=phase) from error
+        except OSError as error:
+            raise ConnectFailed(f"Could not connect to {origin.where}: {_reason(error)}.") from error
+
+    async def _open(self, origin: "_Origin", loop: asyncio.AbstractEventLoop) -> Connection:
+        """Opens a socket in a slot that is already taken.  On failure and on cancelling, socket and slot are given back."""
+        connection = Connection(
+            loop,
+            origin.pool,
+            origin.where,
+            idle_seconds=self._settings.idle_seconds,
+            on_lost=self._lost,
+        )
+        self._connections.add(connection)
+        try:
+            await self._establish(connection, origin, loop)
+        except BaseException:
+            connection.abort()
+            if not connection.connected:
+                self._connections.discard(connection)
+            raise
+        return connection
+
+    async def _establish(self, connection: Connection, origin: "_Origin", loop: asyncio.AbstractEventLoop) -> None:
+        address, proxy = origin.address, origin.proxy
+        if self._closed:
+            raise ConnectFailed(f"Could not connect to {origin.where}: the gateway is closing its connections.")
+        if address.scheme == "http":
+            host, port = (address.host, address.port) if proxy is None else (proxy.host, proxy.port)
+            await loop.create_connection(lambda: connection, host, port)
+        elif proxy is None:
+            context = await self._tls_context(loop)
+            await loop.create_connection(
+                lambda: connection, address.host, address.port, ssl=context, server_hostname=address.host
+            )
+        else:
+            context = await self._tls_context(loop)
+            tunnel = await open_tunnel(proxy, address.host, address.port)
+            try:
+                secured = await loop.start_tls(tunnel, connection, context, server_hostname=address.host)
+            except BaseException:
+                tunnel.abort()
+                raise
+            if secured is not None:  # typeshed's word; it is never so
+                connection.connection_made(secured)
+        if connection.closed:
+            raise ConnectFailed(f"The connection to {origin.where} closed as soon as it was made.")
+
+    async def _tls_context(self, loop: asyncio.AbstractEventLoop) -> ssl.SSLContext:
+        """Loads the system's authorities once, off the loop (tens of milliseconds), at the first `https` call."""
+        if self._tls is None:
+            if self._tls_loading is None:
+                self._tls_loading = loop.run_in_executor(None, load_tls, None)
+            self._tls = await asyncio.shield(self._tls_loading)
+        return self._tls
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if self._all_lost is not None and not self._connections and not self._all_lost.done():
+            self._all_lost.set_result(None)
+
+
+class _Origin:
+    """What is worked out once for each scheme, host and port."""
+
+    __slots__ = ("address", "breaks", "host_lines", "pool", "proxy", "target_prefix", "where")
+
+    def __init__(self, address: Address, settings: WireSettings) -> None:
+        self.address = address
+        self.proxy: ProxyServer | None = settings.proxies.route(address)
+        self.pool: Pool[Connection] = Pool(settings.connections_per_origin)
+        self.where = f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+        self.target_prefix = b""
+        self.host_lines = b" HTTP/1.1\r\nhost: " + address.authority + b"\r\n"
+        if self.proxy is not None and address.scheme == "http":
+            self.target_prefix = b"http://" + address.authority
+            if self.proxy.authorization is not None:
+                self.host_lines += b"proxy-authorization: " + self.proxy.authorization + b"\r\n"
+        self.breaks = self.host_lines.count(b"\n")
+
+
+def _serialise(origin: _Origin, request: Outgoing) -> tuple[bytes, bytes]:
+    """The request as the bytes to write first and the rest of a large body."""
+    parts = [request.method, b" ", origin.target_prefix, request.target, origin.host_lines]
+    for name, value in request.headers:
+        parts += (name, b": ", value, b"\r\n")
+    breaks = origin.breaks + len(request.headers) + 1
+    body = request.body
+    if body or request.method not in _BODILESS_METHODS:
+        parts += (b"content-length: ", str(len(body)).encode(), b"\r\n")
+        breaks += 1
+    parts.append(b"\r\n")
+    head = b"".join(parts)
+    # One look at the whole head in place of one at every field: no line break may be in it but our own.
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head or b" " in request.target:
+        raise GatewayError(
+            f"The request to {origin.where} was not sent: {_broken_field(request)} contains a line break or a blank.",
+            hint="Look at this provider's `api_key`, `base_url` and `headers` in the configuration.",
+        )
+    if len(body) <= JOINED_BODY_BYTES:
+        return head + body, b""
+    return head, body
+
+
+def _broken_field(request: Outgoing) -> str:
+    for name, value in request.headers:
+        if any(mark in value for mark in (b"\r", b"\n", b"\0")):
+            return f"the header {name[:100].decode('ascii', 'replace')!r}"
+    return "its target or the name of a header"
+
+
+def load_tls(ca_file: str | None) -> ssl.SSLContext:
+    """A verifying client context with the system's authorities, or those of a PEM file.  Raises `ConfigError`."""
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+    except OSError as error:
+        raise ConfigError([f"The certificate authorities in {ca_file!r} cannot be used: {_reason(error)}."]) from error
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _reason(error: OSError) -> str:
+    """Why, in words without anything of the request."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate was not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"the TLS handshake failed: {error.reason or 'no reason given'}"
+    if isinstance(error, socket.gaierror):
+        return "its name could not be resolved"
+    return (error.strerror or str(error) or type(error).__name__).rstrip(".").lower()
