@@ -1,0 +1,76 @@
+"""How the model's process is run, and what it and its parent say to each other."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+MAX_THREADS: Final = 8
+
+
+class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run and how much of the machine it may take."""
+
+    model_path: Path
+    name: str = "local"
+    """The `model` in its answers."""
+    slots: int = 2
+    """Answers at the same time; more requests wait in llama.cpp's queue."""
+    context_tokens: int = 8192
+    """Prompt and answer together, for each slot.  Memory grows with `slots * context_tokens`: SmolLM2-135M takes about
+    23 KiB a token, so 520 MB in all with these defaults and 200 MB with one slot of 2048.  Slots never share: with a
+    shared cache, two requests that overfill it both fail, also the one that would have fitted."""
+    threads: int = 0
+    """0 is `default_threads`: half of the CPUs that this process may use."""
+    nice: int = 5
+    """Added to the process's niceness, so that the gateway answers first (POSIX)."""
+    start_seconds: float = 120.0
+    """Deadline for loading the model."""
+    stop_seconds: float = 3.0
+    """How long a process may take to leave before it is killed."""
+
+
+def default_threads() -> int:
+    """Half of the CPUs that this process may use, at least 1 and at most `MAX_THREADS`.
+
+    Half because llama.cpp gains nothing from a core's second hyper-thread, and the gateway needs some too.
+    """
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return min(MAX_THREADS, max(1, available // 2))
+
+
+# ------------------------------------------------------------------------------------- lines of JSON between the processes
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """Parent to child: one line on stdin, which then stays open as long as the parent lives."""
+
+    model_path: str
+    name: str
+    slots: int
+    context_tokens: int
+    threads: int
+    nice: int
+    api_key: str
+    port: int
+    """The port wished for, or 0; the child takes another one if it is not free."""
+    parent_pid: int
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """Child to parent, on stdout: it serves."""
+
+    port: int
+    supports_tools: bool
+    """Whether the model's own chat template knows tools; otherwise `tollhouse.local.tools` forces calls."""
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True, tag="refused"):
+    """Child to parent, on stdout: it cannot, and trying again unchanged will not help."""
+
+    reason: str
+    not_installed: bool = False
+
+
+Word = Ready | Refused
