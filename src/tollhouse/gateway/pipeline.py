@@ -1,0 +1,548 @@
+"""The way of a call: admit → route → attempt → relay → settle.
+
+One object wires the parts together, one short-lived `_Run` carries one call through them.  Both lanes go this way; what
+differs between them is only who turns bytes into bytes (`dialects.Observer` or `gateway.translator.Translator`).
+
+Three rules hold on every path out of here, the exceptional ones included:
+
+- the ledger row exists before the last byte of the answer leaves, and is written exactly once;
+- the client gets a complete answer or an error in its own dialect, never a clean end of a cut answer;
+- the upstream exchange is closed, and the hold is settled.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+import msgspec
+
+from tollhouse.chat import receipt as receipts
+from tollhouse.chat.events import Event
+from tollhouse.chat.fold import unfold
+from tollhouse.chat.model import FinishReason, Request
+from tollhouse.chat.receipt import Receipt
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.dialect import Peek
+from tollhouse.errors import (
+    BudgetExceeded,
+    ClientLeft,
+    ConnectFailed,
+    GatewayError,
+    ProviderError,
+    ProviderRefused,
+    RateLimited,
+    StreamFailed,
+    TollhouseError,
+    Untranslatable,
+    UpstreamMalformed,
+    UpstreamTimeout,
+)
+from tollhouse.gateway import estimate
+from tollhouse.gateway.call import Call, Sink
+from tollhouse.gateway.plan import Plan, RetryPolicy
+from tollhouse.gateway.routing import Candidate, Route, Router
+from tollhouse.gateway.translator import Translator
+from tollhouse.ledger.prices import PriceBook, cost
+from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.policy.admission import Admission, Ask, Hold
+from tollhouse.upstream.failure import judge, parse_retry_after
+from tollhouse.upstream.health import HealthBoard
+from tollhouse.upstream.transport import Incoming, Outgoing
+
+MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+MAX_ERROR_BYTES: Final = 256 * 1024
+DRAIN_SECONDS: Final = 0.25
+"""How long a finished stream's connection may take to show its end, to be used again."""
+
+JSON_HEAD: Final = (b"content-type", b"application/json")
+SSE_HEAD: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
+
+
+class Books(Protocol):
+    """Where finished calls are written down."""
+
+    def write(self, record: CallRecord) -> Awaitable[None]:
+        """Takes the record at once; the awaitable is done when the row is safe."""
+        ...
+
+
+class StreamWatch(Protocol):
+    """What the relay needs of either lane; `Observer` and `Translator` both are one."""
+
+    @property
+    def finish(self) -> FinishReason | None: ...
+    @property
+    def failure(self) -> TollhouseError | None: ...
+    @property
+    def is_final(self) -> bool: ...
+    @property
+    def has_content(self) -> bool: ...
+    def feed(self, data: bytes) -> bytes: ...
+    def close(self) -> bytes: ...
+    def usage(self) -> Usage: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """The wired parts.  Immutable: a reload builds another one and swaps it in; calls under way keep theirs."""
+
+    router: Router
+    books: Books
+    prices: PriceBook
+    admission: Admission
+    health: HealthBoard
+    retry: RetryPolicy
+    shows_receipts: bool
+    """Whether answers carry the receipt header; the ledger row has it in any case."""
+    finished: Callable[[CallRecord], None]
+    """Telemetry: called once for each call, after its row is safe.  Must not raise or block."""
+    unexpected: Callable[[str, BaseException], None]
+    """Called with the request id and an error that is nobody's but ours."""
+    monotonic: Callable[[], float]
+    wall: Callable[[], float]
+    random: Callable[[], float]
+
+    async def answer(self, call: Call, sink: Sink) -> None:
+        """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled."""
+        await _Run(self, call, sink).go()
+
+
+class _Run:
+    """One call under way."""
+
+    __slots__ = (
+        "_began",
+        "_begun",
+        "_call",
+        "_candidate",
+        "_gateway",
+        "_hold",
+        "_incoming",
+        "_is_attempting",
+        "_is_settled",
+        "_peek",
+        "_receipt",
+        "_record",
+        "_request",
+        "_sink",
+        "_watch",
+    )
+
+    def __init__(self, gateway: Gateway, call: Call, sink: Sink) -> None:
+        self._gateway = gateway
+        self._call = call
+        self._sink = sink
+        self._record = CallRecord(
+            id=call.id,
+            started_at_us=call.arrived_at_us,
+            door=call.door,
+            tenant=call.principal.tenant,
+            project=call.principal.project,
+            key=call.principal.key,
+        )
+        self._receipt = Receipt()
+        self._peek: Peek | None = None
+        self._request: Request | None = None
+        self._hold: Hold | None = None
+        self._candidate: Candidate | None = None
+        self._incoming: Incoming | None = None
+        self._watch: StreamWatch | None = None
+        self._begun = False
+        """Whether the response head went to the client."""
+        self._began = 0.0
+        """When the current attempt began."""
+        self._is_attempting = False
+        self._is_settled = False
+
+    async def go(self) -> None:
+        try:
+            await self._answer()
+        except TollhouseError as error:
+            await self._fail(error)
+        except asyncio.CancelledError:
+            self._leave()
+            raise
+        except Exception as error:  # noqa: BLE001  # the outer edge of a call: it is logged and this call ends
+            self._gateway.unexpected(self._call.id, error)
+            await self._fail(GatewayError("Something went wrong inside the gateway.", hint="Its log has the details."))
+        finally:
+            if self._incoming is not None:
+                self._incoming.close()
+
+    # -- before the provider
+
+    async def _answer(self) -> None:
+        call, record = self._call, self._record
+        peek = self._peek = call.dialect.peek(call.body)
+        record.requested_model = peek.model[:200]
+        record.streamed = peek.stream
+        route = self._gateway.router.resolve(peek.model)
+        self._hold = self._gateway.admission.admit(
+            Ask(
+                principal=call.principal,
+                model=route.name,
+                body_bytes=len(call.body),
+                max_output_tokens=peek.max_output_tokens,
+                choices=peek.choices,
+            )
+        )
+        await self._attempts(route, peek)
+
+    async def _attempts(self, route: Route, peek: Peek) -> None:
+        gateway = self._gateway
+        now = gateway.monotonic()
+        plan = Plan(len(route.candidates), gateway.retry, now=now, random=gateway.random)
+        while True:
+            candidate = route.candidates[plan.current]
+            self._began = gateway.monotonic()
+            try:
+                await self._attempt(candidate, route, peek, plan.remaining(self._began))
+            except ProviderError as error:
+                self._note(candidate, error)
+                if self._begun:
+                    raise
+                self._drop()
+                following = plan.after(judge(error), _retry_after(error), gateway.monotonic())
+                if following is None:
+                    raise
+                if following.wait_seconds:
+                    await asyncio.sleep(following.wait_seconds)
+            else:
+                return
+
+    # -- one attempt
+
+    async def _attempt(self, candidate: Candidate, route: Route, peek: Peek, remaining: float) -> None:
+        call, record = self._call, self._record
+        provider = candidate.provider
+        self._candidate = candidate
+        record.provider, record.model = provider.name, candidate.model
+        is_same = provider.dialect is call.dialect
+        if is_same:
+            record.lane = "same"
+            body = call.dialect.patch(peek, candidate.model, candidate.traits)
+        else:
+            record.lane = "translated"
+            # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
+            self._receipt = Receipt()
+            body = provider.dialect.encode_request(
+                msgspec.structs.replace(self._decoded(), model=candidate.model), candidate.traits, self._receipt
+            )
+            if route.strict and self._receipt:
+                raise Untranslatable(
+                    f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {self._receipt.header()}.",
+                    lost=self._receipt.entries,
+                )
+        deadlines = candidate.deadlines
+        if remaining < deadlines.total:
+            deadlines = replace(deadlines, total=remaining)
+        self._is_attempting = True
+        incoming = self._incoming = await candidate.transport.send(
+            Outgoing(
+                address=candidate.address,
+                method=b"POST",
+                target=candidate.target,
+                headers=provider.headers(self._gateway.wall(), call.headers, same_dialect=is_same),
+                body=body,
+            ),
+            deadlines,
+        )
+        if incoming.status >= 300:
+            raise await self._refusal(incoming, candidate)
+        if peek.stream:
+            await self._stream(incoming, candidate, peek)
+        else:
+            await self._whole(incoming, candidate)
+
+    async def _refusal(self, incoming: Incoming, candidate: Candidate) -> ProviderRefused:
+        body = await incoming.read_all(MAX_ERROR_BYTES)
+        error = candidate.provider.dialect.decode_error(incoming.status, body)
+        error.provider = candidate.provider.name
+        error.retry_after_seconds = parse_retry_after(incoming.headers, body, now=self._gateway.wall())
+        return error
+
+    # -- a whole answer
+
+    async def _whole(self, incoming: Incoming, candidate: Candidate) -> None:
+        call, record, dialect = self._call, self._record, candidate.provider.dialect
+        body = await incoming.read_all(MAX_ANSWER_BYTES)
+        glance = dialect.glance(body, candidate.traits)
+        if glance.error is not None:
+            raise glance.error
+        if record.lane == "translated":
+            response = dialect.decode_response(body, candidate.traits)
+            if response.created is None:
+                response = msgspec.structs.replace(response, created=int(self._gateway.wall()))
+            body = call.dialect.encode_response(response, self._decoded(), self._receipt)
+        record.finish = glance.finish or ""
+        record.first_byte_us = self._elapsed_us()
+        self._note(candidate, None)
+        await self._settle(glance.usage)
+        await self._begin(200, (JSON_HEAD,), candidate)
+        await self._sink.body(body, more=False)
+
+    # -- a stream
+
+    async def _stream(self, incoming: Incoming, candidate: Candidate, peek: Peek) -> None:
+        sink = self._sink
+        if _is_event_stream(incoming):
+            watch = self._watch = self._watcher(candidate, peek)
+            out = await self._first(incoming, watch)
+        else:
+            translator = watch = self._watch = self._translator(candidate)
+            out = translator.feed_events(await self._unstreamed(incoming, candidate))
+            self._record.first_byte_us = self._elapsed_us()
+        await self._begin(200, SSE_HEAD, candidate)
+        while not watch.is_final:
+            if out:
+                await sink.body(out, more=True)
+            data = await incoming.read_some()
+            if not data:
+                out = b""
+                break
+            out = watch.feed(data)
+            if self._record.first_byte_us is None and watch.has_content:
+                self._record.first_byte_us = self._elapsed_us()
+        if watch.failure is not None:
+            await self._broken(candidate, watch.failure, out)
+            return
+        out += watch.close()
+        self._record.finish = watch.finish or ""
+        self._note(candidate, None)
+        await self._settle(watch.usage())
+        await sink.body(out, more=False)
+        await _drain(incoming)
+
+    def _watcher(self, candidate: Candidate, peek: Peek) -> StreamWatch:
+        if self._record.lane == "same":
+            return self._call.dialect.observer(peek, candidate.traits)
+        return self._translator(candidate)
+
+    def _translator(self, candidate: Candidate) -> Translator:
+        return Translator(
+            candidate.provider.dialect.stream_decoder(candidate.traits),
+            self._call.dialect.stream_encoder(self._decoded(), self._receipt),
+            created=int(self._gateway.wall()),
+        )
+
+    async def _first(self, incoming: Incoming, watch: StreamWatch) -> bytes:
+        """The first bytes for the client.  Until there are some, another candidate can still take over."""
+        out = b""
+        while not out and not watch.is_final:
+            data = await incoming.read_some()
+            if not data:
+                break
+            out = watch.feed(data)
+        if watch.failure is not None and not watch.has_content:
+            raise watch.failure
+        if watch.has_content:
+            self._record.first_byte_us = self._elapsed_us()
+        elif not out and not watch.is_final:
+            # Nothing came but the end: `close` raises, and as no head has gone out, another candidate may try.
+            watch.close()
+        return out
+
+    async def _unstreamed(self, incoming: Incoming, candidate: Candidate) -> Iterator[Event]:
+        """A 200 that is no event stream: an error page, an error in disguise, or a provider that does not stream."""
+        provider = candidate.provider
+        body = await incoming.read_all(MAX_ANSWER_BYTES)
+        if not body.lstrip().startswith(b"{"):
+            kind = (incoming.header(b"content-type") or b"no content type").decode("latin-1")[:80]
+            raise UpstreamMalformed(
+                f"Provider {provider.name!r} answered a stream with {kind}, which is neither events nor JSON.",
+                provider=provider.name,
+            )
+        return unfold(provider.dialect.decode_response(body, candidate.traits))
+
+    async def _broken(self, candidate: Candidate, error: TollhouseError, out: bytes) -> None:
+        """The provider reported an error inside its stream: its event (already in the client's dialect) is the last."""
+        self._note(candidate, error)
+        self._record.outcome = error.code
+        await self._settle(self._used())
+        await self._sink.body(out, more=False)
+
+    # -- the ways out
+
+    async def _begin(self, status: int, headers: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> None:
+        line = self._receipt.header()
+        self._record.receipt = line
+        extra = [(b"x-tollhouse-model", candidate.label)]
+        if line and self._gateway.shows_receipts:
+            extra.append((receipts.HEADER.encode(), line.encode("ascii")))
+        self._record.status = status
+        self._begun = True
+        await self._sink.head(status, [*headers, *extra])
+
+    async def _fail(self, error: TollhouseError) -> None:
+        """Ends the call with an error in the client's dialect, as a body or, after the head, as the stream's last event."""
+        record, dialect = self._record, self._call.dialect
+        record.outcome = error.code
+        if not self._begun:
+            record.status = error.http_status
+        await self._settle(self._used_after(error))
+        if self._begun:
+            await self._sink.body(dialect.encode_stream_error(error, self._call.id), more=False)
+            return
+        self._begun = True
+        await self._sink.head(error.http_status, error_headers(error))
+        await self._sink.body(dialect.encode_error(error, self._call.id), more=False)
+
+    def _leave(self) -> None:
+        """The client is gone (or the gateway is ending the call): nobody to tell, but everything to settle."""
+        record = self._record
+        record.outcome = ClientLeft.code
+        if not self._begun:
+            record.status = ClientLeft.http_status
+        if self._is_attempting:
+            self._note_attempt(ClientLeft.code, None if self._incoming is None else self._incoming.status)
+        self._settle_now(self._used() if self._watch is not None else self._used_unheard())
+
+    def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
+        """Writes down how an attempt ended, for the record and for the provider's health."""
+        gateway = self._gateway
+        gateway.health.note(candidate.provider.name, error, now=gateway.wall())
+        if isinstance(error, ProviderError):
+            error.provider = error.provider or candidate.provider.name
+        if isinstance(error, ConnectFailed):
+            self._is_attempting = False  # nothing was sent: the call has not reached this provider
+            return
+        status = self._incoming.status if self._incoming is not None else getattr(error, "status", None)
+        self._note_attempt("ok" if error is None else error.code, status)
+
+    def _note_attempt(self, outcome: str, status: int | None) -> None:
+        record = self._record
+        self._is_attempting = False
+        record.attempts = (
+            *record.attempts,
+            Attempt(
+                provider=record.provider,
+                model=record.model,
+                outcome=outcome,
+                status=status,
+                duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
+            ),
+        )
+
+    def _drop(self) -> None:
+        """Forgets a failed attempt's exchange, so that the next starts clean."""
+        if self._incoming is not None:
+            self._incoming.close()
+            self._incoming = None
+        self._watch = None
+
+    # -- settlement
+
+    def _used(self) -> Usage:
+        """What a broken or abandoned stream used: reported if it got that far, else its output rebuilt, its input guessed."""
+        usage = self._watch.usage() if self._watch is not None else Usage()
+        if usage.input_tokens is not None:
+            return usage
+        guess = self._used_unheard()
+        return msgspec.structs.replace(
+            guess, output_tokens=usage.output_tokens or 0, source="rebuilt" if usage.output_tokens else "estimated"
+        )
+
+    def _used_unheard(self) -> Usage:
+        """What a call used that was sent but about which nothing was heard."""
+        if not self._record.attempts:
+            return Usage()
+        try:
+            return estimate.unreported(self._decoded())
+        except TollhouseError:
+            # The same-dialect lane forwards what only the provider may be able to read; then sizes are all we know.
+            return Usage(
+                input_tokens=len(self._call.body) // estimate.BYTES_PER_TOKEN, output_tokens=0, source="estimated"
+            )
+
+    def _used_after(self, error: TollhouseError) -> Usage:
+        if self._watch is not None and self._begun:
+            return self._used()
+        # A provider that refuses does not bill; one that went silent or broke off may have read the whole prompt.
+        if isinstance(error, UpstreamTimeout | StreamFailed | UpstreamMalformed) or (
+            isinstance(error, ProviderError) and not isinstance(error, ProviderRefused | ConnectFailed)
+        ):
+            return self._used_unheard()
+        return Usage()
+
+    async def _settle(self, usage: Usage) -> None:
+        waiting = self._settle_now(usage)
+        if waiting is not None:
+            await waiting
+
+    def _settle_now(self, usage: Usage) -> Awaitable[None] | None:
+        """Prices the call and hands its record over, once.  The awaitable is done when the row is safe."""
+        if self._is_settled:
+            return None
+        self._is_settled = True
+        gateway, record = self._gateway, self._record
+        record.usage = usage
+        record.duration_us = self._elapsed_us()
+        waiting: Awaitable[None] | None = None
+        if record.reached_provider:
+            self._price(usage)
+            waiting = gateway.books.write(record)
+        if self._hold is not None:
+            self._hold.settle(
+                cost_nano=record.cost_nano if record.reached_provider else 0,
+                input_tokens=usage.input_tokens,
+                output_tokens=usage.output_tokens,
+            )
+        gateway.finished(record)
+        return waiting
+
+    def _price(self, usage: Usage) -> None:
+        gateway, record = self._gateway, self._record
+        record.price_version = gateway.prices.version
+        if usage.is_empty:
+            # Refused before any work was done: known to be free.  Answered without a word on usage: not known.
+            record.cost_nano = None if record.outcome == "ok" else 0
+            return
+        candidate = self._candidate
+        if candidate is None:
+            return
+        price = gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
+        bill = cost(price, usage, record.started_at_us)
+        record.cost_nano = None if bill is None else bill.total_nano
+
+    def _decoded(self) -> Request:
+        if self._request is None:
+            self._request = self._call.dialect.decode_request(self._call.body)
+        return self._request
+
+    def _elapsed_us(self) -> int:
+        return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
+
+
+def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
+    """The response head's fields for an error."""
+    headers = [JSON_HEAD]
+    wait = _retry_after(error)
+    if wait is not None:
+        headers.append((b"retry-after", b"%d" % max(1, -(-int(wait * 1000) // 1000))))
+    return headers
+
+
+def _retry_after(error: TollhouseError) -> float | None:
+    match error:
+        case RateLimited() | ProviderRefused():
+            return error.retry_after_seconds
+        case BudgetExceeded():
+            return error.resets_in_seconds
+        case _:
+            return None
+
+
+def _is_event_stream(incoming: Incoming) -> bool:
+    kind = incoming.header(b"content-type")
+    return kind is None or kind.lstrip().lower().startswith(b"text/event-stream")
+
+
+async def _drain(incoming: Incoming) -> None:
+    """Reads the end of the framing, so that the connection can be used again; gives up soon."""
+    try:
+        async with asyncio.timeout(DRAIN_SECONDS):
+            while await incoming.read_some():
+                pass
+    except (ProviderError, TimeoutError):
+        incoming.close()

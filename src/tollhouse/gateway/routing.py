@@ -1,0 +1,149 @@
+"""From the name that a client uses to the ordered candidates that may answer.
+
+A name is, in this order: an alias; `provider/model`; or a bare model name that exactly one configured provider has.  Nothing
+here does I/O; a reload builds a new `Router`.
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tollhouse.dialects.dialect import ModelCard
+from tollhouse.errors import ModelNotFound
+from tollhouse.providers.provider import Provider
+from tollhouse.upstream.transport import Address, Deadlines, Transport
+
+MAX_REMEMBERED: Final = 2_000
+"""Bound on resolved names that are kept; clients may invent `provider/…` names without end."""
+MAX_NAME_CHARACTERS: Final = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One provider's model, with everything an attempt needs computed once."""
+
+    provider: Provider
+    model: str
+    traits: Any
+    """The dialect's own record of traits, as `provider.dialect` wants it."""
+    transport: Transport
+    address: Address
+    target: bytes
+    """The request target of the chat endpoint."""
+    deadlines: Deadlines
+    label: bytes
+    """`provider/model`, for the header that tells the client who answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """The candidates for one name, to be tried in order."""
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    strict: bool = False
+    """Refuse instead of dropping what the provider's dialect cannot say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alias:
+    """A name that clients use: targets as (provider, model) pairs, in the order in which they are tried."""
+
+    name: str
+    targets: tuple[tuple[str, str], ...]
+    strict: bool = False
+
+
+class Router:
+    """Resolves names.  Immutable but for its memory of resolved names."""
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        aliases: Iterable[Alias],
+        default: str | None,
+        has_model: Callable[[Provider, str], bool],
+        candidate: Callable[[Provider, str, str | None], Candidate],
+        listed: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """`has_model` answers whether a provider is known to offer a model; `candidate` makes one for (provider, model, alias).
+
+        `listed` are the (provider, model) pairs that the configuration names, for model lists and suggestions.
+        """
+        self._providers = providers
+        self._aliases = {alias.name: alias for alias in aliases}
+        self._default = default
+        self._has_model = has_model
+        self._candidate = candidate
+        self._listed = tuple(dict.fromkeys(listed))
+        self._resolved: dict[str, Route] = {}
+
+    def resolve(self, name: str) -> Route:
+        """The route of a name; an empty name means the default.  Raises `ModelNotFound` with the nearest names."""
+        route = self._resolved.get(name)
+        if route is None:
+            route = self._resolve(name)
+            if len(self._resolved) >= MAX_REMEMBERED:
+                self._resolved.clear()
+            self._resolved[name] = route
+        return route
+
+    def _resolve(self, name: str) -> Route:
+        if not name:
+            if self._default is None:
+                raise ModelNotFound("", reason="the request names no model and no `models.default` is configured")
+            return self.resolve(self._default)
+        if len(name) > MAX_NAME_CHARACTERS:
+            raise ModelNotFound(name[:80] + "…", reason=f"a name has at most {MAX_NAME_CHARACTERS} characters")
+        alias = self._aliases.get(name)
+        if alias is not None:
+            return self._route(name, alias.targets, alias)
+        if name == "default" and self._default is not None:
+            return self.resolve(self._default)
+        prefix, slash, rest = name.partition("/")
+        if slash and prefix in self._providers and rest:
+            return self._route(name, ((prefix, rest),))
+        owners = [p.name for p in self._providers.values() if self._has_model(p, name)]
+        if len(owners) == 1:
+            return self._route(name, ((owners[0], name),))
+        if owners:
+            choices = " or ".join(f"`{owner}/{name}`" for owner in owners[:5])
+            raise ModelNotFound(name, reason=f"several providers have it; write {choices}")
+        raise ModelNotFound(name, nearest=self._nearest(name))
+
+    def _route(self, name: str, targets: Sequence[tuple[str, str]], alias: Alias | None = None) -> Route:
+        owner = None if alias is None else alias.name
+        return Route(
+            name=name,
+            candidates=tuple(self._candidate(self._providers[provider], model, owner) for provider, model in targets),
+            strict=alias is not None and alias.strict,
+        )
+
+    def _nearest(self, name: str) -> list[str]:
+        known = [*self._aliases, *(f"{p}/{m}" for p, m in self._listed), *(m for _, m in self._listed)]
+        return difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)
+
+    def cards(self) -> list[ModelCard]:
+        """The model list: aliases first, then every `provider/model` that the configuration names."""
+        cards = [
+            ModelCard(id=alias.name, owner=alias.targets[0][0], display_name=alias.name)
+            for alias in self._aliases.values()
+        ]
+        if self._default is not None and "default" not in self._aliases:
+            owner = self.resolve(self._default).candidates[0].provider.name
+            cards.append(ModelCard(id="default", owner=owner, display_name="default"))
+        pairs = dict.fromkeys(
+            [*self._listed, *(target for alias in self._aliases.values() for target in alias.targets)]
+        )
+        cards.extend(ModelCard(id=f"{p}/{m}", owner=p, display_name=f"{p}/{m}") for p, m in pairs)
+        return cards
+
+    def card(self, name: str) -> ModelCard:
+        """One model of the list, or any name that resolves.  Raises `ModelNotFound`."""
+        for card in self.cards():
+            if card.id == name:
+                return card
+        route = self.resolve(name)
+        return ModelCard(id=name, owner=route.candidates[0].provider.name, display_name=name)
