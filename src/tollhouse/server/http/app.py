@@ -1,0 +1,325 @@
+"""The public listener: plain ASGI, one dictionary look-up from path to handler.
+
+Handlers decode what is HTTP about a call (path, credential, body), hand it to the gateway, and frame what comes back.  They
+know nothing of providers, prices or routes.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tollhouse.dialects.dialect import Dialect
+from tollhouse.errors import (
+    ClientLeft,
+    Draining,
+    GatewayError,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    TollhouseError,
+)
+from tollhouse.gateway.call import Call
+from tollhouse.gateway.count import count_tokens
+from tollhouse.gateway.pipeline import Gateway, error_headers
+from tollhouse.policy.identity import KeyRing, Principal
+from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
+from tollhouse.server.http.bodies import read_body
+from tollhouse.server.http.departure import Departure
+
+JSON: Final = b"application/json"
+_MODEL_METHODS: Final = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """What a configuration became.  Swapped as a whole by a reload; calls under way keep the one they began with."""
+
+    gateway: Gateway
+    keys: KeyRing
+    max_body_bytes: int
+    max_concurrent_calls: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialects:
+    """The client-side dialects of this front door."""
+
+    openai_chat: Dialect[Any]
+    anthropic: Dialect[Any]
+
+
+Handler = Callable[["Exchange"], Awaitable[None]]
+
+
+class Exchange:
+    """One HTTP request and the way back to its client.  It is the gateway's `Sink`."""
+
+    __slots__ = ("_send", "arrived", "dialect", "headers", "id", "is_begun", "method", "path", "receive", "scope")
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect[Any]) -> None:
+        self.scope = scope
+        self.receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Headers = scope["headers"]
+        self.dialect = dialect
+        self.id = "req_" + secrets.token_hex(12)
+        self.arrived = time.monotonic()
+        self.is_begun = False
+
+    async def head(self, status: int, headers: "Headers | tuple[tuple[bytes, bytes], ...]") -> None:
+        """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
+        request_id = self.id.encode()
+        self.is_begun = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, (b"x-request-id", request_id), (b"request-id", request_id)],
+            }
+        )
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece of the answer."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def reply(self, status: int, data: bytes, content_type: bytes = JSON) -> None:
+        """Sends a whole answer; a HEAD request gets its head alone."""
+        await self.head(status, [(b"content-type", content_type), (b"content-length", b"%d" % len(data))])
+        await self.body(b"" if self.method == "HEAD" else data, more=False)
+
+    async def refuse(self, error: TollhouseError) -> None:
+        """Sends an error in the client's dialect."""
+        headers = error_headers(error)
+        if isinstance(error, MethodNotAllowed):
+            headers.append((b"allow", ", ".join(error.allowed).encode()))
+        await self.head(error.http_status, headers)
+        await self.body(self.dialect.encode_error(error, self.id), more=False)
+
+    def credential(self) -> bytes | None:
+        """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
+        other = None
+        for name, value in self.headers:
+            if name == b"authorization":
+                scheme, _, token = value.partition(b" ")
+                if scheme.lower() == b"bearer" and token.strip():
+                    return token.strip()
+            elif name in {b"x-api-key", b"x-goog-api-key"} and value:
+                other = value
+        return other
+
+    def has_header(self, wanted: bytes) -> bool:
+        """Whether a header of that lower-case name was sent."""
+        return any(name == wanted for name, _ in self.headers)
+
+
+class PublicApp:
+    """The ASGI application of the public listener."""
+
+    def __init__(
+        self,
+        serving: Serving,
+        dialects: Dialects,
+        *,
+        health: Callable[[], bytes],
+        metrics: Callable[[], tuple[bytes, str]],
+        unexpected: Callable[[str, BaseException], None],
+        in_flight: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
+
+        `in_flight` hears of +1 when a call begins and -1 when it ends.
+        """
+        self.serving = serving
+        self.is_draining = False
+        self._is_cutting = False
+        self._dialects = dialects
+        self._health = health
+        self._metrics = metrics
+        self._unexpected = unexpected
+        self._in_flight = in_flight
+        self._calls = 0
+        self._running: set[asyncio.Task[Any]] = set()
+        openai, anthropic = dialects.openai_chat, dialects.anthropic
+        chat = {"POST": self._chat}
+        # A path's dialect decides in which words its errors are said.
+        self._routes: dict[str, tuple[Dialect[Any], dict[str, Handler]]] = {
+            "/v1/chat/completions": (openai, chat),
+            "/chat/completions": (openai, chat),
+            "/openai/v1/chat/completions": (openai, chat),  # the groq SDK adds this prefix itself
+            "/v1/messages": (anthropic, {"POST": self._messages}),
+            "/v1/messages/count_tokens": (anthropic, {"POST": self._count_tokens}),
+            "/v1/models": (openai, {"GET": self._models, "HEAD": self._models}),
+            "/health": (openai, {"GET": self._health_all, "HEAD": self._health_all}),
+            "/health/live": (openai, {"GET": self._health_live, "HEAD": self._health_live}),
+            "/health/ready": (openai, {"GET": self._health_ready, "HEAD": self._health_ready}),
+            "/metrics": (openai, {"GET": self._show_metrics}),
+            "/api/hello": (
+                anthropic,
+                {"GET": self._hello, "HEAD": self._hello},
+            ),  # Claude Code asks before its first call
+            "/": (openai, {"GET": self._hello, "HEAD": self._hello}),
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request; nothing escapes but cancellation."""
+        if scope["type"] != "http":
+            return
+        path = scope["path"]
+        route = self._routes.get(path)
+        if route is not None:
+            dialect, methods = route
+        elif path.startswith("/v1/models/"):
+            dialect, methods = self._dialects.openai_chat, {"GET": self._model, "HEAD": self._model}
+        else:
+            dialect, methods = self._guess(scope), {}
+        exchange = Exchange(scope, receive, send, dialect)
+        try:
+            await methods.get(exchange.method, self._lost)(exchange)
+        except ClientLeft:
+            pass  # nobody is there to be told
+        except TollhouseError as error:
+            await exchange.refuse(error)
+        except Exception as error:  # noqa: BLE001  # the outer edge of a request
+            self._unexpected(exchange.id, error)
+            if not exchange.is_begun:
+                await exchange.refuse(
+                    GatewayError("Something went wrong inside the gateway.", hint="Its log has the details.")
+                )
+
+    # -- calls
+
+    async def _chat(self, exchange: Exchange) -> None:
+        await self._call(exchange, "openai_chat")
+
+    async def _messages(self, exchange: Exchange) -> None:
+        await self._call(exchange, "anthropic")
+
+    async def _call(self, exchange: Exchange, door: str) -> None:
+        serving = self.serving
+        principal = self._enter(exchange, serving)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a request runs in a task")
+        self._calls += 1
+        self._running.add(task)
+        self._in_flight(1)
+        try:
+            body = await read_body(exchange.receive, exchange.headers, serving.max_body_bytes)
+            call = self._made(exchange, principal, door, body)
+            async with Departure(exchange.receive):
+                await serving.gateway.answer(call, exchange)
+        except asyncio.CancelledError:
+            if not self._is_cutting:
+                raise
+            task.uncancel()
+            await self._say_goodbye(exchange)
+        finally:
+            self._calls -= 1
+            self._running.discard(task)
+            self._in_flight(-1)
+
+    def cut(self) -> None:
+        """Ends every running call now: what it used is settled, and its client gets an error, not a clean end."""
+        self._is_cutting = True
+        for task in self._running:
+            task.cancel()
+
+    @staticmethod
+    async def _say_goodbye(exchange: Exchange) -> None:
+        error = Draining("The gateway was shut down before this answer was complete.", hint="Ask again.")
+        if exchange.is_begun:
+            await exchange.body(exchange.dialect.encode_stream_error(error, exchange.id), more=False)
+        else:
+            await exchange.refuse(error)
+
+    async def _count_tokens(self, exchange: Exchange) -> None:
+        serving = self.serving
+        principal = self._enter(exchange, serving)
+        body = await read_body(exchange.receive, exchange.headers, serving.max_body_bytes)
+        call = self._made(exchange, principal, "anthropic_count_tokens", body)
+        async with Departure(exchange.receive):
+            answer = await count_tokens(serving.gateway, call)
+            await exchange.reply(200, answer)
+
+    def _enter(self, exchange: Exchange, serving: Serving) -> Principal:
+        """Before a body is read: is the gateway taking calls, and may this caller make one?"""
+        if self.is_draining:
+            raise Draining("The gateway is shutting down.", hint="Try again in a moment; another one may answer.")
+        principal = serving.keys.identify(exchange.credential())
+        if self._calls >= serving.max_concurrent_calls:
+            raise Overloaded(
+                f"{serving.max_concurrent_calls} calls are being answered already.", hint="Try again in a moment."
+            )
+        return principal
+
+    def _made(self, exchange: Exchange, principal: Principal, door: str, body: bytes) -> Call:
+        return Call(
+            id=exchange.id,
+            door=door,
+            dialect=exchange.dialect,
+            body=body,
+            headers=exchange.headers,
+            principal=principal,
+            arrived=exchange.arrived,
+            arrived_at_us=time.time_ns() // 1000,
+        )
+
+    # -- model lists
+
+    async def _models(self, exchange: Exchange) -> None:
+        serving = self._listing(exchange)
+        await exchange.reply(200, exchange.dialect.encode_models(serving.gateway.router.cards()))
+
+    async def _model(self, exchange: Exchange) -> None:
+        serving = self._listing(exchange)
+        name = exchange.path.removeprefix("/v1/models/")
+        await exchange.reply(200, exchange.dialect.encode_model(serving.gateway.router.card(name)))
+
+    def _listing(self, exchange: Exchange) -> Serving:
+        """The path is shared by several dialects; their SDKs' headers tell them apart."""
+        if exchange.has_header(b"anthropic-version"):
+            exchange.dialect = self._dialects.anthropic
+        serving = self.serving
+        serving.keys.identify(exchange.credential())
+        return serving
+
+    # -- the rest
+
+    async def _health_live(self, exchange: Exchange) -> None:
+        await exchange.reply(200, b'{"status":"live"}')
+
+    async def _health_ready(self, exchange: Exchange) -> None:
+        if self.is_draining:
+            await exchange.reply(503, b'{"status":"draining"}')
+        else:
+            await exchange.reply(200, b'{"status":"ready"}')
+
+    async def _health_all(self, exchange: Exchange) -> None:
+        await exchange.reply(503 if self.is_draining else 200, self._health())
+
+    async def _show_metrics(self, exchange: Exchange) -> None:
+        self.serving.keys.identify(exchange.credential())
+        text, content_type = await asyncio.to_thread(self._metrics)
+        await exchange.reply(200, text, content_type.encode())
+
+    async def _hello(self, exchange: Exchange) -> None:
+        await exchange.reply(200, b'{"service":"tollhouse"}')
+
+    def _guess(self, scope: Scope) -> Dialect[Any]:
+        anthropic = "/messages" in scope["path"] or any(name == b"anthropic-version" for name, _ in scope["headers"])
+        return self._dialects.anthropic if anthropic else self._dialects.openai_chat
+
+    async def _lost(self, exchange: Exchange) -> None:
+        path = exchange.path
+        _, methods = self._routes.get(path, (None, _MODEL_METHODS if path.startswith("/v1/models/") else ()))
+        if methods:
+            raise MethodNotAllowed(exchange.method, allowed=sorted(methods))
+        raise NotFound(
+            f"There is nothing at {exchange.method} {path[:200]!r}.",
+            hint="Chat is at /v1/chat/completions and /v1/messages, the models at /v1/models.",
+        )

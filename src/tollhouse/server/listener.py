@@ -1,0 +1,104 @@
+"""One listening socket with an ASGI app behind it, served by granian inside our own event loop."""
+
+import asyncio
+import errno
+import logging
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+from granian.constants import HTTPModes, Interfaces
+from granian.server.embed import Server
+
+from tollhouse.errors import ConfigError
+from tollhouse.server.http.asgi import App
+
+BACKLOG: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to listen."""
+
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """`http://host:port`, with brackets around IPv6."""
+        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+
+
+def reserve(place: Place, what: str) -> "tuple[Place, socket.socket]":
+    """Makes sure that nobody else listens at `place`, and picks a free port for port 0.
+
+    Returns the exact place and a bound socket that never listens: keep it open until the server listens there too, so that
+    nobody takes the port meanwhile.  Raises `ConfigError` with a sentence that says what to do.
+    """
+    family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+    if place.port:
+        # The servers share the port by SO_REUSEPORT, which would also share it with a stranger who set it: a bind without
+        # it fails if anyone is there.
+        with socket.socket(family, socket.SOCK_STREAM) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            _bind(trial, place, what)
+    held = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(held, place, what)
+    except BaseException:
+        held.close()
+        raise
+    return Place(place.host, held.getsockname()[1]), held
+
+
+def _bind(trial: socket.socket, place: Place, what: str) -> None:
+    try:
+        trial.bind((place.host, place.port))
+    except OSError as error:
+        setting = "server.port" if what == "gateway" else "server.admin_port"
+        reason = {
+            errno.EADDRINUSE: f"something else listens there already; stop it or change `{setting}`",
+            errno.EACCES: f"ports below 1024 need root; change `{setting}`",
+            errno.EADDRNOTAVAIL: "this machine has no such address",
+        }.get(error.errno or 0, error.strerror or str(error))
+        raise ConfigError([f"The {what} cannot listen on {place.host}:{place.port}: {reason}."]) from error
+    except (OverflowError, UnicodeError) as error:
+        raise ConfigError([f"The {what} cannot listen on {place.host}:{place.port}: {error}."]) from error
+
+
+class Listener:
+    """A server that can be started, stopped gracefully, and awaited."""
+
+    def __init__(self, app: App, place: Place) -> None:
+        """Nothing listens until `serve`."""
+        logging.getLogger("_granian").setLevel(logging.ERROR)
+        self._server: Any = Server(
+            app,
+            address=place.host,
+            port=place.port,
+            interface=Interfaces.ASGINL,
+            http=HTTPModes.auto,
+            websockets=False,
+            backlog=BACKLOG,
+            log_enabled=False,
+        )
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to listen; `wait` says when it is over."""
+        self._task = asyncio.get_running_loop().create_task(self._server.serve())
+
+    async def wait(self) -> None:
+        """Returns when the server has stopped and every request has ended; raises what made it fail."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def stop(self, limit_seconds: float) -> bool:
+        """Stops accepting and lets requests end; false if some were still running after the limit."""
+        if self._task is None:
+            return True
+        self._server.stop()
+        done, _ = await asyncio.wait({self._task}, timeout=limit_seconds)
+        return bool(done)

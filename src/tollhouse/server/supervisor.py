@@ -1,0 +1,264 @@
+"""`tollhouse serve`: one process when there is one worker, a small supervisor over several otherwise.
+
+The process that a person starts always holds the admin listener, the embedded models and the signals.  With one worker it
+also serves; with more it starts them, restarts those that die, hands signals on, and ends when they have drained.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Protocol
+
+import msgspec
+
+from tollhouse._version import __version__
+from tollhouse.config.load import load
+from tollhouse.config.schema import Config
+from tollhouse.errors import ConfigError, GatewayError, TollhouseError
+from tollhouse.ledger.store import prepare
+from tollhouse.providers.registry import defaults_by_type
+from tollhouse.server.admin.app import AdminApp
+from tollhouse.server.embedded import start_local
+from tollhouse.server.listener import Listener, Place, reserve
+from tollhouse.server.worker import CUT_SECONDS, Job, Worker, write_job
+from tollhouse.telemetry import logs
+
+READY_SECONDS: Final = 30.0
+RESTART_BASE_SECONDS: Final = 0.5
+RESTART_CAP_SECONDS: Final = 30.0
+STEADY_SECONDS: Final = 10.0
+"""A worker that lived this long has started well; its next crash waits from the base again."""
+
+log = logs.get("server")
+
+
+class Told(Protocol):
+    """What the person who started the gateway gets to see."""
+
+    def __call__(self, line: str) -> None:
+        """Shows one line."""
+        ...
+
+
+async def serve(config_file: Path, config: Config, environ: Mapping[str, str], told: Told) -> None:
+    """Runs the gateway until SIGTERM or SIGINT.  Raises `TollhouseError` for whatever keeps it from starting."""
+    server = config.server
+    prepare(config.ledger.url)
+    async with AsyncExitStack() as stack:
+        public, held = reserve(Place(server.host, server.port), "gateway")
+        stack.callback(held.close)
+        admin, held_admin = reserve(Place(server.admin_host, server.admin_port), "admin listener")
+        stack.callback(held_admin.close)
+        local = await start_local(config, environ, stack)
+        job = Job(config_file=str(config_file), place=public, local=local)
+        if server.workers == 1:
+            await _serve_alone(job, config, environ, admin, told=told, held=(held, held_admin))
+        else:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-metrics-"))
+            supervisor = Supervisor(replace(job, metrics_directory=directory), config, admin)
+            await supervisor.run(told, (held, held_admin))
+
+
+def _announce(told: Told, config: Config, public: Place, admin: Place) -> None:
+    for warning in config.warnings:
+        told(f"warning: {warning}")
+    workers = f", {config.server.workers} workers" if config.server.workers > 1 else ""
+    told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{workers})")
+
+
+async def _serve_alone(
+    job: Job, config: Config, environ: Mapping[str, str], admin: Place, *, told: Told, held: tuple[socket.socket, ...]
+) -> None:
+    worker = Worker(job, config, environ)
+    admin_listener = Listener(
+        AdminApp(health=worker.health_json, is_ready=lambda: not worker.app.is_draining, metrics=worker.metrics_text),
+        admin,
+    )
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.drain)
+    loop.add_signal_handler(signal.SIGHUP, worker.reload)
+    try:
+        worker.start()
+        admin_listener.start()
+        _announce(told, config, job.place, admin)
+        for one in held:
+            loop.call_later(1.0, one.close)
+        await worker.wait()
+    finally:
+        await worker.aclose()
+        await admin_listener.stop(CUT_SECONDS)
+
+
+class _Child:
+    """One worker process and its restarts."""
+
+    def __init__(self, job: Job, number: int) -> None:
+        self.number = number
+        self.is_ready = False
+        self.restarts = 0
+        self.process: asyncio.subprocess.Process | None = None
+        self._job = write_job(job)
+        self._environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": job.metrics_directory}
+
+    async def start(self) -> None:
+        """Starts the process and waits until it listens.  Raises `GatewayError` if it ends or stays silent."""
+        process = self.process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "tollhouse.server.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=self._environ,
+        )
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("a worker has pipes")
+        process.stdin.write(self._job.encode() + b"\n")
+        await process.stdin.drain()
+        try:
+            async with asyncio.timeout(READY_SECONDS):
+                line = await process.stdout.readline()
+        except TimeoutError as error:
+            self.kill()
+            raise GatewayError(f"Worker {self.number} was not ready within {READY_SECONDS:.0f} s.") from error
+        if line.strip() != b"ready":
+            await process.wait()
+            raise GatewayError(f"Worker {self.number} could not start; its own message stands above.")
+        self.is_ready = True
+
+    def signal(self, number: signal.Signals) -> None:
+        """Hands a signal on."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends the process without asking."""
+        if self.process is not None and self.process.returncode is None:
+            self.process.kill()
+
+
+class Supervisor:
+    """Keeps `workers` processes running."""
+
+    def __init__(self, job: Job, config: Config, admin: Place) -> None:
+        """Starts nothing."""
+        self._job = job
+        self._config = config
+        self._admin = admin
+        self._children = [_Child(job, number) for number in range(1, config.server.workers + 1)]
+        self._stopping = asyncio.Event()
+        self._started = time.monotonic()
+
+    async def run(self, told: Told, held: tuple[socket.socket, ...]) -> None:
+        """Returns after a drain.  Raises `GatewayError` if the workers cannot start."""
+        # The library chooses its value class by this variable when it is first imported; the supervisor only reads.
+        listener = Listener(
+            AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics), self._admin
+        )
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
+        try:
+            await asyncio.gather(*(child.start() for child in self._children))
+        except BaseException:
+            for child in self._children:
+                child.kill()
+            raise
+        listener.start()
+        _announce(told, self._config, self._job.place, self._admin)
+        for one in held:
+            one.close()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for child in self._children:
+                    group.create_task(self._watch(child))
+        finally:
+            for child in self._children:
+                child.kill()
+            await listener.stop(CUT_SECONDS)
+
+    async def _watch(self, child: _Child) -> None:
+        """Restarts one worker until the supervisor stops, then lets it drain."""
+        wait = RESTART_BASE_SECONDS
+        while True:
+            begun = time.monotonic()
+            if await self._ended(child):
+                return
+            child.is_ready = False
+            child.restarts += 1
+            code = child.process.returncode if child.process is not None else None
+            log.error("a worker ended and is started again", extra={"worker": child.number, "exit_status": code})
+            wait = RESTART_BASE_SECONDS if time.monotonic() - begun > STEADY_SECONDS else wait
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stopping.wait()
+                    return
+            wait = min(RESTART_CAP_SECONDS, wait * 2)
+            try:
+                await child.start()
+            except GatewayError as error:
+                log.error("a worker could not be started", extra={"worker": child.number, "reason": str(error)})  # noqa: TRY400
+
+    async def _ended(self, child: _Child) -> bool:
+        """Waits until the worker ends or the supervisor stops; true if it stops."""
+        process = child.process
+        if process is None:
+            return self._stopping.is_set()
+        ended = asyncio.get_running_loop().create_task(process.wait())
+        stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._stopping.is_set():
+                return False
+            child.signal(signal.SIGTERM)
+            limit = self._config.server.drain_seconds + 3 * CUT_SECONDS
+            done, _ = await asyncio.wait({ended}, timeout=limit)
+            if not done:
+                log.error("a worker did not end in time and is killed", extra={"worker": child.number})
+                child.kill()
+                await ended
+            return True
+        finally:
+            stopping.cancel()
+            ended.cancel()
+
+    def _reload(self) -> None:
+        try:
+            load(Path(self._job.config_file), os.environ, defaults_by_type())
+        except TollhouseError as error:
+            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+            log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400
+            return
+        for child in self._children:
+            child.signal(signal.SIGHUP)
+
+    def _is_ready(self) -> bool:
+        return not self._stopping.is_set() and any(child.is_ready for child in self._children)
+
+    def _metrics(self) -> tuple[bytes, str]:
+        from tollhouse.telemetry.metrics import CONTENT_TYPE, render_all
+
+        return render_all(self._job.metrics_directory), CONTENT_TYPE
+
+    def health_json(self) -> bytes:
+        """The body of `GET /health`.  A provider's state is what any of the workers saw last."""
+        return msgspec.json.encode(
+            {
+                "status": "draining" if self._stopping.is_set() else "serving" if self._is_ready() else "starting",
+                "version": __version__,
+                "uptime_seconds": round(time.monotonic() - self._started, 1),
+                "workers": [
+                    {"number": child.number, "ready": child.is_ready, "restarts": child.restarts}
+                    for child in self._children
+                ],
+            }
+        )

@@ -1,0 +1,177 @@
+"""Where objects are wired: from a checked configuration to something that serves.
+
+`Engine` is what outlives a reload: sockets, the ledger, metrics, the providers' health.  `assemble` builds what a configuration
+decides (providers, routes, keys, prices) beside the old one; if any step fails, the old one never notices.
+"""
+
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from tollhouse.config.schema import Config, DeadlineSettings, ProviderSettings
+from tollhouse.config.secret import Secret
+from tollhouse.errors import ConfigError
+from tollhouse.gateway.pipeline import Books, Gateway
+from tollhouse.gateway.plan import RetryPolicy
+from tollhouse.gateway.routing import Alias, Candidate, Router
+from tollhouse.ledger.prices import PriceBook, overrides_from
+from tollhouse.ledger.record import CallRecord
+from tollhouse.policy.admission import Unlimited
+from tollhouse.policy.identity import KeyRing, Principal, StoredKey
+from tollhouse.providers.provider import Provider
+from tollhouse.providers.registry import build as build_provider
+from tollhouse.server.http.app import Serving
+from tollhouse.upstream.address import BadAddress, parse_address, target
+from tollhouse.upstream.health import HealthBoard
+from tollhouse.upstream.proxy import Proxies
+from tollhouse.upstream.transport import Address, Deadlines, Transport
+from tollhouse.upstream.wire import WireSettings, WireTransport
+
+
+@dataclass(frozen=True, slots=True)
+class LocalAddress:
+    """Where an embedded model answers, and the secret that it asks for.  Known once its process runs."""
+
+    base_url: str
+    api_key: Secret
+
+
+@dataclass(slots=True, kw_only=True)
+class Engine:
+    """The parts that a reload keeps.  `aclose` it on the loop that used it."""
+
+    books: Books
+    health: HealthBoard
+    finished: Callable[[CallRecord], None]
+    unexpected: Callable[[str, BaseException], None]
+    local: Mapping[str, LocalAddress] = field(default_factory=dict)
+    """Embedded models by the configured name of their provider."""
+    transports: dict[str, Transport] = field(default_factory=dict)
+    """By proxy address; `""` is none."""
+
+    def transport(self, proxy: str | None) -> Transport:
+        """The transport that goes through `proxy`."""
+        key = proxy or ""
+        found = self.transports.get(key)
+        if found is None:
+            settings = WireSettings(proxies=Proxies(http=proxy, https=proxy)) if proxy else WireSettings()
+            found = self.transports[key] = WireTransport(settings)
+        return found
+
+    async def aclose(self) -> None:
+        """Closes every connection to providers."""
+        for transport in self.transports.values():
+            await transport.aclose()
+
+
+def assemble(config: Config, engine: Engine) -> Serving:
+    """Builds what serves.  Opens nothing; raises `ConfigError` with every problem that loading could not see."""
+    problems: list[str] = []
+    providers: dict[str, Provider] = {}
+    addresses: dict[str, Address] = {}
+    for name, settings in config.providers.items():
+        try:
+            provider = build_provider(_with_local(settings, engine.local))
+            addresses[name] = parse_address(provider.base_url)
+        except (BadAddress, ValueError) as error:
+            problems.append(config.places.problem(f"providers.{name}", str(error)))
+            continue
+        except ConfigError as error:
+            problems.extend(error.problems)
+            continue
+        providers[name] = provider
+    if problems:
+        raise ConfigError(problems)
+    prices = PriceBook.load(overrides_from(config.prices.overrides))
+    gateway = Gateway(
+        router=_router(config, providers, addresses, prices, engine),
+        books=engine.books,
+        prices=prices,
+        admission=Unlimited(),
+        health=engine.health,
+        retry=RetryPolicy(
+            max_attempts=config.retry.max_attempts,
+            backoff_base=config.retry.backoff_base,
+            backoff_cap=config.retry.backoff_cap,
+            longest_retry_after=config.retry.honour_retry_after_up_to,
+            total=config.deadlines.total,
+        ),
+        shows_receipts=config.server.receipts,
+        finished=engine.finished,
+        unexpected=engine.unexpected,
+        monotonic=time.monotonic,
+        wall=time.time,
+        random=random.random,
+    )
+    return Serving(
+        gateway=gateway,
+        keys=KeyRing(
+            (
+                StoredKey(key.digest, Principal(key=key.name, tenant=key.tenant, project=key.project))
+                for key in config.auth.keys
+            ),
+            is_open=config.auth.open,
+        ),
+        max_body_bytes=config.server.max_body_bytes,
+        max_concurrent_calls=config.server.max_concurrent_calls,
+    )
+
+
+def _router(
+    config: Config,
+    providers: Mapping[str, Provider],
+    addresses: Mapping[str, Address],
+    prices: PriceBook,
+    engine: Engine,
+) -> Router:
+    named = {name: frozenset(model.name for model in s.models) for name, s in config.providers.items()}
+    targeted = {(t.provider, t.model) for alias in config.aliases.values() for t in alias.targets}
+
+    def has_model(provider: Provider, model: str) -> bool:
+        if model in named[provider.name] or (provider.name, model) in targeted:
+            return True
+        price = prices.find(provider.kind, model)
+        # A free provider (the operator's own machine) has a price for every name; that is no sign that it has the model.
+        return price is not None and not price.is_free
+
+    def candidate(provider: Provider, model: str, alias: str | None) -> Candidate:
+        address = addresses[provider.name]
+        return Candidate(
+            provider=provider,
+            model=model,
+            traits=provider.traits_for(model),
+            transport=engine.transport(config.providers[provider.name].proxy),
+            address=address,
+            target=target(address, provider.chat_path),
+            deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
+            label=f"{provider.name}/{model}".encode("ascii", "replace"),
+        )
+
+    return Router(
+        providers=providers,
+        aliases=[
+            Alias(name=a.name, targets=tuple((t.provider, t.model) for t in a.targets), strict=a.strict)
+            for a in config.aliases.values()
+        ],
+        default=config.default_model,
+        has_model=has_model,
+        candidate=candidate,
+        listed=[(name, model.name) for name, s in config.providers.items() for model in s.models],
+    )
+
+
+def _with_local(settings: ProviderSettings, local: Mapping[str, LocalAddress]) -> ProviderSettings:
+    running = local.get(settings.name)
+    if running is None:
+        return settings
+    return replace(settings, base_url=running.base_url, api_key=running.api_key)
+
+
+def _deadlines(settings: DeadlineSettings) -> Deadlines:
+    return Deadlines(
+        connect=settings.connect,
+        first_byte=settings.first_byte,
+        between_chunks=settings.between_chunks,
+        total=settings.total,
+    )

@@ -1,0 +1,242 @@
+"""One worker: the parts that a configuration became, and the listener in front of them.
+
+A worker is an object, so that one process can hold it beside the admin listener (`workers: 1`) and a supervisor can run
+several, each in a process of its own (`python -m tollhouse.server.worker`).
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from prometheus_client import REGISTRY
+
+from tollhouse._version import __version__
+from tollhouse.config.load import load
+from tollhouse.config.schema import Config
+from tollhouse.config.secret import Secret
+from tollhouse.dialects import anthropic, openai_chat
+from tollhouse.errors import ConfigError, TollhouseError
+from tollhouse.ledger.record import CallRecord
+from tollhouse.ledger.writer import LedgerWriter, WriterSettings
+from tollhouse.providers.registry import defaults_by_type
+from tollhouse.server.http.app import Dialects, PublicApp
+from tollhouse.server.listener import Listener, Place
+from tollhouse.server.wiring import Engine, LocalAddress, assemble
+from tollhouse.telemetry import logs
+from tollhouse.telemetry.calls_log import CallsLog
+from tollhouse.telemetry.metrics import CONTENT_TYPE, Metrics, render, render_all
+from tollhouse.upstream.health import HealthBoard
+
+LOG_FLUSH_SECONDS: Final = 0.25
+CUT_SECONDS: Final = 5.0
+"""What a stream that outlived the drain limit gets to send its error event and settle."""
+
+log = logs.get("server")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker needs to know; a supervisor sends it to its children as JSON on standard input."""
+
+    config_file: str
+    place: Place
+    local: Mapping[str, LocalAddress] = field(default_factory=dict)
+    metrics_directory: str = ""
+    """Where the workers' metrics meet; empty when there is only one."""
+
+
+class Worker:
+    """Serves one listener.  `start`, then `wait` until `drain` was called from a signal handler."""
+
+    def __init__(self, job: Job, config: Config, environ: Mapping[str, str]) -> None:
+        """Builds everything; opens the ledger but no port.  Raises `ConfigError`."""
+        loop = asyncio.get_running_loop()
+        self.config = config
+        self._job = job
+        self._environ = environ
+        self._started = time.monotonic()
+        self._metrics = Metrics(REGISTRY)
+        self._calls_log = CallsLog(_calls_writer(config.log.calls)) if config.log.calls != "off" else None
+        self.books = LedgerWriter.start(WriterSettings(url=config.ledger.url), loop)
+        self.health = HealthBoard()
+        self._engine = Engine(
+            books=self.books,
+            health=self.health,
+            finished=self._finished,
+            unexpected=_unexpected,
+            local=job.local,
+        )
+        self.app = PublicApp(
+            assemble(config, self._engine),
+            Dialects(openai_chat=openai_chat.DIALECT, anthropic=anthropic.DIALECT),
+            health=self.health_json,
+            metrics=self.metrics_text,
+            unexpected=_unexpected,
+            in_flight=self._metrics.in_flight.inc,
+        )
+        self._listener = Listener(self.app, job.place)
+        self._flushing = loop.create_task(self._flush_often())
+        self._draining: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to listen."""
+        self._listener.start()
+
+    async def wait(self) -> None:
+        """Returns after a drain."""
+        await self._listener.wait()
+        if self._draining is not None:
+            await self._draining
+
+    def drain(self) -> None:
+        """Stops accepting, lets streams end up to the limit, then cuts them with an error event.  For signal handlers."""
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain())
+
+    async def _drain(self) -> None:
+        self.app.is_draining = True
+        limit = self.config.server.drain_seconds
+        if not await self._listener.stop(limit):
+            log.warning("cutting the streams that outlived the drain limit", extra={"limit_seconds": limit})
+            self.app.cut()
+            await self._listener.stop(CUT_SECONDS)
+
+    async def aclose(self) -> None:
+        """Settles and flushes what is left.  Call it after `wait`."""
+        self._flushing.cancel()
+        await self.books.aclose()
+        await self._engine.aclose()
+        if self._calls_log is not None:
+            self._calls_log.flush()
+
+    def reload(self) -> None:
+        """Reads the configuration again and swaps it in; if anything is wrong with it, the old one goes on serving."""
+        try:
+            config = load(Path(self._job.config_file), self._environ, defaults_by_type())
+            serving = assemble(config, self._engine)
+        except TollhouseError as error:
+            problems = error.problems if isinstance(error, ConfigError) else (str(error),)
+            log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400
+            return
+        for name in ("server", "ledger", "log"):
+            if getattr(config, name) != getattr(self.config, name):
+                log.warning("this part of the configuration changes only with a restart", extra={"part": name})
+        self.config = config
+        self.app.serving = serving
+        log.info("the configuration was reloaded", extra={"file": self._job.config_file})
+
+    def health_json(self) -> bytes:
+        """The body of `GET /health`."""
+        ledger = self.books.state()
+        return msgspec.json.encode(
+            {
+                "status": "draining" if self.app.is_draining else "serving",
+                "version": __version__,
+                "uptime_seconds": round(time.monotonic() - self._started, 1),
+                "ledger": {"status": ledger.status, "reason": ledger.reason},
+                "providers": {name: self.health.snapshot(name) for name in self.config.providers},
+            }
+        )
+
+    def metrics_text(self) -> tuple[bytes, str]:
+        """The exposition text, summed over all workers, and its content type."""
+        directory = self._job.metrics_directory
+        return (render_all(directory) if directory else render(REGISTRY)), CONTENT_TYPE
+
+    def _finished(self, record: CallRecord) -> None:
+        self._metrics.finished(record)
+        if self._calls_log is not None and self._calls_log.finished(record):
+            self._calls_log.flush()
+
+    async def _flush_often(self) -> None:
+        while True:
+            await asyncio.sleep(LOG_FLUSH_SECONDS)
+            if self._calls_log is not None:
+                self._calls_log.flush()
+
+
+def _calls_writer(place: str) -> Callable[[bytes], None]:
+    """Writes batches of lines with one system call each; a full or lost disk never stops a call."""
+    descriptor = 2 if place == "stderr" else os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+    def write(lines: bytes) -> None:
+        try:
+            os.write(descriptor, lines)
+        except OSError as error:
+            log.warning("lines of the calls log were lost", extra={"reason": error.strerror})
+
+    return write
+
+
+def _unexpected(request_id: str, error: BaseException) -> None:
+    log.error("a call failed by our own fault", extra={"request_id": request_id}, exc_info=error)
+
+
+def read_job(text: str) -> Job:
+    """A job as the supervisor wrote it."""
+    fields = json.loads(text)
+    return Job(
+        config_file=fields["config_file"],
+        place=Place(fields["host"], fields["port"]),
+        local={
+            name: LocalAddress(entry["base_url"], Secret(entry["api_key"])) for name, entry in fields["local"].items()
+        },
+        metrics_directory=fields["metrics_directory"],
+    )
+
+
+def write_job(job: Job) -> str:
+    """The text for `read_job`.  It holds the embedded models' secrets: send it through a pipe, never as an argument."""
+    return json.dumps(
+        {
+            "config_file": job.config_file,
+            "host": job.place.host,
+            "port": job.place.port,
+            "local": {
+                name: {"base_url": entry.base_url, "api_key": entry.api_key.reveal()}
+                for name, entry in job.local.items()
+            },
+            "metrics_directory": job.metrics_directory,
+        }
+    )
+
+
+async def run(job: Job, config: Config) -> None:
+    """The life of a worker in a process of its own."""
+    worker = Worker(job, config, os.environ)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, worker.drain)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor hears it too and decides
+    loop.add_signal_handler(signal.SIGHUP, worker.reload)
+    worker.start()
+    print("ready", flush=True)  # noqa: T201  # the supervisor waits for this line
+    try:
+        await worker.wait()
+    finally:
+        await worker.aclose()
+
+
+def main() -> None:
+    """`python -m tollhouse.server.worker`: what the supervisor starts."""
+    import uvloop
+
+    job = read_job(sys.stdin.readline())
+    try:
+        config = load(Path(job.config_file), os.environ, defaults_by_type())
+        logs.configure(config.log.level, config.log.format)
+        uvloop.run(run(job, config))
+    except TollhouseError as error:
+        print(f"tollhouse: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
