@@ -1,0 +1,62 @@
+# Two commands are enough: `make demo` and `make test`.  Everything is installed into .venv, from hash-pinned files.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: demo test lint bench format lock clean help
+
+help:
+	@echo "make demo    stream two real answers through a gateway of your own"
+	@echo "make test    run the tests"
+	@echo "make lint    check style, types and the direction of imports"
+	@echo "make bench   measure the gateway against nginx"
+	@echo "make lock    compile requirements/*.txt again"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit("Tollhouse needs Python 3.11 or newer; run make with PYTHON=python3.12, say.") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+
+# Each stamp says which set of requirements the virtual environment holds.
+$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the demonstration needs into $(VENV) (a minute on a fresh machine) ..."
+	$(PIP) install --quiet --progress-bar on --require-hashes -r requirements/demo.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	@echo "Installing what the tests need into $(VENV) ..."
+	$(PIP) install --quiet --progress-bar on --require-hashes -r requirements/dev.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@$(BIN)/tollhouse demo $(if $(KEEP),--keep)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench.run $(ARGS)
+
+# The files carry hashes and no addresses, so that they work with whatever index or mirror pip is set up for.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		pyproject.toml -o requirements/base.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		pyproject.toml requirements/build.in --extra demo -o requirements/demo.txt
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		pyproject.toml requirements/build.in requirements/dev.in --extra demo --extra aiohttp --extra uvicorn -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist
