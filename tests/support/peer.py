@@ -24,8 +24,11 @@ import ssl
 import struct
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import trustme
 
 Script = Callable[["Visit"], Awaitable[None]]
 
@@ -179,7 +182,10 @@ class Peer:
         for task in self._tasks:
             task.cancel()
         try:
-            await self._group.__aexit__(kind, error, trace)
+            if isinstance(error, asyncio.CancelledError):
+                await self._group.__aexit__(kind, error, trace)  # perhaps a failed script's doing: the group knows
+            else:
+                await self._group.__aexit__(None, None, None)  # so that a test's own failure stays as it is
         finally:
             for visit in self.visits:
                 visit.writer.transport.abort()
@@ -208,6 +214,25 @@ class Peer:
             pass  # the client left while the script was reading or sending
         finally:
             visit.writer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificates:
+    """A certificate authority of the test run's own, and what it vouched for."""
+
+    ca_file: str
+    """Path of the authority's PEM file, for clients."""
+    server: ssl.SSLContext
+    """For a peer that is called `localhost`."""
+
+
+def make_certificates(folder: Path) -> Certificates:
+    """Makes an authority and a certificate; takes some 50 ms, so once a test run is enough."""
+    authority = trustme.CA()
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(server)
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    return Certificates(str(folder / "ca.pem"), server)
 
 
 class _Watched(asyncio.StreamReader):

@@ -20,6 +20,8 @@ from tollhouse.upstream.address import BadAddress, parse_address
 from tollhouse.upstream.transport import Address
 
 MAX_HANDSHAKE_BYTES = 65_536
+LOOPBACK = (".localhost", "127.0.0.0/8", "::1")
+"""Bypass rules for this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +49,9 @@ class Proxies:
     """Hosts reached directly: `*`, `name`, `.name` (it and all below it), `name:port`, an IP address, or a CIDR block."""
 
     def route(self, address: Address) -> ProxyServer | None:
-        """The proxy for this address.  Loopback addresses never have one, as in Go's and curl's practice."""
+        """The proxy for this address, or `None` for a direct way."""
         proxy = self.https if address.scheme == "https" else self.http
-        if proxy is None or _is_loopback(address.host) or any(_matches(rule, address) for rule in self.bypass):
+        if proxy is None or any(_matches(rule, address) for rule in self.bypass):
             return None
         return proxy
 
@@ -81,7 +83,8 @@ def parse_proxy(url: str) -> ProxyServer:
 def proxies_from(environment: Mapping[str, str]) -> Proxies:
     """Reads `https_proxy`, `http_proxy` and `no_proxy` from a mapping; lower case wins, then upper case.
 
-    Raises `BadAddress` naming the variable.
+    This machine itself is never reached through a proxy that comes from the environment (Go's rule too): an embedded
+    model or a local server must not depend on a company's proxy.  Raises `BadAddress` naming the variable.
     """
 
     def read(name: str) -> str:
@@ -97,7 +100,7 @@ def proxies_from(environment: Mapping[str, str]) -> Proxies:
     return Proxies(
         http=server("http_proxy"),
         https=server("https_proxy"),
-        bypass=tuple(rule.strip().lower() for rule in read("no_proxy").split(",") if rule.strip()),
+        bypass=(*LOOPBACK, *(rule.strip().lower() for rule in read("no_proxy").split(",") if rule.strip())),
     )
 
 
@@ -166,15 +169,6 @@ class _Handshake(asyncio.Protocol):
             error = ConnectFailed(f"{self._who} {what}.")
             error.__cause__ = cause
             self.done.set_exception(error)
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _matches(rule: str, address: Address) -> bool:

@@ -9,6 +9,8 @@ library's failures into `tollhouse.errors` once, here at the edge:
 - `UpstreamTruncated`: the body ended before its framing said so.
 - `UpstreamMalformed`: what came is not HTTP.
 - `UpstreamTooLarge`: a head or a body over its bound.
+
+Messages name the host, the port and what was waited for; never header values, bodies or credentials.
 """
 
 from collections.abc import Sequence
@@ -24,11 +26,16 @@ class Deadlines:
     """Time limits of one attempt, in seconds."""
 
     connect: float = 5.0
+    """From the call to a usable connection: waiting for a free one, name look-up, TCP, proxy and TLS included."""
     first_byte: float = 120.0
-    """From the request being written to the first byte of the response head."""
+    """From the request being written to a complete response head (1xx do not count).
+
+    While a large request is being written, it is the longest time without the provider taking a piece of it.
+    """
     between_chunks: float = 60.0
-    """Between two reads of the body that bring bytes."""
+    """From the caller beginning to wait for more of the body to the next byte of it; a slow caller is not counted."""
     total: float = 600.0
+    """From the call to the last byte.  Also ends an answer that nobody reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +85,10 @@ class Incoming(Protocol):
     async def read_some(self) -> bytes:
         """The next piece of the body as it came off the network, de-chunked; `b""` at the clean end, again and again.
 
-        Never reads ahead of the caller by more than a bounded buffer.  Raises `UpstreamTimeout`, `UpstreamTruncated`,
-        `UpstreamMalformed`.  May be cancelled: the connection is then closed at once.
+        A piece is all that has arrived since the last read; gzip and deflate are undone, though never asked for.  Never
+        reads ahead of the caller by more than a bounded buffer.  Raises `UpstreamTimeout`, `UpstreamTruncated`,
+        `UpstreamMalformed`, after all bytes that came before, and again at every later call.  May be cancelled: the
+        connection is then closed at once.  Not for two readers at the same time.
         """
         ...
 
