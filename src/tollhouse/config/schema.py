@@ -69,8 +69,8 @@ class KeySettings:
 
     name: str
     """Unique; stands in the ledger, in logs and in metrics."""
-    digest: bytes
-    """SHA-256 of the key's UTF-8 bytes: 32 bytes."""
+    digest: bytes = field(repr=False)
+    """SHA-256 of the key's UTF-8 bytes: 32 bytes.  Not printed, for a short key could be guessed from it."""
     tenant: str = ""
     """Whom the key belongs to; empty when nobody says."""
     project: str = ""

@@ -1,0 +1,520 @@
+"""The schema: which keys a configuration has, what each must be, and what must hold between them.
+
+Reading goes section by section in the order in which `tollhouse config show` prints them.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Final, Literal, TypeVar
+
+from tollhouse.config import values
+from tollhouse.config.places import Places
+from tollhouse.config.routes import MAX_ROUTE, DraftAlias, Reference, Routes
+from tollhouse.config.schema import (
+    AuthSettings,
+    BudgetSettings,
+    Config,
+    DeadlineOverrides,
+    DeadlineSettings,
+    KeySettings,
+    LedgerSettings,
+    LimitSettings,
+    LogSettings,
+    ModelSettings,
+    PriceSettings,
+    ProviderDefaults,
+    ProviderSettings,
+    RetrySettings,
+    ServerSettings,
+    Target,
+    frozen_map,
+)
+from tollhouse.config.secret import Secret
+from tollhouse.config.section import Collector, Section, Spot, root_spot
+from tollhouse.config.tree import Items, Node, Scalar, Table
+from tollhouse.config.values import Given, Reader, Refused, did_you_mean
+from tollhouse.errors import ConfigError
+
+V = TypeVar("V")
+
+MAX_TOKENS: Final = 1_000_000_000
+MAX_RATE: Final = 1_000_000_000
+RATES: Final = (
+    "input",
+    "output",
+    "cache_read",
+    "cache_write",
+    "cache_write_1h",
+    "input_audio",
+    "output_audio",
+    "reasoning",
+    "request",
+)
+"""What a price can be given for: dollars per million tokens, and dollars a call for `request`."""
+CLOSED: Final = (
+    "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
+    f"{values.HOW_TO_MAKE_A_KEY}), or write `open: true` while `server.host` is a loopback address."
+)
+NOTHING_ANSWERS: Final = (
+    "There are no providers, so nothing could answer; `tollhouse config init` writes a file that has one."
+)
+
+
+def build(
+    collector: Collector,
+    root: Node | None,
+    provider_types: Mapping[str, ProviderDefaults],
+    *,
+    may_be_without_keys: bool = False,
+) -> Config:
+    """Reads the whole tree.  Raises `ConfigError` with every problem, those that the collector already has included.
+
+    `may_be_without_keys`: nobody being able to call is a warning instead of a problem.
+    """
+    file = root_spot(collector, root).section()
+    server = _server(file.section("server"))
+    auth = _auth(file.section("auth"), server, may_be_without_keys=may_be_without_keys)
+    file.require("providers", NOTHING_ANSWERS)
+    prices: dict[str, Mapping[str, int]] = {}
+    drafts: dict[str, DraftAlias] = {}
+    named = file.members("providers")
+    names = [entry.key for entry, _ in named]
+    providers: dict[str, ProviderSettings] = {}
+    for entry, spot in named:
+        provider = _provider(spot, entry.key, provider_types, prices, drafts)
+        if provider is not None:
+            providers[entry.key] = provider
+    if (listed := file.get("providers")) is not None and listed.is_empty:
+        listed.flaw(NOTHING_ANSWERS)
+    for entry, spot in file.members("models"):
+        _add_draft(drafts, _alias(entry.key, spot, names))
+    aliases, default_model = Routes(drafts, providers, names).resolve()
+    config = Config(
+        server=server,
+        auth=auth,
+        providers=frozen_map(providers),
+        aliases=frozen_map(aliases),
+        default_model=default_model,
+        ledger=_ledger(file.section("ledger")),
+        prices=_prices(file, prices, {*names, *provider_types}),
+        log=_log(file.section("log")),
+        limits=_limits(file.section("limits")),
+        budgets=_budgets(file.section("budgets")),
+        deadlines=_deadlines(file.section("deadlines")),
+        retry=_retry(file.section("retry")),
+        places=Places(collector.file, collector.places.values()),
+        warnings=collector.warnings(),
+    )
+    file.close()
+    if problems := collector.problems():
+        raise ConfigError(problems)
+    return config
+
+
+def _server(section: Section) -> ServerSettings:
+    defaults = ServerSettings()
+    settings = ServerSettings(
+        host=section.read("host", values.host, defaults.host),
+        port=section.read("port", values.integer(0, 65535), defaults.port),
+        admin_host=section.read("admin_host", values.host, defaults.admin_host),
+        admin_port=section.read("admin_port", values.integer(0, 65535), defaults.admin_port),
+        workers=section.read("workers", values.integer(1, 64), defaults.workers),
+        max_body_bytes=section.read("max_body_bytes", values.integer(1024, 2**30), defaults.max_body_bytes),
+        max_concurrent_calls=section.read(
+            "max_concurrent_calls", values.integer(1, 1_000_000), defaults.max_concurrent_calls
+        ),
+        drain_seconds=section.read("drain_seconds", values.seconds_or_zero, defaults.drain_seconds),
+        receipts=section.read("receipts", values.boolean, defaults.receipts),
+    )
+    section.close()
+    if settings.port and settings.port == settings.admin_port and settings.host == settings.admin_host:
+        _flaw_at(
+            section,
+            ("admin_port", "port"),
+            f"Callers and administrators cannot both be served on port {settings.port}.",
+        )
+    if not values.is_loopback(settings.admin_host) and (spot := section.get("admin_host")) is not None:
+        spot.warn(
+            "The admin listener can be reached from other machines; make sure that only administrators get there."
+        )
+    return settings
+
+
+def _auth(section: Section, server: ServerSettings, *, may_be_without_keys: bool) -> AuthSettings:
+    seen_names: dict[str, str] = {}
+    seen_digests: dict[bytes, str] = {}
+    keys: list[KeySettings] = []
+    items = section.items("keys")
+    if (listed := section.get("keys")) is not None and listed.is_empty:
+        listed.flaw("The list is empty; name a key in it, or remove it.")
+    for spot in items:
+        key = _key(spot)
+        if key is None:
+            continue
+        if key.name in seen_names:
+            spot.flaw(f"The name {key.name!r} is already that of {seen_names[key.name]}; every key needs its own.")
+        elif key.digest in seen_digests:
+            spot.flaw(f"This is the same key as {seen_digests[key.digest]}; every name needs a key of its own.")
+        seen_names.setdefault(key.name, spot.written)
+        seen_digests.setdefault(key.digest, spot.written)
+        keys.append(key)
+    is_open = section.read("open", values.boolean, default=False)
+    if is_open and not values.is_loopback(server.host):
+        _flaw_at(
+            section,
+            ("open",),
+            f"Calls without a key are allowed on a loopback address only, and `server.host` is {server.host};"
+            " remove `open: true` and list keys, or listen on 127.0.0.1.",
+        )
+    if not items and not is_open:
+        if may_be_without_keys and not section.has("keys"):
+            section.spot.warn(
+                "There are no keys, so every call will be refused; set TOLLHOUSE_KEY, or add an `auth` section with keys."
+            )
+        else:
+            section.require("keys", CLOSED)
+    section.close()
+    return AuthSettings(keys=tuple(keys), open=is_open)
+
+
+def _key(spot: Spot) -> KeySettings | None:
+    section = spot.section()
+    name = section.read_optional("name", values.name)
+    digest = section.read_optional("key", values.key_digest)
+    section.require("name", "The key has no `name`; the name is what the ledger and the log call it.")
+    section.require("key", "The entry has no `key`.")
+    tenant = section.read_optional("tenant", values.name)
+    project = section.read_optional("project", values.name)
+    section.close()
+    if name is None or digest is None:
+        return None
+    return KeySettings(name=name, digest=digest, tenant=tenant or "", project=project or "")
+
+
+def _provider(
+    spot: Spot,
+    name: str,
+    provider_types: Mapping[str, ProviderDefaults],
+    prices: dict[str, Mapping[str, int]],
+    drafts: dict[str, DraftAlias],
+) -> ProviderSettings | None:
+    """One provider; the prices and aliases that stand at its models are added to `prices` and `drafts`."""
+    try:
+        values.name(Given(name))
+    except Refused as refused:
+        spot.flaw(refused.sentence)
+    section = spot.section()
+    kind = _provider_type(section, name, provider_types)
+    defaults = provider_types.get(kind, _UNKNOWN_TYPE)
+    api_key = _api_key(section, name, defaults)
+    base_url = section.read_optional("base_url", values.base_url)
+    if defaults.needs_base_url:
+        section.require("base_url", f"A provider of type {kind!r} needs a `base_url`, such as https://host/v1.")
+    settings = ProviderSettings(
+        name=name,
+        type=kind,
+        api_key=api_key,
+        base_url=base_url,
+        models=_models(section, name, prices, drafts),
+        headers=frozen_map(_headers(section)),
+        deadlines=_deadline_overrides(section),
+        proxy=section.read_optional("proxy", values.proxy_url, show=values.without_password),
+        options=frozen_map(_options(section, kind, defaults)),
+    )
+    section.close()
+    return settings if kind in provider_types else None
+
+
+_UNKNOWN_TYPE: Final = ProviderDefaults(needs_key=False)
+
+
+def _provider_type(section: Section, name: str, provider_types: Mapping[str, ProviderDefaults]) -> str:
+    """The type as given, or the provider's name where that is one.  Reports an unknown one and returns it anyway."""
+    known = ", ".join(sorted(provider_types))
+    spot = section.get("type")
+    if spot is None:
+        if name in provider_types:
+            section.note_default("type", name)
+        else:
+            section.require(
+                "type",
+                f"{name!r} is not a known type of provider.{did_you_mean(name, provider_types)}"
+                f" Rename it, or say what it is with `type:`, one of {known}.",
+            )
+        return name
+
+    def read(given: Given) -> str:
+        value = values.text(given)
+        if value not in provider_types:
+            suggestion = "" if given.references else did_you_mean(value, provider_types)
+            raise Refused(f"There is no type {given}.{suggestion} The types are {known}.")
+        return value
+
+    return spot.read(read) or ""
+
+
+def _api_key(section: Section, name: str, defaults: ProviderDefaults) -> Secret | None:
+    """The provider's credential: from the file, else from the type's own environment variable."""
+    spot = section.get("api_key")
+    variable = defaults.key_variable
+    if spot is not None:
+        found = spot.read(
+            values.optional_secret,
+            advice=lambda unset: f"Set {unset}, or remove provider {name}, or write ${{{unset}:-}} to leave it empty.",
+        )
+        if found is not None and not found and defaults.needs_key:
+            spot.warn(f"The key of provider {name} is left empty; the provider will refuse its calls.")
+        return found or None
+    found = Secret(section.spot.collector.environ.get(variable, "")) if variable is not None else Secret("")
+    if found and variable is not None:
+        try:
+            values.secret(Given(found.reveal(), references=(f"${{{variable}}}",)))
+        except Refused as refused:
+            section.spot.flaw(f"The environment variable {variable} gives the key: {refused.sentence}")
+        section.note_default("api_key", found, source=f"environment variable {variable} (default)")
+        return found
+    if defaults.needs_key:
+        ways = f"set {variable} in the environment, write `api_key:`" if variable else "write `api_key:`"
+        section.require("api_key", f"Provider {name} has no key: {ways}, or remove the provider.")
+    return None
+
+
+def _models(
+    section: Section, provider: str, prices: dict[str, Mapping[str, int]], drafts: dict[str, DraftAlias]
+) -> tuple[ModelSettings, ...]:
+    models: dict[str, ModelSettings] = {}
+    for spot in section.items("models"):
+        model = _model(spot, provider, prices, drafts)
+        if model is None:
+            continue
+        if model.name in models:
+            spot.flaw(f"The model {model.name!r} is listed twice.")
+        models[model.name] = model
+    return tuple(models.values())
+
+
+def _model(
+    spot: Spot, provider: str, prices: dict[str, Mapping[str, int]], drafts: dict[str, DraftAlias]
+) -> ModelSettings | None:
+    if isinstance(spot.node, Scalar):
+        name = spot.read(values.model_name)
+        return None if name is None else ModelSettings(name=name)
+    section = spot.section()
+    name = section.read_optional("name", values.model_name)
+    section.require("name", "The model has no `name`.")
+    alias_spot = section.get("alias")
+    alias = None if alias_spot is None else alias_spot.read(values.model_name)
+    context_tokens = section.read_optional("context_tokens", values.integer(1, MAX_TOKENS))
+    max_output_tokens = section.read_optional("max_output_tokens", values.integer(1, MAX_TOKENS))
+    rates = _rates(section.section("prices")) if section.has("prices") else {}
+    section.close()
+    if name is None:
+        return None
+    if rates:
+        prices[f"{provider}/{name}"] = rates
+    if alias is not None and alias_spot is not None:
+        _add_draft(drafts, DraftAlias(name=alias, spot=alias_spot, target=Target(provider, name)))
+    return ModelSettings(name=name, alias=alias, context_tokens=context_tokens, max_output_tokens=max_output_tokens)
+
+
+def _headers(section: Section) -> dict[str, Secret]:
+    headers: dict[str, Secret] = {}
+    for entry, spot in section.members("headers"):
+        value = spot.read(values.header_value)
+        try:
+            name = values.header_name(entry.key)
+        except Refused as refused:
+            section.spot.collector.flaw(entry.mark, spot.written, refused.sentence)
+            continue
+        if name in headers:
+            spot.flaw(f"The header {name!r} is given twice.")
+        if value is not None:
+            headers[name] = value
+    return headers
+
+
+def _options(section: Section, kind: str, defaults: ProviderDefaults) -> dict[str, str | int | bool]:
+    options: dict[str, str | int | bool] = {}
+    for entry, spot in section.members("options"):
+        if entry.key not in defaults.options:
+            known = f"The options are {', '.join(defaults.options)}." if defaults.options else "It has none."
+            section.spot.collector.flaw(
+                entry.mark,
+                spot.written,
+                f"Type {kind!r} has no such option.{did_you_mean(entry.key, defaults.options)} {known}",
+            )
+        elif (value := spot.read(values.option)) is not None:
+            options[entry.key] = value
+    return options
+
+
+def _add_draft(drafts: dict[str, DraftAlias], draft: DraftAlias) -> None:
+    earlier = drafts.setdefault(draft.name, draft)
+    if earlier is not draft:
+        draft.spot.flaw(
+            f"The alias {draft.name!r} is already given at {earlier.spot.written} (line {earlier.spot.mark.line})."
+        )
+
+
+def _alias(name: str, spot: Spot, providers: Collection[str]) -> DraftAlias:
+    """One entry of `models:`: a name, a list of names, or a mapping with a `route`."""
+    _check_alias_name(name, spot, providers)
+    if not isinstance(spot.node, Table):
+        references = _route(spot)
+        return DraftAlias(name=name, spot=spot, references=references, is_single=isinstance(spot.node, Scalar))
+    section = spot.section()
+    route = section.get("route")
+    section.require("route", "The alias has no `route`: a name, or a list of names that are tried in this order.")
+    references = () if route is None else _route(route)
+    strict = section.read_optional("strict", values.boolean)
+    deadlines = _deadline_overrides(section)
+    section.close()
+    return DraftAlias(name=name, spot=spot, references=references, strict=strict, deadlines=deadlines)
+
+
+def _check_alias_name(name: str, spot: Spot, providers: Collection[str]) -> None:
+    try:
+        values.model_name(Given(name))
+    except Refused as refused:
+        spot.flaw(refused.sentence)
+    prefix, slash, _ = name.partition("/")
+    if slash and prefix in providers:
+        spot.flaw(f"An alias cannot begin with {prefix + slash!r}: that names a model of the provider {prefix!r}.")
+
+
+def _route(spot: Spot) -> tuple[Reference, ...]:
+    if isinstance(spot.node, Scalar):
+        name = spot.read(values.model_name)
+        return () if name is None else (Reference(name, spot),)
+    if not isinstance(spot.node, Items):
+        spot.flaw("Must be a name, or a list of names that are tried in this order.")
+        return ()
+    items = spot.items()
+    if not items:
+        spot.flaw("The route is empty; name at least one `provider/model`.")
+    if len(items) > MAX_ROUTE:
+        spot.flaw(f"A route has at most {MAX_ROUTE} names.")
+        return ()
+    references: dict[str, Reference] = {}
+    for item in items:
+        name = item.read(values.model_name)
+        if name is not None and name in references:
+            item.flaw(f"{name!r} is in this route already.")
+        elif name is not None:
+            references[name] = Reference(name, item)
+    return tuple(references.values())
+
+
+def _ledger(section: Section) -> LedgerSettings:
+    settings = LedgerSettings(
+        url=section.read("url", values.ledger_url, LedgerSettings().url, show=values.without_password)
+    )
+    section.close()
+    return settings
+
+
+def _prices(file: Section, prices: dict[str, Mapping[str, int]], owners: Collection[str]) -> PriceSettings:
+    """`prices:`, together with those that stand at the providers' models."""
+    for entry, spot in file.members("prices"):
+        owner, slash, model = entry.key.partition("/")
+        if not slash or not model:
+            spot.flaw("A price is for `provider/model`, or for `provider/*`.")
+        elif owner not in owners:
+            spot.flaw(f"There is no provider and no type of provider {owner!r}.{did_you_mean(owner, owners)}")
+        elif entry.key in prices:
+            spot.flaw("This model's prices stand at the provider's `models` already; keep one of them.")
+        rates = _rates(spot.section())
+        prices.setdefault(entry.key, rates)
+    return PriceSettings(overrides=frozen_map(prices))
+
+
+def _rates(section: Section) -> Mapping[str, int]:
+    """Rates in nano-USD per million tokens."""
+    rates = {name: rate for name in RATES if (rate := section.read_optional(name, values.dollars)) is not None}
+    section.close()
+    if section.spot.is_empty:
+        section.spot.flaw(
+            f"There are no prices here; give at least one of {', '.join(RATES)}, in dollars per million tokens."
+        )
+    return frozen_map(rates)
+
+
+def _log(section: Section) -> LogSettings:
+    defaults = LogSettings()
+    level: Reader[Literal["debug", "info", "warning", "error"]] = values.choice("debug", "info", "warning", "error")
+    style: Reader[Literal["json", "text"]] = values.choice("json", "text")
+    settings = LogSettings(
+        level=section.read("level", level, defaults.level),
+        format=section.read("format", style, defaults.format),
+        calls=section.read("calls", values.call_log, defaults.calls),
+    )
+    section.close()
+    return settings
+
+
+def _limits(section: Section) -> LimitSettings:
+    rate = values.integer(1, MAX_RATE)
+    settings = LimitSettings(
+        requests_per_minute=section.read_optional("requests_per_minute", rate),
+        tokens_per_minute=section.read_optional("tokens_per_minute", rate),
+        concurrent=section.read_optional("concurrent", rate),
+    )
+    section.close()
+    return settings
+
+
+def _budgets(section: Section) -> BudgetSettings:
+    settings = BudgetSettings(
+        hourly_nano=section.read_optional("hourly", values.dollars),
+        daily_nano=section.read_optional("daily", values.dollars),
+        weekly_nano=section.read_optional("weekly", values.dollars),
+        monthly_nano=section.read_optional("monthly", values.dollars),
+        total_nano=section.read_optional("total", values.dollars),
+    )
+    section.close()
+    return settings
+
+
+def _deadlines(section: Section) -> DeadlineSettings:
+    defaults = DeadlineSettings()
+    settings = DeadlineSettings(
+        connect=section.read("connect", values.seconds, defaults.connect),
+        first_byte=section.read("first_byte", values.seconds, defaults.first_byte),
+        between_chunks=section.read("between_chunks", values.seconds, defaults.between_chunks),
+        total=section.read("total", values.seconds, defaults.total),
+    )
+    section.close()
+    return settings
+
+
+def _deadline_overrides(outer: Section) -> DeadlineOverrides | None:
+    if not outer.has("deadlines"):
+        return None
+    section = outer.section("deadlines")
+    settings = DeadlineOverrides(
+        connect=section.read_optional("connect", values.seconds),
+        first_byte=section.read_optional("first_byte", values.seconds),
+        between_chunks=section.read_optional("between_chunks", values.seconds),
+        total=section.read_optional("total", values.seconds),
+    )
+    section.close()
+    return settings
+
+
+def _retry(section: Section) -> RetrySettings:
+    defaults = RetrySettings()
+    settings = RetrySettings(
+        max_attempts=section.read("max_attempts", values.integer(1, 20), defaults.max_attempts),
+        backoff_base=section.read("backoff_base", values.seconds_or_zero, defaults.backoff_base),
+        backoff_cap=section.read("backoff_cap", values.seconds_or_zero, defaults.backoff_cap),
+        honour_retry_after_up_to=section.read(
+            "honour_retry_after_up_to", values.seconds_or_zero, defaults.honour_retry_after_up_to
+        ),
+    )
+    section.close()
+    return settings
+
+
+def _flaw_at(section: Section, keys: tuple[str, ...], sentence: str) -> None:
+    """Reports at the first of the keys that the file has, else at the section."""
+    spot = next((spot for key in keys if (spot := section.get(key)) is not None), section.spot)
+    spot.flaw(sentence)

@@ -1,0 +1,385 @@
+"""From the text of one value to what the schema wants: numbers, durations, money, addresses, names, secrets.
+
+Each reader is a function of a `Given`, or makes one.  It raises `Refused` with a whole sentence that says what is wanted.  A
+text that came out of the environment or a file is never repeated in a sentence, for it may be secret.
+"""
+
+import hashlib
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from difflib import get_close_matches
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+from tollhouse.config.secret import Secret
+from tollhouse.config.tree import core_kind
+
+T = TypeVar("T")
+
+MIN_KEY_CHARACTERS: Final = 8
+MAX_TEXT_CHARACTERS: Final = 4096
+MAX_DURATION_SECONDS: Final = 86_400.0
+MAX_DOLLARS: Final = 1_000_000_000
+
+HOW_TO_MAKE_A_KEY: Final = (
+    "`tollhouse config init` makes a good one, and so does"
+    " `python -c \"import secrets; print('th-' + secrets.token_urlsafe(32))\"`"
+)
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
+_MODEL_NAME: Final = re.compile(r"[^\s\x00-\x1f\x7f]{1,200}")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
+_HOST_NAME: Final = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+)
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h)?")
+_AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, None: 1000}
+
+FORBIDDEN_HEADERS: Final = frozenset(
+    {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
+)
+"""Header fields that belong to the transport: a fixed value would break the framing or the address of a request."""
+
+
+class Refused(Exception):
+    """A value that the schema does not take; the sentence says why."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(sentence)
+        self.sentence = sentence
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A scalar after `${…}` was expanded."""
+
+    text: str
+    is_plain: bool = False
+    """Written without quotes, so that `12` is a number and not a text."""
+    references: tuple[str, ...] = ()
+    """The references that it was written with; then quotes say nothing about its kind."""
+    sources: tuple[str, ...] = ()
+    """Where it came from, if not from the configuration file itself."""
+    is_defaulted: bool = False
+    """Some reference took its `:-default`."""
+
+    @property
+    def is_string(self) -> bool:
+        """Whether YAML 1.2 has a string here: in quotes, from a reference, or plain and of no other kind."""
+        return bool(self.references) or not self.is_plain or core_kind(self.text) == "string"
+
+    @property
+    def may_be_number(self) -> bool:
+        """Whether the text may be read as a number or a boolean."""
+        return self.is_plain or bool(self.references)
+
+    def __str__(self) -> str:
+        """How a sentence speaks of it."""
+        if self.references:
+            return f"the value of {', '.join(self.references)}"
+        return repr(self.text if len(self.text) <= 80 else self.text[:80] + "…")
+
+
+Reader = Callable[[Given], T]
+
+
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was most likely meant, regardless of case and of `-` for `_`."""
+
+    def folded(name: str) -> str:
+        return name[:100].lower().replace("-", "_")
+
+    by_folded = {folded(name): name for name in known}
+    found = get_close_matches(folded(word), by_folded, n=1, cutoff=0.6)
+    return by_folded[found[0]] if found else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """` Did you mean 'x'?`, or nothing."""
+    found = nearest(word, known)
+    return "" if found is None else f" Did you mean {found!r}?"
+
+
+def text(given: Given) -> str:
+    """Any text that is not empty, on one line."""
+    if not given.is_string:
+        kind = core_kind(given.text)
+        if kind == "null":
+            raise Refused("The value is empty; give it one, or remove the key.")
+        raise Refused(f"Must be a text, and YAML reads {given} as a {kind}; put it in quotes.")
+    if not given.text:
+        raise Refused(f"Must not be empty{f'; {given} is' if given.references else ''}.")
+    if len(given.text) > MAX_TEXT_CHARACTERS:
+        raise Refused(f"Must be at most {MAX_TEXT_CHARACTERS} characters.")
+    if any(character < " " or character == "\x7f" for character in given.text):
+        raise Refused("Must be one line without control characters.")
+    return given.text
+
+
+def name(given: Given) -> str:
+    """A name that stands in the ledger and in metrics."""
+    value = text(given)
+    if not _NAME.fullmatch(value):
+        raise Refused(f"{_sentence(given)} is not a name; use 1 to 64 letters, digits, `_`, `.`, `@` and `-`.")
+    return value
+
+
+def model_name(given: Given) -> str:
+    """A model's or an alias's name."""
+    value = text(given)
+    if not _MODEL_NAME.fullmatch(value):
+        raise Refused(f"{_sentence(given)} is not a model's name: 1 to 200 characters without spaces.")
+    return value
+
+
+def choice(*words: T) -> Reader[T]:
+    """One of the words."""
+
+    def read(given: Given) -> T:
+        for word in words:
+            if word == given.text:
+                return word
+        names = [str(word) for word in words]
+        raise Refused(
+            f"Must be one of {', '.join(names)}, not {given}.{'' if given.references else did_you_mean(given.text, names)}"
+        )
+
+    return read
+
+
+def boolean(given: Given) -> bool:
+    """`true` or `false`, as YAML 1.2 has them."""
+    if not given.may_be_number or core_kind(given.text) != "boolean":
+        quotes = ", without quotes" if not given.may_be_number else ""
+        raise Refused(f"Must be true or false{quotes}, not {given}.")
+    return given.text.lower() == "true"
+
+
+def integer(low: int, high: int) -> Reader[int]:
+    """A whole number between the bounds, both included."""
+
+    def read(given: Given) -> int:
+        wanted = f"Must be a whole number from {low} to {high}"
+        if not given.may_be_number:
+            raise Refused(f"{wanted}, without quotes, not {given}.")
+        if core_kind(given.text) != "integer" or len(given.text) > 20:
+            raise Refused(f"{wanted}, not {given}.")
+        base = {"0o": 8, "0x": 16}.get(given.text[:2], 10)
+        value = int(given.text, base)
+        if not low <= value <= high:
+            raise Refused(f"{wanted}, not {given}.")
+        return value
+
+    return read
+
+
+def option(given: Given) -> str | int | bool:
+    """A text, a whole number or a boolean, whichever YAML says it is."""
+    if given.references or not given.is_plain:
+        return text(given)
+    match core_kind(given.text):
+        case "boolean":
+            return boolean(given)
+        case "integer":
+            return integer(-(2**53), 2**53)(given)
+        case _:
+            return text(given)
+
+
+def seconds(given: Given, *, low: float = 0.001) -> float:
+    """A duration: a number of seconds, or `500ms`, `30s`, `2m`, `1h`."""
+    parts = _DURATION.fullmatch(given.text)
+    if parts is None:
+        raise Refused(f"Must be a duration such as 30, 500ms, 30s, 2m or 1h, not {given}.")
+    value = float(Decimal(parts[1]) * _MILLISECONDS[parts[2]] / 1000)
+    if not low <= value <= MAX_DURATION_SECONDS:
+        raise Refused(f"Must be a duration from {low:g} s to {MAX_DURATION_SECONDS / 3600:g} h, not {given}.")
+    return value
+
+
+def seconds_or_zero(given: Given) -> float:
+    """A duration that may be 0."""
+    return seconds(given, low=0.0)
+
+
+def dollars(given: Given) -> int:
+    """An amount of US dollars as a whole number of nano-USD; exact, or refused."""
+    if not given.may_be_number or not _AMOUNT.fullmatch(given.text):
+        quotes = ", without quotes" if not given.may_be_number else ""
+        raise Refused(f"Must be an amount in US dollars such as 10 or 0.15{quotes}, not {given}.")
+    # At most 24 digits, and a decimal context keeps 28: nothing here is rounded.
+    nano = Decimal(given.text) * 1_000_000_000
+    if nano != int(nano):
+        raise Refused(f"Must not be finer than a billionth of a dollar; {given} is.")
+    if nano > MAX_DOLLARS * 1_000_000_000:
+        raise Refused(f"Must be at most {MAX_DOLLARS:,} dollars, not {given}.")
+    return int(nano)
+
+
+def secret(given: Given) -> Secret:
+    """A credential or a header's value.  Never repeated in a sentence."""
+    _check_credential(given)
+    if not given.text:
+        raise Refused(_why_empty(given))
+    return Secret(given.text)
+
+
+def optional_secret(given: Given) -> Secret:
+    """A credential that `${NAME:-}` may leave empty on purpose."""
+    _check_credential(given)
+    if not given.text and not given.is_defaulted:
+        raise Refused(_why_empty(given))
+    return Secret(given.text)
+
+
+def header_value(given: Given) -> Secret:
+    """A header's value: printable ASCII, spaces inside allowed."""
+    if not given.text or given.text != given.text.strip() or not (given.text.isascii() and given.text.isprintable()):
+        raise Refused("A header's value must be printable ASCII without spaces around it, and not empty.")
+    return Secret(given.text)
+
+
+def header_name(text: str) -> str:
+    """A header field's name, in lower case.  Raises `Refused`."""
+    if not _HEADER_NAME.fullmatch(text):
+        raise Refused(f"{text[:80]!r} is not the name of a header.")
+    if text.lower() in FORBIDDEN_HEADERS:
+        raise Refused(f"The header {text!r} belongs to the transport and cannot be set.")
+    return text.lower()
+
+
+def key_digest(given: Given) -> bytes:
+    """SHA-256 of a gateway key, which is checked and then forgotten."""
+    _check_credential(given)
+    if len(given.text) < MIN_KEY_CHARACTERS:
+        what = f"; {given} has fewer" if given.references else ""
+        raise Refused(f"A key needs at least {MIN_KEY_CHARACTERS} characters{what}. {HOW_TO_MAKE_A_KEY}.")
+    return hashlib.sha256(given.text.encode()).digest()
+
+
+def host(given: Given) -> str:
+    """An address to listen on: an IP address or a host name."""
+    value = text(given) if given.is_string else given.text
+    bare = value.removeprefix("[").removesuffix("]")
+    try:
+        return str(ipaddress.ip_address(bare))
+    except ValueError:
+        # A name of digits and dots would be a mistyped IPv4 address.
+        if _HOST_NAME.fullmatch(value) and not re.fullmatch(r"[0-9.]+", value):
+            return value
+    raise Refused(f"Must be an IP address or a host name such as 127.0.0.1, not {given}.")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def base_url(given: Given) -> str:
+    """`http(s)://host[:port][/prefix]`, without a user name, query or fragment."""
+    value = text(given)
+    if " " in value:
+        raise Refused("The address contains a space.")
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise Refused("The address has a broken host or port; write https://host:port/path.") from None
+    # Only fixed words below: an address may carry a password.
+    if parts.scheme not in {"http", "https"}:
+        raise Refused("The address must begin with https:// or http://.")
+    if "@" in parts.netloc:
+        raise Refused("The address must not hold a user name or password; put the credential under `api_key`.")
+    if "?" in value or "#" in value:
+        raise Refused("The address must not hold a query or a fragment; it ends with its path.")
+    if not parts.hostname or port == 0:
+        raise Refused("The address needs a host, and a port from 1 to 65535 if it names one.")
+    return value.rstrip("/")
+
+
+def proxy_url(given: Given) -> str:
+    """`http://[user:password@]host:port`."""
+    value = text(given)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        port = None
+        parts = urlsplit("")
+    if (
+        parts.scheme != "http"
+        or not parts.hostname
+        or not port
+        or parts.path.strip("/")
+        or parts.query
+        or parts.fragment
+    ):
+        raise Refused("A proxy is written http://host:port, with user:password@ before the host if it asks for them.")
+    return value.rstrip("/")
+
+
+def ledger_url(given: Given) -> str:
+    """`sqlite:///path` or `postgresql://…`; whether it can be opened is found out by the ledger."""
+    value = text(given)
+    if value.startswith("sqlite:///"):
+        if value.removeprefix("sqlite:///").strip("/"):
+            return value
+        raise Refused(
+            "The address names no file; write sqlite:///tollhouse.db, or sqlite:////var/lib/tollhouse/ledger.db."
+        )
+    if value.startswith("sqlite:"):
+        raise Refused(
+            "An SQLite address has three slashes and a path, or four for an absolute one: sqlite:///tollhouse.db."
+        )
+    if value.startswith(("postgresql://", "postgres://")) and len(value) > len("postgresql://"):
+        return "postgresql://" + value.partition("://")[2]
+    raise Refused("The address must begin with sqlite:/// or postgresql://.")
+
+
+def without_password(url: str) -> str:
+    """The address as it may be shown: a user name, a password and a query are masked."""
+    if url.startswith("sqlite:"):
+        return url
+    scheme, separator, rest = url.partition("://")
+    rest, query, _ = rest.partition("?")
+    # The last @, for a password may hold one; PostgreSQL takes credentials in the query too.
+    _, at, place = rest.rpartition("@")
+    return f"{scheme}{separator}{'***@' if at else ''}{place}{'?***' if query else ''}"
+
+
+def call_log(given: Given) -> str:
+    """Where lines about calls go: `stderr` (also `true` and `-`), `off` (also `false`), or a path."""
+    if given.may_be_number and core_kind(given.text) == "boolean":
+        return "stderr" if boolean(given) else "off"
+    value = text(given)
+    return "stderr" if value == "-" else value
+
+
+def _check_credential(given: Given) -> None:
+    if not given.is_string:
+        kind = core_kind(given.text)
+        if kind == "null":
+            raise Refused("The value is empty; give it one, or remove the key.")
+        raise Refused(f"Must be a text, and YAML reads this as a {kind}; put it in quotes.")
+    if len(given.text) > MAX_TEXT_CHARACTERS or any(not "!" <= character <= "~" for character in given.text):
+        raise Refused(
+            "A credential has no spaces, line breaks or characters outside ASCII; this one does, or is too long."
+        )
+
+
+def _why_empty(given: Given) -> str:
+    if given.references:
+        return f"Must not be empty; {given} is."
+    return "Must not be empty."
+
+
+def _sentence(given: Given) -> str:
+    words = str(given)
+    return words[0].upper() + words[1:]
