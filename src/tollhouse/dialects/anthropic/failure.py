@@ -1,0 +1,155 @@
+"""Errors: `{"type":"error","error":{"type","message"},"request_id"}`, as a body and as a stream's last event."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from tollhouse.dialects.anthropic.wire import UNREADABLE, sse
+from tollhouse.errors import ProviderRefused, StreamFailed, TollhouseError
+
+STATUS_OF_TYPE: Final[Mapping[str, int]] = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""Anthropic's error types and their statuses (API reference, "Errors", 2026)."""
+
+_TYPE_OF_STATUS: Final[Mapping[int, str]] = {
+    **{status: kind for kind, status in STATUS_OF_TYPE.items()},
+    408: "timeout_error",
+    503: "overloaded_error",
+}
+
+# A provider's complaint about a credential is about the gateway's, so its word must not reach our caller as theirs.
+_NOT_THE_CALLERS: Final = frozenset({"authentication_error", "permission_error", "billing_error"})
+
+MAX_MESSAGE_CHARACTERS: Final = 2_000
+
+# OpenAI, Anthropic, Groq, xAI, Google, ZhipuAI (`id.secret`), JWTs and whatever follows the word Bearer.
+_CREDENTIAL: Final = re.compile(
+    r"\b(?:sk|pk|rk|gsk|csk|xai|pplx)[-_][\w*.\-]{6,}|\bAIza[\w*\-]{8,}|\b[0-9a-f]{32}\.[\w*]{8,}"
+    r"|\beyJ[\w\-]+\.[\w\-]+\.[\w\-]*|(?<=Bearer )[^\s\"']{6,}",
+    re.IGNORECASE,
+)
+_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+
+
+def error_type(error: TollhouseError) -> str:
+    """Anthropic's name for an error."""
+    if (
+        isinstance(error, StreamFailed)
+        and error.kind is not None
+        and error.kind in STATUS_OF_TYPE.keys() - _NOT_THE_CALLERS
+    ):
+        return error.kind
+    status = error.http_status
+    return _TYPE_OF_STATUS.get(status) or ("api_error" if status >= 500 else "invalid_request_error")
+
+
+def encode_error(error: TollhouseError, request_id: str) -> bytes:
+    """The body for an error."""
+    return msgspec.json.encode(_fields(error, request_id))
+
+
+def encode_stream_error(error: TollhouseError, request_id: str) -> bytes:
+    """The event that ends a broken stream."""
+    return sse("error", _fields(error, request_id))
+
+
+def _fields(error: TollhouseError, request_id: str) -> dict[str, object]:
+    return {
+        "type": "error",
+        "error": {"type": error_type(error), "message": str(error)},
+        "request_id": request_id,
+    }
+
+
+def decode_error(status: int, body: bytes) -> ProviderRefused:
+    """Whatever came with an error status: this dialect's JSON, another one's, HTML, plain words, nothing."""
+    found = _read_json(body)
+    if found is None:
+        return ProviderRefused(_words(status, body), status=status)
+    message, kind, code, param = found
+    return ProviderRefused(
+        clean(message) or _nothing(status), status=status, kind=kind, provider_code=code, param=param
+    )
+
+
+def decode_failure(raw: msgspec.Raw | bytes) -> StreamFailed:
+    """The error of a stream's event, or of a 200 body: the event's data, or only its `error` object."""
+    found = _read_json(bytes(raw))
+    if found is None:
+        return StreamFailed(clean(bytes(raw).decode("utf-8", "replace")) or _BROKE_OFF)
+    message, kind, code, _ = found
+    return StreamFailed(
+        clean(message) or _BROKE_OFF, status=STATUS_OF_TYPE.get(kind or ""), kind=kind, provider_code=code
+    )
+
+
+_BROKE_OFF: Final = "The provider broke off with an error that it did not explain."
+
+
+def clean(message: str) -> str:
+    """A provider's words, fit to be passed on: bounded, on one line, without what looks like a credential."""
+    # Cut first, so that masking never runs over megabytes; the margin keeps a credential at the edge in one piece.
+    masked = _CREDENTIAL.sub("[redacted]", " ".join(message[: 2 * MAX_MESSAGE_CHARACTERS].split()))
+    return masked if len(masked) <= MAX_MESSAGE_CHARACTERS else masked[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+
+
+def _read_json(body: bytes) -> tuple[str, str | None, str | None, str | None] | None:
+    """Message, type, code and param of an error in JSON of any known shape; `None` if it is no JSON object."""
+    try:
+        value: object = msgspec.json.decode(body)
+    except UNREADABLE:
+        return None
+    if isinstance(value, list) and value:  # Gemini's streams answer errors as an array of one
+        value = value[0]
+    if not isinstance(value, dict):
+        return None
+    outer: dict[str, object] = value
+    error = outer.get("error", outer)
+    if isinstance(error, str):
+        return error, _string(outer.get("type")), _string(outer.get("code")), None
+    if not isinstance(error, dict):
+        error = outer
+    message = next((text for key in ("message", "detail", "msg") if (text := _string(error.get(key)))), "")
+    kind = _string(error.get("type")) or _string(error.get("status"))
+    return message, kind, _string(error.get("code")), _string(error.get("param"))
+
+
+def _string(value: object) -> str | None:
+    match value:
+        case str():
+            return value or None
+        case bool() | None:
+            return None
+        case int():
+            return str(value)
+        case list() | dict():
+            return msgspec.json.encode(value).decode()
+        case _:
+            return None
+
+
+def _words(status: int, body: bytes) -> str:
+    text = body[: 8 * MAX_MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()
+    if not text:
+        return _nothing(status)
+    if text.startswith("<"):
+        title = _TITLE.search(text)
+        said = f": {clean(title[1])}" if title and title[1].strip() else ""
+        return f"The provider answered with status {status} and a web page{said}."
+    return clean(text)
+
+
+def _nothing(status: int) -> str:
+    return f"The provider answered with status {status} and no explanation."

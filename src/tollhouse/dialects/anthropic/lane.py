@@ -1,0 +1,151 @@
+"""The same-dialect lane: what the gateway peeks at in a request, patches, and glances at in a whole answer."""
+
+from typing import Final
+
+import msgspec
+
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.anthropic.failure import decode_failure
+from tollhouse.dialects.anthropic.traits import AnthropicTraits
+from tollhouse.dialects.anthropic.wire import (
+    ARRAY,
+    COUNT,
+    FLAG,
+    NULL,
+    OBJECT,
+    TEXT,
+    UNREADABLE,
+    Fields,
+    Value,
+    WireFault,
+    WireUsage,
+    describe,
+    finish_of,
+    usage_of,
+)
+from tollhouse.dialects.dialect import Glance, Peek
+from tollhouse.errors import BadRequest, UpstreamMalformed
+
+
+def bad_request(fault: WireFault) -> BadRequest:
+    """The caller's error for a fault in the caller's body."""
+    return BadRequest(str(fault), param=fault.path or None)
+
+
+def top_level(body: bytes) -> dict[str, msgspec.Raw]:
+    """A request's fields, still raw.  Raises `BadRequest`."""
+    if not body:
+        raise BadRequest("The request body is empty: send a JSON object with `model`, `max_tokens` and `messages`.")
+    try:
+        # Raw values are passed on as they are, so nobody else would look at their encoding.
+        if not body.isascii():
+            body.decode()
+        return OBJECT.decode(body)
+    except UNREADABLE as error:
+        raise BadRequest(f"The request body is not a JSON object in UTF-8: {describe(error)}.") from error
+
+
+def peek(body: bytes) -> Peek:
+    """Reads the top level only."""
+    fields = top_level(body)
+    model = _peek_at(fields, "model", TEXT)
+    if not model:
+        raise BadRequest("model: Field required: name the model that shall answer.", param="model")
+    return Peek(
+        fields=fields,
+        model=model,
+        stream=_peek_at(fields, "stream", FLAG) is True,
+        max_output_tokens=_peek_at(fields, "max_tokens", COUNT),
+        include_usage=True,
+        choices=1,
+    )
+
+
+def _peek_at(fields: dict[str, msgspec.Raw], name: str, decoder: "msgspec.json.Decoder[Value]") -> Value | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return decoder.decode(raw)
+    except UNREADABLE as error:
+        raise BadRequest(f"{name}: {describe(error)}.", param=name) from error
+
+
+def patch(peeked: Peek, model: str, traits: AnthropicTraits) -> bytes:
+    """The same request for `model`: other fields verbatim, unless the provider is known to refuse them."""
+    fields = {name: raw for name, raw in peeked.fields.items() if name not in traits.drop_fields}
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    messages = fields.get("messages")
+    if not traits.system_in_messages and messages is not None and b'"system"' in bytes(messages):
+        try:
+            fields["messages"] = _fold_system(messages)
+        except WireFault as fault:
+            raise bad_request(fault) from fault
+    return msgspec.json.encode(fields)
+
+
+SYSTEM_REMINDER: Final = "<system-reminder>\n{}\n</system-reminder>"
+"""How Claude Code itself puts a system text into a user's turn, for the models that it knows not to take the role."""
+
+
+def _fold_system(messages: msgspec.Raw) -> msgspec.Raw:
+    """The messages with every system turn made a user's turn.  Neighbouring user turns are one turn to Anthropic.
+
+    A system turn that would come between tool calls and their results waits for the results, which must come first.
+    """
+    folded: list[object] = []
+    waiting: list[object] = []
+    follows_assistant = False
+    turns = Fields(b'{"messages":%b}' % bytes(messages), "").take("messages", ARRAY) or []
+    for index, raw in enumerate(turns):
+        turn = Fields(raw, f"messages.{index}")
+        role = turn.take("role", TEXT)
+        if role == "system":
+            reminder = {"role": "user", "content": _reminder(turn)}
+            (waiting if follows_assistant else folded).append(reminder)
+            continue
+        follows_assistant = role == "assistant"
+        folded += [*waiting, raw] if follows_assistant else [raw, *waiting]
+        waiting = []
+    return msgspec.Raw(msgspec.json.encode(folded + waiting))
+
+
+def _reminder(turn: Fields) -> object:
+    content = turn.text_or_array("content")
+    if content is None or isinstance(content, str):
+        return SYSTEM_REMINDER.format(content or "")
+    blocks: list[object] = []
+    for index, raw in enumerate(content):
+        block = Fields(raw, turn.at(f"content.{index}"))
+        text = block.take("text", TEXT)
+        blocks.append(raw if text is None else {**block.left, "text": SYSTEM_REMINDER.format(text)})
+    return blocks
+
+
+# --------------------------------------------------------------------------------------------------------- the answer
+
+
+class _Answer(msgspec.Struct):
+    type: str = ""
+    stop_reason: str | None = None
+    usage: WireUsage | None = None
+    error: msgspec.Raw = NULL
+
+
+_ANSWER: Final = msgspec.json.Decoder(_Answer)
+
+
+def glance(body: bytes) -> Glance:
+    """Usage and finish of a whole answer.  Raises `UpstreamMalformed`."""
+    try:
+        answer = _ANSWER.decode(body)
+    except UNREADABLE as error:
+        raise UpstreamMalformed(f"The answer is not what Anthropic sends: {describe(error)}.") from error
+    if answer.type == "error" or (answer.error != NULL and not answer.type):
+        return Glance(usage=Usage(), finish=None, error=decode_failure(body))
+    if answer.type != "message":
+        raise UpstreamMalformed("The answer is JSON, but not a message of Anthropic's dialect.")
+    return Glance(
+        usage=usage_of(answer.usage),
+        finish=None if answer.stop_reason is None else finish_of(answer.stop_reason),
+    )

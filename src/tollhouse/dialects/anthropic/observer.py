@@ -1,0 +1,233 @@
+"""Watching a stream that is forwarded in its own dialect.
+
+Nearly all of a stream is `content_block_delta` events in one fixed form, so a network read is first taken for nothing but
+those: one replace and one call of the JSON decoder check all its events at once and count their text.  Whatever does not fit
+(other events, other spellings, other line ends, comments, garbage) is split into events and looked at one by one.  Bytes are
+never rewritten: the blanks that Anthropic pads its events with reach the client too.
+"""
+
+import re
+from typing import Final, Literal
+
+import msgspec
+
+from tollhouse.chat import sse
+from tollhouse.chat.model import FinishReason
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.anthropic.failure import decode_failure
+from tollhouse.dialects.anthropic.wire import MESSAGE_STOP, NULL, UNREADABLE, WireUsage, describe, finish_of, usage_of
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
+
+BYTES_PER_TOKEN: Final = 4
+"""For rebuilding the output count of a cut stream: about right for English, where a token has some four letters."""
+
+
+class _Grown(msgspec.Struct):
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+
+
+class _PlainDelta(msgspec.Struct):
+    type: Literal["content_block_delta"]
+    delta: _Grown
+
+
+class _Named(msgspec.Struct):
+    type: str = ""
+    error: msgspec.Raw = NULL
+
+
+class _StartedMessage(msgspec.Struct):
+    usage: WireUsage | None = None
+
+
+class _MessageStart(msgspec.Struct):
+    message: _StartedMessage
+
+
+class _Stopped(msgspec.Struct):
+    stop_reason: str | None = None
+
+
+class _MessageDelta(msgspec.Struct):
+    delta: _Stopped | None = None
+    usage: WireUsage | None = None
+
+
+_DELTA_HEAD: Final = b"event: content_block_delta\ndata: "
+_DELTAS: Final = msgspec.json.Decoder(_PlainDelta)
+_NAMED: Final = msgspec.json.Decoder(_Named)
+_MESSAGE_START: Final = msgspec.json.Decoder(_MessageStart)
+_MESSAGE_DELTA: Final = msgspec.json.Decoder(_MessageDelta)
+
+# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
+_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
+
+
+class AnthropicObserver:
+    """`tollhouse.dialects.dialect.Observer` for this dialect."""
+
+    __slots__ = (
+        "_deltas",
+        "_first",
+        "_held",
+        "_last",
+        "_tail",
+        "_text_bytes",
+        "failure",
+        "finish",
+        "has_content",
+        "is_final",
+    )
+
+    def __init__(self) -> None:
+        self.finish: FinishReason | None = None
+        self.failure: StreamFailed | None = None
+        self.is_final = False
+        self.has_content = False
+        self._first: WireUsage | None = None
+        self._last: WireUsage | None = None
+        self._deltas = 0
+        self._text_bytes = 0
+        self._tail = b""
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
+        if self.is_final:
+            self._hold(data)
+            return b""
+        buffer = self._tail + data if self._tail else data
+        end = buffer.rfind(b"\n\n") + 2
+        if end > 1:
+            whole = buffer if end == len(buffer) else buffer[:end]
+            if self._are_plain_deltas(whole):
+                self._tail = b"" if whole is buffer else buffer[end:]
+                return whole
+        elif b"\r" not in buffer:
+            self._keep(buffer)
+            return b""
+        return self._look_closely(buffer)
+
+    def close(self) -> bytes:
+        """The held-back end; see `Observer.close`.  A stop reason is what makes an answer whole: a missing end is added."""
+        if self.failure is not None:
+            return b""
+        rest = b"" if self.is_final else self._last_piece()
+        if self.is_final:
+            return self._held or rest
+        if self.finish is None:
+            raise UpstreamTruncated("The provider's stream stopped before its end.")
+        self.is_final = True
+        return rest + MESSAGE_STOP
+
+    def usage(self) -> Usage:
+        """As reported, once `message_delta` came; else the prompt as reported and the output counted from its text."""
+        if self._last is not None and self._last.output_tokens is not None:
+            return usage_of(self._first, self._last)
+        if self._first is None and not self.has_content:
+            return Usage()
+        begun = usage_of(self._first, self._last)
+        counted = max(self._deltas, -(-self._text_bytes // BYTES_PER_TOKEN), begun.output_tokens or 0)
+        return msgspec.structs.replace(begun, output_tokens=counted, source="rebuilt")
+
+    def _last_piece(self) -> bytes:
+        """What is left when the provider closes: an event without its blank line, or the beginning of one that was cut."""
+        piece, self._tail = self._tail, b""
+        if not piece.endswith((b"\n\n", b"\r\r")):
+            piece = piece.rstrip(b"\r\n") + b"\n\n"
+        try:
+            return piece if self._see(piece) else b""
+        except UpstreamMalformed:
+            return b""
+
+    def _are_plain_deltas(self, events: bytes) -> bool:
+        """Whether whole `events` are deltas in their usual form and nothing else; if so, counts them."""
+        if not events.startswith(_DELTA_HEAD):
+            return False
+        try:
+            deltas = _DELTAS.decode_lines(events.replace(_DELTA_HEAD, b""))
+        except UNREADABLE:
+            return False
+        if len(deltas) != events.count(b"\n\n"):
+            return False
+        for each in deltas:
+            grown = each.delta
+            self._count(grown.text or grown.thinking or grown.partial_json)
+        return True
+
+    def _count(self, text: str | None) -> None:
+        self.has_content = True
+        if text:
+            self._deltas += 1
+            self._text_bytes += len(text) if text.isascii() else len(text.encode())
+
+    def _look_closely(self, buffer: bytes) -> bytes:
+        start = 0
+        for match in _EVENT_END.finditer(buffer):
+            end = match.end()
+            self._see(buffer[start:end])
+            if self.failure is not None:
+                return buffer[:end]
+            if self.is_final:
+                self._hold(buffer[start:])
+                return buffer[:start]
+            start = end
+        self._keep(buffer[start:])
+        return buffer[:start]
+
+    def _keep(self, tail: bytes) -> None:
+        self._tail = tail
+        if len(tail) > MAX_EVENT_BYTES:
+            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > MAX_EVENT_BYTES:
+            raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
+
+    def _see(self, event: bytes) -> bool:
+        """Looks at one event; whether there was any in those bytes (there is none in comments)."""
+        frames = sse.Parser(max_event_bytes=MAX_EVENT_BYTES).feed(event)
+        for frame in frames:
+            try:
+                self._see_frame(frame)
+            except UNREADABLE as error:
+                raise UpstreamMalformed(f"A streamed event is not what Anthropic sends: {describe(error)}.") from error
+        return bool(frames)
+
+    def _see_frame(self, frame: sse.Frame) -> None:
+        data = frame.data
+        if frame.event == b"error":
+            self._fail(data)
+            return
+        if data == b"[DONE]":  # some compatible servers add OpenAI's marker
+            return
+        named = _NAMED.decode(data)
+        match named.type:
+            case "message_start":
+                self._first = _MESSAGE_START.decode(data).message.usage
+            case "content_block_start":
+                self.has_content = True
+            case "content_block_delta":
+                grown = _DELTAS.decode(data).delta
+                self._count(grown.text or grown.thinking or grown.partial_json)
+            case "message_delta":
+                final = _MESSAGE_DELTA.decode(data)
+                self._last = final.usage or self._last
+                if final.delta is not None and final.delta.stop_reason is not None:
+                    self.finish = finish_of(final.delta.stop_reason)
+            case "message_stop":
+                self.is_final = True
+            case "error":
+                self._fail(data)
+            case "" if named.error != NULL:
+                self._fail(data)
+            case _:
+                pass  # `ping`, and whatever comes new: forwarded, and nothing to learn from
+
+    def _fail(self, data: bytes) -> None:
+        self.failure = decode_failure(data)
+        self.is_final = True
