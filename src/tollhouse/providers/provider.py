@@ -1,0 +1,211 @@
+"""What a provider is: a dialect, an address, a way to authenticate, and the traits of its models.
+
+A `Provider` is a value, made from the configuration by `ProviderKind.build`.  It opens nothing and reads no clock: the
+gateway takes plain strings and bytes out of it and gives them to the transport.
+"""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from tollhouse._version import __version__
+from tollhouse.config.schema import ModelSettings, ProviderDefaults, ProviderSettings
+from tollhouse.dialects.dialect import Dialect
+from tollhouse.errors import ConfigError
+from tollhouse.providers.catalogue import UNKNOWN, ModelFacts
+from tollhouse.providers.credentials import Authenticate, anonymous, bearer
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
+
+# A compressed stream of events cannot be forwarded piece by piece, hence `identity`.
+_FIXED: Final[Headers] = (
+    (b"content-type", b"application/json"),
+    (b"accept-encoding", b"identity"),
+    (b"user-agent", b"tollhouse/" + __version__.encode("ascii")),
+)
+
+_FIELD_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
+_TRANSPORT_FIELDS: Final = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+
+MAX_FORWARDED_BYTES: Final = 4096
+"""Bound on a client's header value that is forwarded; a longer one is left out."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogueModel:
+    """One model of a provider, as far as it is known.  `None` is "not known", which is not "no"."""
+
+    name: str
+    alias: str | None = None
+    context_tokens: int | None = None
+    max_output_tokens: int | None = None
+    capabilities: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A configured provider.  Paths are below `base_url`."""
+
+    name: str
+    """As the configuration calls it."""
+    kind: str
+    """The canonical name of its type; the price book's key."""
+    dialect: Dialect[Any]
+    """(`Any`: each dialect has traits of a type of its own; `traits_for` gives the fitting ones.)"""
+    base_url: str
+    """Without a trailing slash."""
+    chat_path: str
+    models_path: str
+    count_tokens_path: str | None
+    """`None` where the provider cannot count."""
+    authenticate: Authenticate
+    fixed_headers: Headers
+    """Everything that every request carries, without the credential; names in lower case."""
+    forward_headers: frozenset[bytes]
+    """The client's headers that go on to the provider when both speak the same dialect."""
+    traits_for: Callable[[str], Any]
+    """The traits of a model, by the provider's own name of it.  Pure."""
+    facts_for: Callable[[str], ModelFacts]
+    """What is known of a model beyond its price."""
+    models: tuple[CatalogueModel, ...] = ()
+    """The models that the configuration names."""
+
+    def headers(
+        self, now: float, client_headers: Sequence[tuple[bytes, bytes]] = (), *, same_dialect: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        """The header fields of one request, in lower case, without those that belong to the transport.
+
+        `now` is wall clock in seconds since the epoch; `client_headers` have lower-case names.  What the client is
+        allowed to say replaces the fixed field of that name.
+        """
+        if not same_dialect or not self.forward_headers:
+            return [*self.fixed_headers, *self.authenticate(now)]
+        forwarded = [
+            (name, value)
+            for name, value in client_headers
+            if name in self.forward_headers and len(value) <= MAX_FORWARDED_BYTES
+        ]
+        replaced = {name for name, _ in forwarded}
+        fixed = [field for field in self.fixed_headers if field[0] not in replaced]
+        return [*fixed, *self.authenticate(now), *forwarded]
+
+    def model(self, name: str) -> CatalogueModel:
+        """A model by the provider's own name: the configuration's word, then what the catalogue knows."""
+        for model in self.models:
+            if model.name == name:
+                return model
+        return _catalogued(ModelSettings(name=name), self.facts_for)
+
+
+def _as_it_is(base_url: str) -> str:
+    return base_url
+
+
+def _nothing_known(model: str) -> ModelFacts:
+    del model
+    return UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderKind:
+    """A type of provider: what all providers of this type have in common."""
+
+    type: str
+    dialect: Dialect[Any]
+    traits_for: Callable[[str], Any]
+    base_url: str | None
+    """`None` where the configuration (or the embedded model) has to say it."""
+    key_variable: str | None = None
+    """The environment variable that holds the key by custom."""
+    needs_key: bool = True
+    needs_base_url: bool = False
+    options: tuple[str, ...] = ()
+    authenticate: Callable[[str], Authenticate] = bearer
+    """Makes the way to authenticate from a key.  Raises `ValueError` for a key that cannot be one."""
+    complete_base_url: Callable[[str], str] = _as_it_is
+    """Puts right what people commonly leave out of, or put too much into, this type's address."""
+    chat_path: str = "/chat/completions"
+    models_path: str = "/models"
+    count_tokens_path: str | None = None
+    fixed_headers: Headers = ()
+    forward_headers: frozenset[bytes] = frozenset()
+    facts_for: Callable[[str], ModelFacts] = _nothing_known
+
+    @property
+    def defaults(self) -> ProviderDefaults:
+        """What loading a configuration must know of this type."""
+        return ProviderDefaults(
+            needs_key=self.needs_key,
+            needs_base_url=self.needs_base_url,
+            key_variable=self.key_variable,
+            options=self.options,
+        )
+
+    def build(self, settings: ProviderSettings) -> Provider:
+        """The configured provider.  Raises `ConfigError` with every problem of these settings."""
+        problems: list[str] = []
+        base_url = settings.base_url or self.base_url
+        if base_url is None:
+            problems.append(f"providers.{settings.name}.base_url: type {self.type!r} has no address of its own.")
+        authenticate = anonymous()
+        if settings.api_key:
+            try:
+                authenticate = self.authenticate(settings.api_key.reveal())
+            except ValueError as error:
+                problems.append(f"providers.{settings.name}.api_key: {error}")
+        fixed = dict([*_FIXED, *self.fixed_headers])
+        for name, value in settings.headers.items():
+            problem = _header_problem(name, value.reveal())
+            if problem is not None:
+                problems.append(f"providers.{settings.name}.headers.{name}: {problem}")
+                continue
+            fixed[name.lower().encode("ascii")] = value.reveal().encode("ascii")
+        if problems or base_url is None:
+            raise ConfigError(problems)
+        return Provider(
+            name=settings.name,
+            kind=self.type,
+            dialect=self.dialect,
+            base_url=self.complete_base_url(base_url.rstrip("/")),
+            chat_path=self.chat_path,
+            models_path=self.models_path,
+            count_tokens_path=self.count_tokens_path,
+            authenticate=_unless_configured(authenticate, fixed),
+            fixed_headers=tuple(fixed.items()),
+            forward_headers=self.forward_headers,
+            traits_for=self.traits_for,
+            facts_for=self.facts_for,
+            models=tuple(_catalogued(model, self.facts_for) for model in settings.models),
+        )
+
+
+def _catalogued(model: ModelSettings, facts_for: Callable[[str], ModelFacts]) -> CatalogueModel:
+    facts = facts_for(model.name)
+    return CatalogueModel(
+        name=model.name,
+        alias=model.alias,
+        context_tokens=model.context_tokens or facts.context_tokens,
+        max_output_tokens=model.max_output_tokens or facts.max_output_tokens,
+        capabilities=facts.capabilities,
+    )
+
+
+def _header_problem(name: str, value: str) -> str | None:
+    if not _FIELD_NAME.fullmatch(name):
+        return "this is not a header name."
+    if name.lower() in _TRANSPORT_FIELDS:
+        return "this header belongs to the connection and cannot be set."
+    if not _FIELD_VALUE.fullmatch(value):
+        return "the value has characters that a header cannot hold (a line break, perhaps)."
+    return None
+
+
+def _unless_configured(authenticate: Authenticate, fixed: Mapping[bytes, bytes]) -> Authenticate:
+    """A credential header that the configuration writes itself takes the place of the one made from `api_key`."""
+
+    def remaining(now: float) -> Headers:
+        return tuple(field for field in authenticate(now) if field[0] not in fixed)
+
+    return remaining if fixed.keys() & {b"authorization", b"x-api-key"} else authenticate
