@@ -46,8 +46,8 @@ from tollhouse.gateway.translator import Translator
 from tollhouse.ledger.prices import PriceBook, cost
 from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.policy.admission import Admission, Ask, Hold
-from tollhouse.upstream.failure import judge, parse_retry_after
-from tollhouse.upstream.health import HealthBoard
+from tollhouse.upstream.failure import parse_retry_after, verdict
+from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -91,7 +91,7 @@ class Gateway:
     books: Books
     prices: PriceBook
     admission: Admission
-    health: HealthBoard
+    health: HealthBook
     retry: RetryPolicy
     shows_receipts: bool
     """Whether answers carry the receipt header; the ledger row has it in any case."""
@@ -203,7 +203,7 @@ class _Run:
                 if self._begun:
                     raise
                 self._drop()
-                following = plan.after(judge(error), _retry_after(error), gateway.monotonic())
+                following = plan.after(verdict(error), _retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
                 if following.wait_seconds:
@@ -249,18 +249,11 @@ class _Run:
             deadlines,
         )
         if incoming.status >= 300:
-            raise await self._refusal(incoming, candidate)
+            raise await refusal(incoming, candidate, self._gateway.wall())
         if peek.stream:
             await self._stream(incoming, candidate, peek)
         else:
             await self._whole(incoming, candidate)
-
-    async def _refusal(self, incoming: Incoming, candidate: Candidate) -> ProviderRefused:
-        body = await incoming.read_all(MAX_ERROR_BYTES)
-        error = candidate.provider.dialect.decode_error(incoming.status, body)
-        error.provider = candidate.provider.name
-        error.retry_after_seconds = parse_retry_after(incoming.headers, body, now=self._gateway.wall())
-        return error
 
     # -- a whole answer
 
@@ -401,7 +394,7 @@ class _Run:
     def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
         """Writes down how an attempt ended, for the record and for the provider's health."""
         gateway = self._gateway
-        gateway.health.note(candidate.provider.name, error, now=gateway.wall())
+        gateway.health.note(candidate.provider.name, error, now_seconds=gateway.wall())
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
         if isinstance(error, ConnectFailed):
@@ -512,6 +505,15 @@ class _Run:
 
     def _elapsed_us(self) -> int:
         return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
+
+
+async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) -> ProviderRefused:
+    """The error in an answer with an error status."""
+    body = await incoming.read_all(MAX_ERROR_BYTES)
+    error = candidate.provider.dialect.decode_error(incoming.status, body)
+    error.provider = candidate.provider.name
+    error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=now_seconds, body=body)
+    return error
 
 
 def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:

@@ -5,10 +5,10 @@ import errno
 import logging
 import socket
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
+from granian.server.embed import Server as Granian
 
 from tollhouse.errors import ConfigError
 from tollhouse.server.http.asgi import App
@@ -68,13 +68,29 @@ def _bind(trial: socket.socket, place: Place, what: str) -> None:
         raise ConfigError([f"The {what} cannot listen on {place.host}:{place.port}: {error}."]) from error
 
 
+class Server(Protocol):
+    """What a worker needs of an HTTP server.  `Listener` is the one that the gateway uses."""
+
+    def start(self) -> None:
+        """Begins to listen."""
+        ...
+
+    async def wait(self) -> None:
+        """Returns when the server has stopped and every request has ended."""
+        ...
+
+    async def stop(self, limit_seconds: float) -> bool:
+        """Stops accepting and lets requests end; false if some were still running after the limit."""
+        ...
+
+
 class Listener:
-    """A server that can be started, stopped gracefully, and awaited."""
+    """Granian behind `Server`: a server that can be started, stopped gracefully, and awaited."""
 
     def __init__(self, app: App, place: Place) -> None:
         """Nothing listens until `serve`."""
         logging.getLogger("_granian").setLevel(logging.ERROR)
-        self._server: Any = Server(
+        self._server: Any = Granian(
             app,
             address=place.host,
             port=place.port,

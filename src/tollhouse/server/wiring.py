@@ -1,6 +1,6 @@
 """Where objects are wired: from a checked configuration to something that serves.
 
-`Engine` is what outlives a reload: sockets, the ledger, metrics, the providers' health.  `assemble` builds what a configuration
+`Engine` is what outlives a reload: sockets, the ledger, metrics.  `assemble` builds what a configuration
 decides (providers, routes, keys, prices) beside the old one; if any step fails, the old one never notices.
 """
 
@@ -23,8 +23,8 @@ from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
 from tollhouse.server.http.app import Serving
 from tollhouse.upstream.address import BadAddress, parse_address, target
-from tollhouse.upstream.health import HealthBoard
-from tollhouse.upstream.proxy import Proxies
+from tollhouse.upstream.health import HealthBook
+from tollhouse.upstream.proxy import Proxies, parse_proxy
 from tollhouse.upstream.transport import Address, Deadlines, Transport
 from tollhouse.upstream.wire import WireSettings, WireTransport
 
@@ -42,7 +42,6 @@ class Engine:
     """The parts that a reload keeps.  `aclose` it on the loop that used it."""
 
     books: Books
-    health: HealthBoard
     finished: Callable[[CallRecord], None]
     unexpected: Callable[[str, BaseException], None]
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
@@ -55,8 +54,8 @@ class Engine:
         key = proxy or ""
         found = self.transports.get(key)
         if found is None:
-            settings = WireSettings(proxies=Proxies(http=proxy, https=proxy)) if proxy else WireSettings()
-            found = self.transports[key] = WireTransport(settings)
+            server = parse_proxy(proxy) if proxy else None
+            found = self.transports[key] = WireTransport(WireSettings(proxies=Proxies(http=server, https=server)))
         return found
 
     async def aclose(self) -> None:
@@ -89,7 +88,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         books=engine.books,
         prices=prices,
         admission=Unlimited(),
-        health=engine.health,
+        health=HealthBook(providers),
         retry=RetryPolicy(
             max_attempts=config.retry.max_attempts,
             backoff_base=config.retry.backoff_base,

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from tollhouse._version import __version__
-from tollhouse.config.load import load
+from tollhouse.config.load import diff, load
 from tollhouse.config.schema import Config
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
@@ -28,12 +28,12 @@ from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.http.app import Dialects, PublicApp
-from tollhouse.server.listener import Listener, Place
+from tollhouse.server.http.asgi import App
+from tollhouse.server.listener import Listener, Place, Server
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.calls_log import CallsLog
 from tollhouse.telemetry.metrics import CONTENT_TYPE, Metrics, render, render_all
-from tollhouse.upstream.health import HealthBoard
 
 LOG_FLUSH_SECONDS: Final = 0.25
 CUT_SECONDS: Final = 5.0
@@ -56,20 +56,28 @@ class Job:
 class Worker:
     """Serves one listener.  `start`, then `wait` until `drain` was called from a signal handler."""
 
-    def __init__(self, job: Job, config: Config, environ: Mapping[str, str]) -> None:
-        """Builds everything; opens the ledger but no port.  Raises `ConfigError`."""
+    def __init__(
+        self,
+        job: Job,
+        config: Config,
+        environ: Mapping[str, str],
+        *,
+        listen: Callable[[App, Place], Server] = Listener,
+    ) -> None:
+        """Builds everything; opens the ledger but no port.  Raises `ConfigError`.  `listen` makes the HTTP server."""
         loop = asyncio.get_running_loop()
         self.config = config
         self._job = job
         self._environ = environ
         self._started = time.monotonic()
-        self._metrics = Metrics(REGISTRY)
+        self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)
+        GCCollector(registry=self._registry)
+        self._metrics = Metrics(self._registry)
         self._calls_log = CallsLog(_calls_writer(config.log.calls)) if config.log.calls != "off" else None
         self.books = LedgerWriter.start(WriterSettings(url=config.ledger.url), loop)
-        self.health = HealthBoard()
         self._engine = Engine(
             books=self.books,
-            health=self.health,
             finished=self._finished,
             unexpected=_unexpected,
             local=job.local,
@@ -82,7 +90,7 @@ class Worker:
             unexpected=_unexpected,
             in_flight=self._metrics.in_flight.inc,
         )
-        self._listener = Listener(self.app, job.place)
+        self._listener = listen(self.app, job.place)
         self._flushing = loop.create_task(self._flush_often())
         self._draining: asyncio.Task[None] | None = None
 
@@ -126,12 +134,13 @@ class Worker:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400
             return
-        for name in ("server", "ledger", "log"):
-            if getattr(config, name) != getattr(self.config, name):
-                log.warning("this part of the configuration changes only with a restart", extra={"part": name})
+        changes = diff(self.config, config)
+        later = [change.path for change in changes if change.needs_restart]
+        if later:
+            log.warning("these changes take effect only with a restart", extra={"paths": later})
         self.config = config
         self.app.serving = serving
-        log.info("the configuration was reloaded", extra={"file": self._job.config_file})
+        log.info("the configuration was reloaded", extra={"changed": [change.path for change in changes]})
 
     def health_json(self) -> bytes:
         """The body of `GET /health`."""
@@ -142,14 +151,14 @@ class Worker:
                 "version": __version__,
                 "uptime_seconds": round(time.monotonic() - self._started, 1),
                 "ledger": {"status": ledger.status, "reason": ledger.reason},
-                "providers": {name: self.health.snapshot(name) for name in self.config.providers},
+                "providers": self.app.serving.gateway.health.snapshot(),
             }
         )
 
     def metrics_text(self) -> tuple[bytes, str]:
         """The exposition text, summed over all workers, and its content type."""
         directory = self._job.metrics_directory
-        return (render_all(directory) if directory else render(REGISTRY)), CONTENT_TYPE
+        return (render_all(directory) if directory else render(self._registry)), CONTENT_TYPE
 
     def _finished(self, record: CallRecord) -> None:
         self._metrics.finished(record)

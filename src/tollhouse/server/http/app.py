@@ -7,7 +7,7 @@ know nothing of providers, prices or routes.
 import asyncio
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -71,7 +71,7 @@ class Exchange:
         self.arrived = time.monotonic()
         self.is_begun = False
 
-    async def head(self, status: int, headers: "Headers | tuple[tuple[bytes, bytes], ...]") -> None:
+    async def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
         request_id = self.id.encode()
         self.is_begun = True
@@ -145,7 +145,7 @@ class PublicApp:
         self._calls = 0
         self._running: set[asyncio.Task[Any]] = set()
         openai, anthropic = dialects.openai_chat, dialects.anthropic
-        chat = {"POST": self._chat}
+        chat: dict[str, Handler] = {"POST": self._chat}
         # A path's dialect decides in which words its errors are said.
         self._routes: dict[str, tuple[Dialect[Any], dict[str, Handler]]] = {
             "/v1/chat/completions": (openai, chat),
@@ -243,8 +243,13 @@ class PublicApp:
         body = await read_body(exchange.receive, exchange.headers, serving.max_body_bytes)
         call = self._made(exchange, principal, "anthropic_count_tokens", body)
         async with Departure(exchange.receive):
-            answer = await count_tokens(serving.gateway, call)
-            await exchange.reply(200, answer)
+            counted = await count_tokens(serving.gateway, call)
+            headers = [
+                (b"content-type", JSON),
+                *([(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else ()),
+            ]
+            await exchange.head(200, headers)
+            await exchange.body(b'{"input_tokens":%d}' % counted.input_tokens, more=False)
 
     def _enter(self, exchange: Exchange, serving: Serving) -> Principal:
         """Before a body is read: is the gateway taking calls, and may this caller make one?"""

@@ -1,0 +1,96 @@
+"""Counting a prompt's tokens without asking for an answer.
+
+A provider that can count is asked, and its number is passed on; it costs nothing, but it reached a provider, so it has its row
+in the ledger.  For the others the gateway estimates, and says so: an estimate never passes for a count.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from tollhouse.errors import ProviderError, UpstreamMalformed
+from tollhouse.gateway.call import Call
+from tollhouse.gateway.estimate import input_tokens
+from tollhouse.gateway.pipeline import MAX_ERROR_BYTES, Gateway, refusal
+from tollhouse.gateway.routing import Candidate
+from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.upstream.address import target
+from tollhouse.upstream.transport import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """How many tokens a prompt has."""
+
+    input_tokens: int
+    is_estimate: bool
+
+
+class _Counted(msgspec.Struct):
+    input_tokens: int
+
+
+async def count_tokens(gateway: Gateway, call: Call) -> Counted:
+    """Counts the prompt of `call` for the first candidate of its route.  Raises as a call does."""
+    peek = call.dialect.peek(call.body)
+    route = gateway.router.resolve(peek.model)
+    candidate = route.candidates[0]
+    if candidate.provider.dialect is not call.dialect or candidate.provider.count_tokens_path is None:
+        return Counted(input_tokens(call.dialect.decode_request(call.body)), is_estimate=True)
+    record = CallRecord(
+        id=call.id,
+        started_at_us=call.arrived_at_us,
+        door=call.door,
+        tenant=call.principal.tenant,
+        project=call.principal.project,
+        key=call.principal.key,
+        requested_model=peek.model[:200],
+        provider=candidate.provider.name,
+        model=candidate.model,
+        lane="same",
+        status=200,
+        cost_nano=0,
+        price_version=gateway.prices.version,
+    )
+    try:
+        body = call.dialect.patch(peek, candidate.model, candidate.traits)
+        counted = await _asked(gateway, call, candidate, body)
+    except ProviderError as error:
+        record.outcome, record.status = error.code, error.http_status
+        raise
+    finally:
+        record.duration_us = int((gateway.monotonic() - call.arrived) * 1e6)
+        record.attempts = (
+            Attempt(
+                provider=record.provider, model=record.model, outcome=record.outcome, duration_us=record.duration_us
+            ),
+        )
+        await gateway.books.write(record)
+        gateway.finished(record)
+    return Counted(counted, is_estimate=False)
+
+
+async def _asked(gateway: Gateway, call: Call, candidate: Candidate, body: bytes) -> int:
+    provider = candidate.provider
+    incoming = await candidate.transport.send(
+        Outgoing(
+            address=candidate.address,
+            method=b"POST",
+            target=target(candidate.address, provider.count_tokens_path or ""),
+            headers=provider.headers(gateway.wall(), call.headers, same_dialect=True),
+            body=body,
+        ),
+        candidate.deadlines,
+    )
+    try:
+        if incoming.status >= 300:
+            raise await refusal(incoming, candidate, gateway.wall())
+        answer = await incoming.read_all(MAX_ERROR_BYTES)
+    finally:
+        incoming.close()
+    try:
+        return msgspec.json.decode(answer, type=_Counted).input_tokens
+    except msgspec.DecodeError as error:
+        raise UpstreamMalformed(
+            f"Provider {provider.name!r} answered a token count with something else.", provider=provider.name
+        ) from error
