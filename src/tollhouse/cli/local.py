@@ -14,13 +14,11 @@ from rich.table import Table
 from tollhouse.errors import ProviderError, ProviderRefused
 from tollhouse.local.catalogue import DEFAULT_MODEL
 from tollhouse.local.runner import LocalModel
-from tollhouse.local.settings import LocalSettings
+from tollhouse.local.settings import LocalSettings, settings_for
 from tollhouse.local.store import ModelStore, Phase, StoredModel
 from tollhouse.local.talk import Finished, Turn, stream_answer
 from tollhouse.upstream.wire import WireTransport
 
-MAX_CONTEXT_TOKENS: Final = 8192
-"""Default bound of the context, however much more the model knows: memory is set aside for all of it."""
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 _PHASES: Final[dict[Phase, str]] = {
@@ -79,13 +77,7 @@ def run(  # noqa: PLR0917 - click passes each option by its name
     if model in store.known and not store.is_present(model):
         pull_with_progress(store, model)
     stored = store.find(model)
-    settings = LocalSettings(
-        model_path=stored.path.resolve(),
-        name=stored.name,
-        slots=1,
-        context_tokens=context or min(MAX_CONTEXT_TOKENS, stored.head.context_tokens or MAX_CONTEXT_TOKENS),
-        threads=threads,
-    )
+    settings = settings_for(stored, slots=1, context_tokens=context, threads=threads)
     interactive = prompt is None and sys.stdin.isatty()
     if prompt is None and not interactive:
         prompt = sys.stdin.read()

@@ -26,6 +26,9 @@ class KnownModel:
     """What the model was trained for: prompt and answer together."""
     wheel_bytes: int
     """Size of the download, for the progress bar and the disk-space check."""
+    temperature: float | None = None
+    """What its makers recommend, for requests that say nothing; `None` leaves it to llama.cpp."""
+    top_p: float | None = None
     note: str = ""
 
 
@@ -42,6 +45,9 @@ SMOLLM2: Final = KnownModel(
     licence="Apache-2.0",
     context_tokens=8192,
     wheel_bytes=92_871_040,
+    # https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct, "How to use".  At llama.cpp's 0.8 it rambles.
+    temperature=0.2,
+    top_p=0.9,
     note="A demonstration: real, quick and small; it invents freely.",
 )
 

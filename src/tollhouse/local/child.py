@@ -82,6 +82,10 @@ def _parameters(llama: "xllamacpp", order: Order, *, verbosity: int) -> "xllamac
     parameters.cpuparams.n_threads = order.threads
     parameters.cpuparams_batch.n_threads = order.threads
     parameters.cache_ram_mib = 0  # its default keeps up to 8 GiB of past prompts
+    if order.temperature is not None:
+        parameters.sampling.temp = order.temperature
+    if order.top_p is not None:
+        parameters.sampling.top_p = order.top_p
     parameters.use_jinja = True
     parameters.warmup = False
     parameters.verbosity = verbosity

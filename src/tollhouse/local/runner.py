@@ -174,6 +174,8 @@ class LocalModel:
             slots=settings.slots,
             context_tokens=settings.context_tokens,
             threads=settings.threads or default_threads(),
+            temperature=settings.temperature,
+            top_p=settings.top_p,
             nice=settings.nice,
             api_key=self.api_key,
             port=self._port,

@@ -2,11 +2,16 @@
 
 import os
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+if TYPE_CHECKING:
+    from tollhouse.local.store import StoredModel
+
 MAX_THREADS: Final = 8
+MAX_CONTEXT_TOKENS: Final = 8192
+"""Default bound of a slot's context, however much more the model knows: memory is set aside for all of it."""
 
 
 class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,18 +22,37 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The `model` in its answers."""
     slots: int = 2
     """Answers at the same time; more requests wait in llama.cpp's queue."""
-    context_tokens: int = 8192
+    context_tokens: int = MAX_CONTEXT_TOKENS
     """Prompt and answer together, for each slot.  Memory grows with `slots * context_tokens`: SmolLM2-135M takes about
     23 KiB a token, so 520 MB in all with these defaults and 200 MB with one slot of 2048.  Slots never share: with a
     shared cache, two requests that overfill it both fail, also the one that would have fitted."""
     threads: int = 0
     """0 is `default_threads`: half of the CPUs that this process may use."""
+    temperature: float | None = None
+    """For requests that say nothing; `None` is llama.cpp's own default, 0.8."""
+    top_p: float | None = None
     nice: int = 5
     """Added to the process's niceness, so that the gateway answers first (POSIX)."""
     start_seconds: float = 120.0
     """Deadline for loading the model."""
     stop_seconds: float = 3.0
     """How long a process may take to leave before it is killed."""
+
+
+def settings_for(
+    stored: "StoredModel", *, slots: int = 2, context_tokens: int | None = None, threads: int = 0
+) -> LocalSettings:
+    """Sensible settings for a stored model: its makers' sampling, and as much context as it knows up to the bound."""
+    known = stored.known
+    return LocalSettings(
+        model_path=stored.path.resolve(),
+        name=stored.name,
+        slots=slots,
+        context_tokens=context_tokens or min(MAX_CONTEXT_TOKENS, stored.head.context_tokens or MAX_CONTEXT_TOKENS),
+        threads=threads,
+        temperature=known.temperature if known else None,
+        top_p=known.top_p if known else None,
+    )
 
 
 def default_threads() -> int:
@@ -51,6 +75,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     slots: int
     context_tokens: int
     threads: int
+    temperature: float | None
+    top_p: float | None
     nice: int
     api_key: str
     port: int
