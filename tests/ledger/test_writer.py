@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support.calls import ids_in, make_call
+from support.call_records import ids_in, make_call
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger import store
@@ -40,6 +40,10 @@ async def until(fact: Callable[[], bool]) -> None:
 
 def journals_in(folder: Path) -> list[Path]:
     return [*folder.glob("*.jsonl")]
+
+
+def make_folder(path: Path) -> None:
+    path.mkdir()
 
 
 def size_of(path: Path) -> int:
@@ -204,6 +208,34 @@ async def test_closing_writes_what_waits_and_refuses_what_comes_after(tmp_path: 
             await writer.write(make_call("late"))
 
     assert len(ids_in(tmp_path / "t.db")) == 200
+
+
+async def test_closing_does_not_wait_for_a_locked_database_past_its_deadline(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    store.prepare(f"sqlite:///{path}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as bully:
+        bully.execute("BEGIN IMMEDIATE")
+        async with running(path, max_queued_rows=1000) as writer:
+            waiting = [writer.write(make_call(f"{number}")) for number in range(500)]
+            await writer.aclose(deadline_seconds=0.001)
+            assert [future.exception() for future in waiting] == [None] * 500
+        bully.execute("ROLLBACK")
+    assert len(journals_in(tmp_path)) == 1
+
+    async with running(path):
+        await until(lambda: len(ids_in(path)) == 500)
+
+
+async def test_a_journal_that_cannot_be_replayed_does_not_stop_the_writing(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    make_folder(tmp_path / "t.db.journal-1-odd.jsonl")
+    async with running(path) as writer:
+        await until(lambda: bool(writer.state().reason))
+        await writer.write(make_call("a"))
+        assert writer.state().status == "ok"
+        assert "journal cannot be replayed" in writer.state().reason
+
+    assert ids_in(path) == ["a"]
 
 
 async def test_ten_thousand_usual_rows_take_at_most_300_bytes_each(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 
-from support.calls import make_call
+from support.call_records import make_call
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 
 CALLERS = 20

@@ -115,6 +115,15 @@ def revision_of(url: str) -> str | None:
         raise _unavailable(path, error) from error
 
 
+def count_rows(path: Path) -> int:
+    """How many calls a ledger holds.  Raises `StoreUnavailable`."""
+    try:
+        with closing(_connect(path, START_BUSY_MS)) as connection:
+            return int(connection.execute("SELECT count(*) FROM calls").fetchone()[0])
+    except sqlite3.Error as error:
+        raise _unavailable(path, error) from error
+
+
 class SqliteStorage:
     """One connection to a SQLite ledger."""
 

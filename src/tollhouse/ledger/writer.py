@@ -55,6 +55,7 @@ class LedgerState:
     status: Literal["ok", "degraded"]
     """`degraded`: the database takes no rows and the journal does."""
     reason: str = ""
+    """Why it is degraded; or, while rows are written, why a journal of earlier rows cannot be replayed."""
     queued_rows: int = 0
     written_rows: int = 0
     journaled_rows: int = 0
@@ -127,7 +128,7 @@ class LedgerWriter:
 
     async def flush(self) -> None:
         """Returns when every row taken so far, and those taken meanwhile, are written."""
-        while self._busy_rows:
+        while self._is_busy:
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._idle.append(waiter)
             await waiter
@@ -157,11 +158,10 @@ class LedgerWriter:
     def state(self) -> LedgerState:
         """A snapshot; costs a few microseconds."""
         clerk = self._clerk
-        reason = clerk.trouble
         return LedgerState(
-            status="degraded" if reason else "ok",
-            reason=reason,
-            queued_rows=self._busy_rows,
+            status="degraded" if clerk.trouble else "ok",
+            reason=clerk.trouble or clerk.complaint,
+            queued_rows=len(self._pending) + self._in_flight + len(self._overflow),
             written_rows=clerk.written,
             journaled_rows=clerk.journaled + self._overflowed,
             replayed_rows=clerk.replayed,
@@ -171,8 +171,8 @@ class LedgerWriter:
         )
 
     @property
-    def _busy_rows(self) -> int:
-        return len(self._pending) + self._in_flight + len(self._overflow) + (1 if self._is_overflowing else 0)
+    def _is_busy(self) -> bool:
+        return bool(self._pending or self._in_flight or self._is_overflowing)
 
     # ------------------------------------------------------------------------------------------------ on the loop
 
@@ -200,9 +200,8 @@ class LedgerWriter:
         self._is_overflowing = bool(self._overflow)
         if self._overflow:
             self._hand_to_journal()
-        # The thread replays the journal when it next comes by; an empty batch brings it.
-        elif not self._in_flight:
-            self._inbox.put([])
+        else:
+            self._inbox.put([])  # an empty batch: brings the thread to replay the journal
         self._tell_idle()
 
     def _resolve(self, batch: Sequence[Waiting], failures: _Failures) -> None:
@@ -224,7 +223,7 @@ class LedgerWriter:
             future.set_exception(error)
 
     def _tell_idle(self) -> None:
-        if not self._busy_rows:
+        if not self._is_busy:
             waiters, self._idle = self._idle, []
             for waiter in waiters:
                 if not waiter.done():
@@ -240,7 +239,7 @@ class LedgerWriter:
 
     def _work(self) -> None:
         clerk = self._clerk
-        clerk.begin()
+        clerk.catch_up()
         while True:
             try:
                 batch = self._inbox.get(timeout=clerk.patience_seconds)
@@ -253,7 +252,11 @@ class LedgerWriter:
             # A large batch is settled piece by piece, so that its first callers do not wait for its last row.
             for start in range(0, len(batch), MAX_INSERT_ROWS):
                 piece = batch[start : start + MAX_INSERT_ROWS]
-                failures = clerk.keep([row for row, _ in piece])
+                try:
+                    failures = clerk.keep([row for row, _ in piece])
+                except Exception as error:  # noqa: BLE001 - the thread's outer edge: callers must hear of a bug, not wait for ever
+                    bug = StoreUnavailable(f"The ledger's writer failed: {error!r}.")
+                    failures = {row[0]: bug for row, _ in piece}
                 self._report(self._settle, piece, failures)
             if clerk.is_behind or not batch:
                 clerk.catch_up()
@@ -292,10 +295,13 @@ class _Clerk:
         self._retry_seconds = retry_seconds
         self._retry_at = 0.0
         self._replay: Iterator[Replayed] | None = None
+        self._is_open = False
         self.is_hurried = False
         """Set by the loop when time is up: rows go straight to the journal."""
         self.trouble = ""
         """Why the database takes no rows; empty when it does."""
+        self.complaint = ""
+        """Why a journal cannot be replayed."""
         self.written = self.journaled = self.replayed = self.torn = self.damaged = 0
 
     @property
@@ -309,10 +315,6 @@ class _Clerk:
     def is_behind(self) -> bool:
         """Whether `catch_up` has something to do, however many rows keep coming."""
         return self._replay is not None or (bool(self.trouble) and time.monotonic() >= self._retry_at)
-
-    def begin(self) -> None:
-        """Opens the database and turns to the journals of processes that are gone."""
-        self._reopen()
 
     def keep(self, rows: Sequence[Row]) -> _Failures:
         """Puts the rows on disk, one way or the other."""
@@ -329,20 +331,30 @@ class _Clerk:
         return {name: StoreUnavailable(f"The ledger does not take the row of call {name}.") for name in refused}
 
     def catch_up(self) -> None:
-        """Takes one step back to order: opens the database again, or replays the next piece of a journal."""
-        if self.trouble:
-            self._reopen()
-            return
-        if self._replay is None:
-            self._replay = self._journal.replay(self._storage.insert)
+        """Takes one step towards order: opens the database if need be, and replays the next piece of a journal.
+
+        A database counts as mended when it has taken a piece, for a locked one opens too.
+        """
         try:
+            if self.trouble or not self._is_open:
+                self._storage.open()
+                self._is_open = True
+            if self._replay is None:
+                self._replay = self._journal.replay(self._storage.insert)
             step = next(self._replay, None)
         except StoreUnavailable as error:
             self._replay = None
             self._fall_back(error)
             return
+        except OSError as error:
+            # The journal's trouble, not the database's: rows go on being written.
+            self._replay = None
+            self.trouble, self.complaint = "", f"A journal cannot be replayed: {error}."
+            return
+        self.trouble = ""
         if step is None:
             self._replay = None
+            self.complaint = ""
             return
         self.replayed += step.rows
         self.torn += step.torn
@@ -353,15 +365,6 @@ class _Clerk:
         self._replay = None
         self._storage.close()
         self._journal.close()
-
-    def _reopen(self) -> None:
-        try:
-            self._storage.open()
-        except StoreUnavailable as error:
-            self._fall_back(error)
-            return
-        self.trouble = ""
-        self._replay = self._journal.replay(self._storage.insert)
 
     def _fall_back(self, error: StoreUnavailable) -> None:
         self.trouble = str(error)

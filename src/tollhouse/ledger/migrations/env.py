@@ -1,5 +1,7 @@
 """Run by Alembic for each migration command: one connection, one transaction."""
 
+import sqlite3
+
 import sqlalchemy as sa
 from alembic import context
 
@@ -11,10 +13,27 @@ def _run() -> None:
     if url is None:
         raise RuntimeError("migrations were started without a database")
     engine = sa.create_engine(url, poolclass=sa.NullPool)
+    if engine.dialect.name == "sqlite":
+        _make_transactional(engine)
     with engine.connect() as connection:
-        context.configure(connection=connection, target_metadata=METADATA)
+        context.configure(connection=connection, target_metadata=METADATA, transactional_ddl=True)
         with context.begin_transaction():
             context.run_migrations()
+
+
+def _make_transactional(engine: sa.Engine) -> None:
+    """Puts all of a migration into one transaction that excludes other writers, which Python's driver does not do.
+
+    Source: docs.sqlalchemy.org, "SQLite", on serializable isolation, savepoints and transactional DDL.
+    """
+
+    @sa.event.listens_for(engine, "connect")
+    def _leave_transactions_to_us(connection: sqlite3.Connection, _record: object) -> None:
+        connection.isolation_level = None
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 _run()

@@ -1,0 +1,79 @@
+"""`tollhouse ledger`: look after the ledger's database."""
+
+import os
+from pathlib import Path
+
+import click
+
+from tollhouse.errors import ConfigError
+from tollhouse.ledger import store
+
+
+@click.group("ledger", help="Look after the ledger's database.")
+def command() -> None:
+    """Only a group."""
+
+
+@command.command("migrate", help="Create the ledger, or bring an older one to this version's schema.")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The configuration file.")
+@click.option("--ledger", "--url", "url", help="The ledger's address, in place of ledger.url.")
+def migrate(config_file: str | None, url: str | None) -> None:
+    """Runs in the process that a starting server gives it, or by hand."""
+    address = ledger_url(config_file, url)
+    path = store.sqlite_path(address)
+    before = store.revision_of(address)
+    if path.exists():
+        from tollhouse.ledger import migrations
+
+        migrations.upgrade(address)
+    else:
+        store.prepare(address)
+    if before == store.HEAD:
+        print(f"{path} is up to date (schema {before}).")
+    else:
+        print(f"{path} is now at schema {store.HEAD} (was {before or 'new'}).")
+
+
+@command.command("info", help="Say where the ledger is and what is in it.")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False), help="The configuration file.")
+@click.option("--ledger", "--url", "url", help="The ledger's address, in place of ledger.url.")
+def info(config_file: str | None, url: str | None) -> None:
+    """Reads only."""
+    address = ledger_url(config_file, url)
+    path = store.sqlite_path(address)
+    revision = store.revision_of(address)
+    print(f"path      {path.resolve()}")
+    if revision is None:
+        print("schema    none yet; the first start of the gateway makes it")
+        return
+    print(f"schema    {revision}{'' if revision == store.HEAD else f' (this version writes {store.HEAD})'}")
+    rows = store.count_rows(path)
+    print(f"calls     {rows:,}")
+    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
+    print(f"size      {size:,} bytes{f', {size / rows:.0f} a call' if rows else ''}")
+    waiting = [*path.parent.glob(f"{path.name}.journal-*.jsonl")]
+    damaged = [*path.parent.glob(f"{path.name}.journal-*.damaged")]
+    print(f"journals  {len(waiting)} waiting to be replayed, {len(damaged)} with damaged lines")
+
+
+def ledger_url(config_file: str | None, url: str | None) -> str:
+    """The address that was given, else the configuration's, else the default.
+
+    Raises `ConfigError` for a configuration that does not load.
+    """
+    if url is not None:
+        return url
+    from tollhouse.config.load import find, load
+
+    path = find(config_file, os.environ, Path.cwd(), Path.home())
+    if path is None:
+        return store.DEFAULT_URL
+
+    from tollhouse.providers.registry import defaults_by_type
+
+    try:
+        return load(path, os.environ, defaults_by_type()).ledger.url
+    except ConfigError as error:
+        raise ConfigError(
+            [*error.problems, "To leave the configuration aside, name the ledger: --ledger URL."]
+        ) from error

@@ -1,0 +1,172 @@
+"""Addresses, fresh files, old files, foreign files, files of the future."""
+
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.script import ScriptDirectory
+
+from support.call_records import ids_in, make_call
+from tollhouse.errors import ConfigError, NotInstalled, StoreUnavailable
+from tollhouse.ledger import migrations, store
+from tollhouse.ledger.rows import COLUMNS, row_of
+from tollhouse.ledger.schema import CALLS
+
+
+def shape(path: Path) -> list[tuple[str, ...]]:
+    """Everything that a database consists of, without the white space of its statements."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master").fetchall()
+        columns = connection.execute("SELECT * FROM pragma_table_xinfo('calls')").fetchall()
+        stamped = connection.execute("SELECT * FROM alembic_version").fetchall()
+    parts = [(*rest, " ".join(sql.split())) for *rest, sql in found]
+    return sorted(parts) + [tuple(map(str, row)) for row in (*columns, *stamped)]
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+# -------------------------------------------------------------------------------------------------------------- addresses
+
+
+def test_an_address_names_a_file_relative_or_absolute() -> None:
+    assert store.sqlite_path("sqlite:///tollhouse.db") == Path("tollhouse.db")
+    assert store.sqlite_path("sqlite:////var/lib/t.db") == Path("/var/lib/t.db")
+
+
+@pytest.mark.parametrize(
+    "address", ["", "tollhouse.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://x/y", "sqlite:///a?b=c"]
+)
+def test_any_other_address_is_refused_with_the_right_form(address: str) -> None:
+    with pytest.raises(ConfigError, match=r"Write sqlite:///tollhouse\.db"):
+        store.sqlite_path(address)
+
+
+def test_a_refused_address_does_not_show_its_password() -> None:
+    with pytest.raises(ConfigError) as caught:
+        store.sqlite_path("mysql://user:hunter2@host/ledger")
+
+    assert "hunter2" not in str(caught.value)
+
+
+def test_postgresql_is_an_extra() -> None:
+    with pytest.raises(NotInstalled, match=r"tollhouse\[postgres\]"):
+        store.sqlite_path("postgresql://tollhouse@127.0.0.1/tollhouse")
+
+
+# ----------------------------------------------------------------------------------------------------------------- schema
+
+
+def test_the_snapshot_and_the_migrations_make_the_same_database(tmp_path: Path) -> None:
+    store.prepare(url(tmp_path / "snapshot.db"))
+    migrations.upgrade(url(tmp_path / "migrated.db"))
+
+    assert shape(tmp_path / "snapshot.db") == shape(tmp_path / "migrated.db")
+
+
+def test_the_tables_for_reports_are_those_of_the_database(tmp_path: Path) -> None:
+    store.prepare(url(tmp_path / "t.db"))
+    engine = sa.create_engine(url(tmp_path / "t.db"), poolclass=sa.NullPool)
+    found = sa.inspect(engine).get_columns("calls")
+    engine.dispose()
+
+    wanted = [(column.name, str(column.type.dialect_impl(engine.dialect)), column.nullable) for column in CALLS.columns]
+    assert [(column["name"], str(column["type"]), column["nullable"]) for column in found] == wanted
+    assert tuple(column.name for column in CALLS.columns)[1:] == COLUMNS
+
+
+def test_the_known_revisions_are_those_of_the_migrations() -> None:
+    script = ScriptDirectory.from_config(migrations.config("sqlite://"))
+
+    assert [revision.revision for revision in reversed([*script.walk_revisions()])] == [*store.REVISIONS]
+    assert script.get_heads() == [store.HEAD]
+
+
+def test_preparing_again_changes_nothing_and_keeps_the_rows(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "down" / "t.db"
+    store.prepare(url(path))
+    storage = store.SqliteStorage(path, busy_timeout_ms=100)
+    storage.open()
+    storage.insert([row_of(make_call("a"))])
+    storage.close()
+    before = shape(path)
+    store.prepare(url(path))
+
+    assert shape(path) == before
+    assert ids_in(path) == ["a"]
+
+
+def test_an_older_database_is_migrated_in_a_process_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TABLE alembic_version ( version_num VARCHAR(32) NOT NULL, "
+            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num) )"
+        )
+    assert store.revision_of(url(path)) is None
+    store.prepare(url(path))
+
+    store.prepare(url(tmp_path / "fresh.db"))
+    assert shape(path) == shape(tmp_path / "fresh.db")
+
+
+def test_two_migrations_at_once_are_one_after_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    script = "import sys; from tollhouse.ledger import migrations; migrations.upgrade(sys.argv[1])"
+    command = [sys.executable, "-c", script, url(path)]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(2)]
+
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 2
+    store.prepare(url(tmp_path / "fresh.db"))
+    assert shape(path) == shape(tmp_path / "fresh.db")
+
+
+def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    store.prepare(url(path))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(ConfigError, match="newer Tollhouse"):
+        store.prepare(url(path))
+    with pytest.raises(StoreUnavailable, match="newer Tollhouse"):
+        store.SqliteStorage(path, busy_timeout_ms=100).open()
+
+
+def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE recipes (name TEXT)")
+
+    with pytest.raises(ConfigError, match="not a ledger of Tollhouse"):
+        store.prepare(url(path))
+
+
+def test_a_file_that_is_no_database_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "t.db").write_bytes(b"hello" * 1000)
+
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        store.prepare(url(tmp_path / "t.db"))
+
+
+def test_several_processes_may_prepare_one_file_at_once(tmp_path: Path) -> None:
+    script = "import sys; from tollhouse.ledger import store; store.prepare(sys.argv[1])"
+    command = [sys.executable, "-c", script, url(tmp_path / "t.db")]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE) for _ in range(4)]
+
+    assert [(process.communicate()[1], process.returncode) for process in processes] == [(b"", 0)] * 4
+
+
+def test_a_process_that_serves_imports_neither_sqlalchemy_nor_alembic() -> None:
+    script = (
+        "import sys, tollhouse.ledger.writer, tollhouse.ledger.store, tollhouse.ledger.prices\n"
+        "print([name for name in sys.modules if name.split('.')[0] in {'sqlalchemy', 'alembic', 'genai_prices'}])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "[]\n"
