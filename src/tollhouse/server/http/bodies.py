@@ -15,9 +15,12 @@ async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> byt
     Raises `BodyTooLarge` (at once when the client says its size, otherwise as soon as it is over), `UnsupportedMediaType` for
     compressed bodies, `ClientLeft`, and `BadRequest` when the body does not arrive in `BODY_SECONDS`.
     """
+    expected = -1
     for name, value in headers:
         if name == b"content-length":
-            if value.isdigit() and int(value) > limit_bytes:
+            if value.isdigit():
+                expected = int(value)
+            if expected > limit_bytes:
                 raise BodyTooLarge(limit_bytes=limit_bytes)
         elif name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             raise UnsupportedMediaType(
@@ -29,7 +32,8 @@ async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> byt
     body: bytes = message.get("body", b"")
     if len(body) > limit_bytes:
         raise BodyTooLarge(limit_bytes=limit_bytes)
-    if not message.get("more_body", False):
+    # Servers tell the end of a body apart from its last piece; a body of known length need not wait for that.
+    if len(body) == expected or not message.get("more_body", False):
         return body
     try:
         async with asyncio.timeout(BODY_SECONDS):

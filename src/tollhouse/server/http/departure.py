@@ -1,14 +1,27 @@
 """Notices that a client leaves while its call is under way, and cancels the call at once.
 
-Before the first byte a server does not tell the application by any other way than `receive`, so something has to wait on it.
-This owns the one task that does, for as long as the call lasts.
+Before the first byte a server does not tell the application by any other way than `receive`, so something has to wait on it
+for as long as the call lasts.  Granian's `receive` gives a future, which costs a callback; where it is a coroutine (uvicorn),
+it costs a task, and this object is its owner.
 """
 
 import asyncio
+from collections.abc import Awaitable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, cast
 
-from tollhouse.server.http.asgi import Receive
+from tollhouse.server.http.asgi import Message, Receive
+
+
+class _Waiting(Protocol):
+    """A future, or a task around a coroutine."""
+
+    def add_done_callback(self, callback: "object", /) -> object: ...
+    def cancel(self) -> bool: ...
+    def cancelled(self) -> bool: ...
+    def done(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+    def result(self) -> Message: ...
 
 
 class Departure:
@@ -17,36 +30,50 @@ class Departure:
     The cancellation does not leave the block: `departure.happened` says that it was one.
     """
 
-    __slots__ = ("_call", "_receive", "_watcher", "happened")
+    __slots__ = ("_call", "_is_over", "_receive", "_waiting", "happened")
 
     def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._call: asyncio.Task[object] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._waiting: _Waiting | None = None
+        self._is_over = False
         self.happened = False
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
         self._call = asyncio.current_task()
-        self._watcher = loop.create_task(self._watch())
+        self._wait()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        if self._watcher is not None and not self._watcher.done():
-            self._watcher.cancel()
+        self._is_over = True
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.cancel()
         if self.happened and kind is not None and issubclass(kind, asyncio.CancelledError):
             if self._call is not None:
                 self._call.uncancel()
             return True
         return False
 
-    async def _watch(self) -> None:
-        # The body was read to its end: the only message that can still come is the disconnect.
-        message = await self._receive()
-        while message["type"] != "http.disconnect":
-            message = await self._receive()
+    def _wait(self) -> None:
+        waiting = self._receive()
+        if not hasattr(waiting, "add_done_callback"):
+            waiting = asyncio.get_running_loop().create_task(_awaited(waiting))
+        self._waiting = cast("_Waiting", waiting)
+        self._waiting.add_done_callback(self._heard)
+
+    def _heard(self, waiting: _Waiting) -> None:
+        if self._is_over or waiting.cancelled():
+            return
+        # A server that cannot say any more has lost the client too.
+        if waiting.exception() is None and waiting.result()["type"] != "http.disconnect":
+            self._wait()  # the empty end of a body that was read by its length
+            return
         self.happened = True
         if self._call is not None:
             self._call.cancel()
+
+
+async def _awaited(waiting: Awaitable[Message]) -> Message:
+    return await waiting
