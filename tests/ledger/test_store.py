@@ -170,3 +170,19 @@ def test_a_process_that_serves_imports_neither_sqlalchemy_nor_alembic() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout == "[]\n"
+
+
+def test_a_full_disk_is_an_unavailable_store_and_heals(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    storage = store.SqliteStorage(path, busy_timeout_ms=100)
+    storage.open()
+    assert storage._connection is not None
+    storage._connection.execute("PRAGMA max_page_count = 10")  # SQLite's own disk, as full as a real one
+    rows = [row_of(make_call(f"{number:03}")) for number in range(200)]
+    with pytest.raises(StoreUnavailable, match="full"):
+        storage.insert(rows)
+    storage.open()
+    storage.insert(rows)
+    storage.close()
+
+    assert sorted(ids_in(path)) == [f"{number:03}" for number in range(200)]
