@@ -55,6 +55,10 @@ def spoil(path: Path) -> None:
     path.write_bytes(b"this was a ledger once" * 1000)
 
 
+def move(path: Path, target: Path) -> None:
+    path.replace(target)
+
+
 def delete(path: Path) -> None:
     """Removes a database with its side files."""
     for ending in ("", "-wal", "-shm"):
@@ -159,6 +163,19 @@ async def test_a_database_that_is_deleted_while_serving_is_noticed_and_made_anew
     async with running(path) as writer:
         await writer.write(make_call("before"))
         delete(path)
+        await writer.write(make_call("after"))
+        await until(lambda: writer.state().replayed_rows == 1)
+
+    assert ids_in(path) == ["after"]
+
+
+async def test_a_database_that_is_replaced_while_serving_gets_the_rows_that_come_after(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    store.prepare(f"sqlite:///{tmp_path / 'new.db'}")
+    async with running(path) as writer:
+        await writer.write(make_call("before"))
+        delete(path)
+        move(tmp_path / "new.db", path)
         await writer.write(make_call("after"))
         await until(lambda: writer.state().replayed_rows == 1)
 
