@@ -1,0 +1,125 @@
+"""Token counts: from every provider's spelling to `Usage`, and to OpenAI's spelling.
+
+OpenAI's totals are inclusive, as ours are: `prompt_tokens` holds cached tokens, `completion_tokens` holds reasoning.  Not
+everyone follows.  Where the provider's own arithmetic gives it away, that is believed before the trait:
+
+- `total_tokens` = prompt + completion + reasoning: reasoning is outside (xAI, `xai-chat-stream-reasoning-41781f`).
+- reasoning is more than completion: it cannot be a part of it (`vercel-gateway-chat-stream-tool-call-09ea07`: 61 of 9).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.openai_chat.wire import Json
+
+MAX_COUNT: Final = 10**12
+"""A count over this is a provider's fault and is treated as not said."""
+
+
+def read_usage(fields: Mapping[str, Json] | None, *, reasoning_outside_output: bool) -> Usage:
+    """The counts of a `usage` object; an empty `Usage` if it says nothing."""
+    if not fields:
+        return Usage()
+    prompt = _first(fields, "prompt_tokens", "input_tokens")
+    completion = _first(fields, "completion_tokens", "output_tokens")
+    if prompt is None and completion is None:
+        return Usage()
+    prompt_parts = _object(fields, "prompt_tokens_details", "input_tokens_details")
+    completion_parts = _object(fields, "completion_tokens_details", "output_tokens_details")
+    # OpenAI; Together (`together-chat-json-text-4d6038`); DeepSeek; gateways in front of Anthropic.
+    read = _or(
+        _first(prompt_parts, "cached_tokens"),
+        _first(fields, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"),
+    )
+    written = _or(
+        _first(prompt_parts, "cache_write_tokens", "cache_creation_tokens"),
+        _first(fields, "cache_creation_input_tokens"),
+    )
+    reasoning = _or(_first(completion_parts, "reasoning_tokens"), _first(fields, "reasoning_tokens"))
+    if completion is not None:
+        total = _first(fields, "total_tokens")
+        completion, reasoning = _whole_output(
+            prompt or 0, completion, reasoning, total, is_outside=reasoning_outside_output
+        )
+    read = _within(read, prompt)
+    return Usage(
+        input_tokens=prompt,
+        cache_read_tokens=read,
+        cache_write_tokens=_within(written, None if prompt is None else prompt - (read or 0)),
+        output_tokens=completion,
+        reasoning_tokens=_within(reasoning, completion),
+        input_audio_tokens=_within(_first(prompt_parts, "audio_tokens"), prompt),
+        output_audio_tokens=_within(_first(completion_parts, "audio_tokens"), completion),
+        source="reported",
+    )
+
+
+def write_usage(usage: Usage) -> dict[str, Json]:
+    """OpenAI's `usage` object.  A count that nobody said is 0 there: the object has no way to leave totals out."""
+    prompt, completion = usage.input_tokens or 0, usage.output_tokens or 0
+    fields: dict[str, Json] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    prompt_parts = _said(
+        cached_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        audio_tokens=usage.input_audio_tokens,
+    )
+    completion_parts = _said(reasoning_tokens=usage.reasoning_tokens, audio_tokens=usage.output_audio_tokens)
+    if prompt_parts:
+        fields["prompt_tokens_details"] = prompt_parts
+    if completion_parts:
+        fields["completion_tokens_details"] = completion_parts
+    return fields
+
+
+def _whole_output(
+    prompt: int, completion: int, reasoning: int | None, total: int | None, *, is_outside: bool
+) -> tuple[int, int | None]:
+    """Output with its reasoning in it, and the reasoning."""
+    hidden = reasoning or 0
+    if is_outside:
+        if total is None:
+            return completion + hidden, reasoning
+        beyond = max(0, total - prompt - completion)
+        return completion + beyond, (beyond or reasoning) if reasoning is None or beyond > hidden else reasoning
+    if hidden and (hidden > completion or total == prompt + completion + hidden):
+        return completion + hidden, reasoning
+    return completion, reasoning
+
+
+def _count(value: Json) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if 0 <= value <= MAX_COUNT else None
+
+
+def _first(fields: Mapping[str, Json], *names: str) -> int | None:
+    for name in names:
+        count = _count(fields.get(name))
+        if count is not None:
+            return count
+    return None
+
+
+def _or(first: int | None, second: int | None) -> int | None:
+    return second if first is None else first
+
+
+def _object(fields: Mapping[str, Json], *names: str) -> Mapping[str, Json]:
+    for name in names:
+        value = fields.get(name)
+        if isinstance(value, dict):
+            return value
+    return {}
+
+
+def _within(part: int | None, whole: int | None) -> int | None:
+    return part if part is None or whole is None else min(part, max(0, whole))
+
+
+def _said(**counts: int | None) -> dict[str, Json]:
+    return {name: count for name, count in counts.items() if count is not None}

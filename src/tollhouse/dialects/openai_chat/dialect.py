@@ -1,0 +1,72 @@
+"""The dialect as the gateway sees it: each method is a module's function."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tollhouse.dialects.dialect import Glance, ModelCard, Peek
+from tollhouse.dialects.openai_chat import failure
+from tollhouse.dialects.openai_chat import models as lists
+from tollhouse.dialects.openai_chat.glance import glance as glance_at
+from tollhouse.dialects.openai_chat.observer import OpenAIChatObserver
+from tollhouse.dialects.openai_chat.peek import patch as patch_request
+from tollhouse.dialects.openai_chat.peek import peek as peek_at
+from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.dialects.openai_chat.wire import NAME
+from tollhouse.errors import ProviderRefused, TollhouseError
+
+
+class OpenAIChat:
+    """See `tollhouse.dialects.dialect.Dialect`."""
+
+    name: Final = NAME
+
+    # -- the client's side
+
+    def peek(self, body: bytes) -> Peek:
+        """Reads the top level of a request."""
+        return peek_at(body)
+
+    def encode_error(self, error: TollhouseError, request_id: str) -> bytes:
+        """The JSON body for an error."""
+        return failure.encode_error(error, request_id)
+
+    def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
+        """The error event that ends a broken stream."""
+        return failure.encode_stream_error(error, request_id)
+
+    def encode_models(self, models: Sequence[ModelCard]) -> bytes:
+        """A model list."""
+        return lists.encode_models(models)
+
+    def encode_model(self, model: ModelCard) -> bytes:
+        """One model."""
+        return lists.encode_model(model)
+
+    # -- the provider's side
+
+    def patch(self, peek: Peek, model: str, traits: OpenAIChatTraits) -> bytes:
+        """The same-dialect lane's request."""
+        return patch_request(peek, model, traits)
+
+    def glance(self, body: bytes, traits: OpenAIChatTraits) -> Glance:
+        """Reads usage and finish of a whole answer that is forwarded."""
+        return glance_at(body, traits)
+
+    def observer(self, peek: Peek, traits: OpenAIChatTraits) -> OpenAIChatObserver:
+        """An observer for one stream that is forwarded to the client that sent `peek`."""
+        return OpenAIChatObserver(
+            strips_usage=traits.asks_usage and not peek.include_usage,
+            reasoning_outside_output=traits.reasoning_outside_output,
+        )
+
+    def decode_error(self, status: int, body: bytes) -> ProviderRefused:
+        """Whatever came with an error status."""
+        return failure.decode_error(status, body)
+
+    def decode_models(self, body: bytes) -> tuple[str, ...]:
+        """The names in a provider's model list."""
+        return lists.decode_models(body)
+
+
+DIALECT: Final = OpenAIChat()
+"""The one instance: it has no state."""

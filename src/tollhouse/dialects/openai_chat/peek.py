@@ -1,0 +1,161 @@
+"""The same-dialect lane of a request: read the top level, change what must change, keep the rest as it came."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.errors import BadRequest
+
+MAX_CHOICES: Final = 128
+"""OpenAI's own bound on `n`."""
+MAX_MODEL_CHARACTERS: Final = 500
+
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_string: Final = msgspec.json.Decoder(str)
+_boolean: Final = msgspec.json.Decoder(bool | None)
+_integer: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
+_TRUE: Final = msgspec.Raw(b"true")
+_USAGE_ONLY: Final = msgspec.Raw(b'{"include_usage":true}')
+
+
+def peek(body: bytes) -> Peek:
+    """Reads the top level of a request.  Raises `BadRequest`."""
+    fields = read_fields(body)
+    return Peek(
+        fields=fields,
+        model=_model(fields),
+        stream=_bool(fields, "stream"),
+        max_output_tokens=_output_limit(fields),
+        include_usage=_include_usage(fields),
+        choices=_choices(fields),
+    )
+
+
+def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
+    """The top level of a JSON object, each value raw.  Raises `BadRequest` for what is not one."""
+    if not body.strip():
+        raise BadRequest("The request has no body: send a JSON object with `model` and `messages`.")
+    try:
+        # Raw values are not checked for UTF-8 by the JSON reader, and no provider should meet them first.
+        if not body.isascii():
+            str(body, "utf-8")
+        return _fields.decode(body)
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The request is not UTF-8 (byte {error.start}): encode the JSON body as UTF-8.") from error
+    except msgspec.ValidationError as error:
+        raise BadRequest(
+            "The request is JSON but not an object: send an object with `model` and `messages`."
+        ) from error
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The request is not valid JSON: {_reason(error)}.") from error
+    except RecursionError as error:
+        raise BadRequest("The request is nested too deeply to be read: flatten it.") from error
+
+
+def patch(peek: Peek, model: str, traits: OpenAIChatTraits) -> bytes:
+    """The client's fields with the model's name replaced and usage asked for, the rest byte for byte."""
+    fields = dict(peek.fields)
+    fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if peek.stream and traits.asks_usage and not peek.include_usage:
+        fields["stream_options"] = _asking_usage(fields.get("stream_options"))
+    for name in traits.drop_fields:
+        fields.pop(name, None)
+    for name, other in traits.rename_fields.items():
+        if name in fields:
+            value = fields.pop(name)
+            fields.setdefault(other, value)
+    return msgspec.json.encode(fields)
+
+
+def is_null(raw: msgspec.Raw | None) -> bool:
+    """Whether a field is absent or an explicit null; clients send both for the same thing."""
+    return raw is None or bytes(raw) == b"null"
+
+
+def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
+    if options is None:
+        return _USAGE_ONLY
+    fields = _object.decode(options) or {}
+    fields["include_usage"] = _TRUE
+    return msgspec.Raw(msgspec.json.encode(fields))
+
+
+def _model(fields: Mapping[str, msgspec.Raw]) -> str:
+    raw = fields.get("model")
+    if raw is None or is_null(raw):
+        raise BadRequest("The request does not say which model to use: set `model`.", param="model")
+    try:
+        model = _string.decode(raw)
+    except msgspec.DecodeError as error:
+        raise BadRequest("`model` must be a string.", param="model") from error
+    if not model or len(model) > MAX_MODEL_CHARACTERS:
+        raise BadRequest("`model` must be the name of a model.", param="model")
+    return model
+
+
+def _bool(fields: Mapping[str, msgspec.Raw], name: str) -> bool:
+    raw = fields.get(name)
+    if raw is None:
+        return False
+    try:
+        return bool(_boolean.decode(raw))
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"`{name}` must be true or false.", param=name) from error
+
+
+def _int(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
+    raw = fields.get(name)
+    if raw is None:
+        return None
+    try:
+        return _integer.decode(raw)
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"`{name}` must be a whole number.", param=name) from error
+
+
+def _output_limit(fields: Mapping[str, msgspec.Raw]) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        limit = _int(fields, name)
+        if limit is not None:
+            if limit < 1:
+                raise BadRequest(f"`{name}` must be at least 1.", param=name)
+            return limit
+    return None
+
+
+def _choices(fields: Mapping[str, msgspec.Raw]) -> int:
+    choices = _int(fields, "n")
+    if choices is None:
+        return 1
+    if not 1 <= choices <= MAX_CHOICES:
+        raise BadRequest(f"`n` must be between 1 and {MAX_CHOICES}.", param="n")
+    return choices
+
+
+def _include_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
+    raw = fields.get("stream_options")
+    if raw is None:
+        return False
+    try:
+        options = _object.decode(raw) or {}
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest("`stream_options` must be an object.", param="stream_options") from error
+    value = options.get("include_usage")
+    if value is None:
+        return False
+    try:
+        return bool(_boolean.decode(value))
+    except msgspec.DecodeError as error:
+        param = "stream_options.include_usage"
+        raise BadRequest(f"`{param}` must be true or false.", param=param) from error
+
+
+def _reason(error: msgspec.DecodeError) -> str:
+    if "truncated" in str(error):
+        # msgspec's word for half an escaped surrogate pair too.
+        return "it breaks off in the middle of a value, or holds half of an escaped surrogate pair"
+    return str(error).removeprefix("JSON is malformed: ")
