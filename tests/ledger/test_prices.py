@@ -300,6 +300,7 @@ def test_every_model_costs_what_the_source_calculates(kind: str, moment: str) ->
         ("anthropic", "claude-opus-5@20260101", "claude-opus-5"),
         ("cursor", "composer-2.5[fast=true]", "composer-2.5-fast"),
         ("xai", "x-ai/grok-4.5-20260801", "grok-4.5"),
+        ("google", "models/gemini-2.5-flash", "gemini-2.5-flash"),
         ("glm", "glm-4.6", "GLM-4.6"),
         ("glm", "glm-4-plus", "GLM-4-Plus"),
     ],

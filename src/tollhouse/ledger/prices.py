@@ -252,7 +252,7 @@ class PriceBook:
         return FREE if kind in FREE_KINDS else self._listed(kind, model)
 
     def _listed(self, kind: str, model: str) -> ModelPrice | None:
-        name = model.lower()
+        name = model.lower().removeprefix("models/")  # Google lists its models as `models/gemini-…` and takes both
         books = BOOKS.get(kind, (kind,))
         for candidate in (name, _with_dashed_date(name)):
             for book in books:
