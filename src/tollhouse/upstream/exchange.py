@@ -174,7 +174,7 @@ class Exchange:
 
     # -------------------------------------------------------------------------------------------- for the connection
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | memoryview) -> None:
         """Takes what the socket brought.  Afterwards `ended` says whether the connection is free."""
         parser = self._parser
         if parser is None:

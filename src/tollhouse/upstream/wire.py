@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, GatewayError, UpstreamTimeout
-from tollhouse.upstream.connection import Connection
+from tollhouse.upstream.connection import READ_BUFFER_BYTES, Connection
 from tollhouse.upstream.content import decoded
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
@@ -49,6 +49,7 @@ class WireTransport:
         self._settings = settings or WireSettings()
         self._origins: dict[tuple[str, str, int], _Origin] = {}
         self._connections: set[Connection] = set()
+        self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._closed = False
         self._all_lost: asyncio.Future[None] | None = None
         self._tls = load_tls(self._settings.ca_file) if self._settings.ca_file else None
@@ -126,6 +127,7 @@ class WireTransport:
             loop,
             origin.pool,
             origin.where,
+            buffer=self._buffer,
             idle_seconds=self._settings.idle_seconds,
             on_lost=self._lost,
         )
