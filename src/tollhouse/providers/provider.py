@@ -6,7 +6,7 @@ gateway takes plain strings and bytes out of it and gives them to the transport.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from tollhouse._version import __version__
@@ -61,8 +61,8 @@ class Provider:
     count_tokens_path: str | None
     """`None` where the provider cannot count."""
     authenticate: Authenticate
-    fixed_headers: Headers
-    """Everything that every request carries, without the credential; names in lower case."""
+    fixed_headers: Headers = field(repr=False)
+    """What every request carries besides the credential; names in lower case.  The configured ones may be secret."""
     forward_headers: frozenset[bytes]
     """The client's headers that go on to the provider when both speak the same dialect."""
     traits_for: Callable[[str], Any]
@@ -88,7 +88,7 @@ class Provider:
             if name in self.forward_headers and len(value) <= MAX_FORWARDED_BYTES
         ]
         replaced = {name for name, _ in forwarded}
-        fixed = [field for field in self.fixed_headers if field[0] not in replaced]
+        fixed = [entry for entry in self.fixed_headers if entry[0] not in replaced]
         return [*fixed, *self.authenticate(now), *forwarded]
 
     def model(self, name: str) -> CatalogueModel:
@@ -206,6 +206,6 @@ def _unless_configured(authenticate: Authenticate, fixed: Mapping[bytes, bytes])
     """A credential header that the configuration writes itself takes the place of the one made from `api_key`."""
 
     def remaining(now: float) -> Headers:
-        return tuple(field for field in authenticate(now) if field[0] not in fixed)
+        return tuple(entry for entry in authenticate(now) if entry[0] not in fixed)
 
     return remaining if fixed.keys() & {b"authorization", b"x-api-key"} else authenticate

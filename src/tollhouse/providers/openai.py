@@ -1,0 +1,81 @@
+"""OpenAI."""
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.traits import OPENAI, OpenAIChatTraits
+from tollhouse.providers.catalogue import ModelFacts, by_prefix, facts
+from tollhouse.providers.provider import ProviderKind
+
+# Reasoning models whose sampling is fixed: o1, o3, o4 and GPT-5 itself with its mini, nano, pro and codex forms.  Another
+# `temperature` than 1 is 400 `unsupported_value`, and `max_tokens` is 400 `unsupported_parameter`
+# (platform.openai.com/docs/guides/reasoning; users' reports of 2025 and 2026).
+_FIXED_SAMPLING: Final = re.compile(r"o\d|gpt-5(?!\.|-chat)")
+# GPT-5.1 and later sample freely when `reasoning_effort` is `none`, which is their default; which of the two a request
+# asks for is its own business (platform.openai.com/docs/guides/latest-model, read October 2026).
+_REASONING: Final = re.compile(r"gpt-5\.")
+# Models that do not reason refuse `reasoning_effort` as an unknown argument.
+_NOT_REASONING: Final = re.compile(r"gpt-3\.5|gpt-4|chatgpt-4o|gpt-5-chat|gpt-audio")
+_HEARS: Final = re.compile(r"gpt-audio|gpt-4o-(mini-)?audio")
+
+# A client that still writes `max_tokens` means the same.
+_LIMIT_RENAMED: Final = {"max_tokens": "max_completion_tokens"}
+
+_FIXED: Final = replace(
+    OPENAI,
+    audio=False,
+    penalties=False,
+    logprobs=False,
+    stop=False,
+    drop_fields=frozenset({"temperature", "top_p"}),
+    rename_fields=_LIMIT_RENAMED,
+)
+_CHOOSABLE: Final = replace(OPENAI, audio=False, stop=False, rename_fields=_LIMIT_RENAMED)
+_PLAIN: Final = replace(OPENAI, reasoning_style="none", audio=False)
+
+
+def traits_for(model: str) -> OpenAIChatTraits:
+    """What one of OpenAI's models can be told; a fine-tuned one (`ft:gpt-4o:…`) what its base can."""
+    name = model.lower().removeprefix("ft:")
+    if _FIXED_SAMPLING.match(name):
+        return _FIXED
+    if _REASONING.match(name):
+        return _CHOOSABLE
+    if _NOT_REASONING.match(name):
+        return replace(_PLAIN, audio=True) if _HEARS.match(name) else _PLAIN
+    return OPENAI
+
+
+# Figures of the model pages (platform.openai.com/docs/models, read 2026).
+facts_for: Final = by_prefix(
+    {
+        "gpt-5": facts("text", "images", "documents", "tools", "reasoning", "json_schema", max_output_tokens=128_000),
+        "gpt-5-chat": facts("text", "images", "documents", "json_schema", max_output_tokens=16_384),
+        "gpt-4.1": facts("text", "images", "documents", "tools", "json_schema", "logprobs", max_output_tokens=32_768),
+        "gpt-4o": facts("text", "images", "documents", "tools", "json_schema", "logprobs", max_output_tokens=16_384),
+        "gpt-4o-audio": facts("text", "audio", "tools", max_output_tokens=16_384),
+        "gpt-4o-mini-audio": facts("text", "audio", "tools", max_output_tokens=16_384),
+        "gpt-audio": facts("text", "audio", "tools", max_output_tokens=16_384),
+        "gpt-4-turbo": facts("text", "images", "tools", "logprobs", max_output_tokens=4_096),
+        "gpt-3.5-turbo": facts("text", "tools", "logprobs", max_output_tokens=4_096),
+        "o1": facts("text", "images", "documents", "tools", "reasoning", "json_schema", max_output_tokens=100_000),
+        "o3": facts("text", "images", "documents", "tools", "reasoning", "json_schema", max_output_tokens=100_000),
+        "o3-mini": facts("text", "tools", "reasoning", "json_schema", max_output_tokens=100_000),
+        "o4-mini": facts("text", "images", "documents", "tools", "reasoning", "json_schema", max_output_tokens=100_000),
+        # Not chat models: nothing that a chat could ask for.
+        "gpt-4o-transcribe": ModelFacts(),
+        "gpt-4o-mini-transcribe": ModelFacts(),
+        "gpt-4o-mini-tts": ModelFacts(),
+    }
+)
+
+KIND: Final = ProviderKind(
+    type="openai",
+    dialect=DIALECT,
+    traits_for=traits_for,
+    facts_for=facts_for,
+    base_url="https://api.openai.com/v1",
+    key_variable="OPENAI_API_KEY",
+)

@@ -1,0 +1,45 @@
+"""OpenRouter: other companies' models behind one address."""
+
+from typing import Final
+
+from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.providers import claude
+from tollhouse.providers.catalogue import UNKNOWN, ModelFacts
+from tollhouse.providers.provider import ProviderKind
+
+_TRAITS: Final = OpenAIChatTraits(
+    max_tokens_field="max_tokens",
+    reasoning_field="reasoning",
+    reasoning_details=True,
+    reasoning_style="openrouter",
+    custom_tools=False,
+    top_k=True,
+    service_tier=False,
+    prompt_cache_key=False,
+    cache_control=True,
+)
+
+
+def traits_for(model: str) -> OpenAIChatTraits:
+    """The same for every model: OpenRouter leaves out by itself what a model does not know."""
+    del model
+    return _TRAITS
+
+
+def facts_for(model: str) -> ModelFacts:
+    """What is known of models of companies that we know."""
+    owner, _, name = model.partition("/")
+    return claude.facts_for(name) if owner == "anthropic" else UNKNOWN
+
+
+KIND: Final = ProviderKind(
+    type="openrouter",
+    dialect=DIALECT,
+    traits_for=traits_for,
+    facts_for=facts_for,
+    base_url="https://openrouter.ai/api/v1",
+    key_variable="OPENROUTER_API_KEY",
+    # Whose app this is, for OpenRouter's statistics (openrouter.ai/docs/api-reference/overview, "Headers").
+    forward_headers=frozenset({b"http-referer", b"x-title"}),
+)

@@ -1,0 +1,53 @@
+"""Qwen by Alibaba Cloud: Model Studio's compatible mode.
+
+Keys belong to a region.  The default is the international one; write another as `base_url`:
+`https://dashscope.aliyuncs.com/compatible-mode/v1` (China), `https://dashscope-us.aliyuncs.com/compatible-mode/v1`
+(Virginia), or a workspace's own domain (alibabacloud.com/help/model-studio/base-url, read October 2026).
+"""
+
+from typing import Final
+
+from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.providers.catalogue import by_prefix, facts
+from tollhouse.providers.provider import ProviderKind
+
+_TRAITS: Final = OpenAIChatTraits(
+    max_tokens_field="max_tokens",
+    reasoning_style="enable_thinking",
+    developer_role=False,
+    documents=False,
+    custom_tools=False,
+    top_k=True,
+    user=False,
+    service_tier=False,
+    prompt_cache_key=False,
+)
+
+
+def traits_for(model: str) -> OpenAIChatTraits:
+    """The same for every model."""
+    del model
+    return _TRAITS
+
+
+facts_for: Final = by_prefix(
+    {
+        "qwen-turbo": facts("text", "tools"),
+        "qwen-plus": facts("text", "tools", "reasoning"),
+        "qwen-max": facts("text", "tools"),
+        "qwen3-max": facts("text", "tools"),
+        "qwen3-vl": facts("text", "images", "tools", "reasoning"),
+        "qwen-vl": facts("text", "images"),
+        "qwq": facts("text", "tools", "reasoning"),
+    }
+)
+
+KIND: Final = ProviderKind(
+    type="qwen",
+    dialect=DIALECT,
+    traits_for=traits_for,
+    facts_for=facts_for,
+    base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
+    key_variable="DASHSCOPE_API_KEY",
+)
