@@ -269,6 +269,7 @@ class _Run:
                 response = msgspec.structs.replace(response, created=int(self._gateway.wall()))
             body = call.dialect.encode_response(response, self._decoded(), self._receipt)
         record.finish = glance.finish or ""
+        record.status = 200
         record.first_byte_us = self._elapsed_us()
         self._note(candidate, None)
         await self._settle(glance.usage)
@@ -358,11 +359,9 @@ class _Run:
     # -- the ways out
 
     async def _begin(self, status: int, headers: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> None:
-        line = self._receipt.header()
-        self._record.receipt = line
         extra = [(b"x-tollhouse-model", candidate.label)]
-        if line and self._gateway.shows_receipts:
-            extra.append((receipts.HEADER.encode(), line.encode("ascii")))
+        if self._receipt and self._gateway.shows_receipts:
+            extra.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
         self._record.status = status
         self._begun = True
         await self._sink.head(status, [*headers, *extra])
@@ -470,6 +469,8 @@ class _Run:
         self._is_settled = True
         gateway, record = self._gateway, self._record
         record.usage = usage
+        # An answer can lose something too, which for a stream is only known at its end.
+        record.receipt = self._receipt.header() if self._receipt else ""
         record.duration_us = self._elapsed_us()
         waiting: Awaitable[None] | None = None
         if record.reached_provider:

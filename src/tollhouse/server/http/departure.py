@@ -48,11 +48,14 @@ class Departure:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._is_over = True
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.cancel()
+        call, waiting = self._call, self._waiting
+        # The server's future is not seen by the garbage collector: a cycle through it would keep the whole call for ever.
+        self._call = self._waiting = None
+        if waiting is not None and not waiting.done():
+            waiting.cancel()
         if self.happened and kind is not None and issubclass(kind, asyncio.CancelledError):
-            if self._call is not None:
-                self._call.uncancel()
+            if call is not None:
+                call.uncancel()
             return True
         return False
 
