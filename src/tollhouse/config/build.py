@@ -180,8 +180,13 @@ def _key(spot: Spot) -> KeySettings | None:
     section = spot.section()
     name = section.read_optional("name", values.name)
     digest = section.read_optional("key", values.key_digest)
+    if section.has("key_sha256"):
+        if section.has("key"):
+            section.spot.flaw("Give either the `key` or its `key_sha256`.")
+        digest = section.read_optional("key_sha256", values.hex_digest)
+    else:
+        section.require("key", "The entry has no `key`, and no `key_sha256` in its place.")
     section.require("name", "The key has no `name`; the name is what the ledger and the log call it.")
-    section.require("key", "The entry has no `key`.")
     tenant = section.read_optional("tenant", values.name)
     project = section.read_optional("project", values.name)
     section.close()

@@ -38,6 +38,8 @@ class Place:
     """The path as the file has it."""
     shown: str | None = None
     """The value as YAML, masked if it must be; `None` for a mapping or a list."""
+    is_written: bool = True
+    """Whether the file has the value; else the line is that of the mapping that lacks it."""
 
     @property
     def path(self) -> str:
@@ -47,8 +49,8 @@ class Place:
     @property
     def origin(self) -> str:
         """Where the value came from, in a few words: `tollhouse.yaml:3`, `environment variable X, tollhouse.yaml:5`."""
-        if self.source == "default":
-            return "default"
+        if not self.is_written:
+            return self.source
         where = f"{self.file}:{self.line}"
         return where if self.source == "file" else f"{self.source}, {where}"
 

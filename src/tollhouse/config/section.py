@@ -133,8 +133,8 @@ class Spot:
         self.record(source, _shown(value, given) if show is None or given.sources else quoted(show(value)))
         return value
 
-    def record(self, source: str, shown: str | None) -> None:
-        """Remembers a value that was found here."""
+    def record(self, source: str, shown: str | None, *, is_written: bool = True) -> None:
+        """Remembers a value that was found here, or whose place this would be."""
         self.collector.record(
             Place(
                 segments=self.segments,
@@ -144,6 +144,7 @@ class Spot:
                 source=source,
                 written=self.written,
                 shown=shown,
+                is_written=is_written,
             )
         )
 
@@ -264,7 +265,7 @@ class Section:
         self._know(key)
         here = self.spot
         missing = here.at_key(Entry(key, here.mark, Scalar("", here.mark)))
-        missing.record(source, None if value is None else _shown_default(value))
+        missing.record(source, None if value is None else _shown_default(value), is_written=False)
 
     def require(self, key: str, sentence: str) -> None:
         """Reports a missing key when the section is closed, unless a misspelt one in its place is reported already."""

@@ -37,6 +37,7 @@ _HOST_NAME: Final = re.compile(
 )
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h)?")
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
+_DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
 _MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, None: 1000}
 
 FORBIDDEN_HEADERS: Final = frozenset(
@@ -259,6 +260,13 @@ def key_digest(given: Given) -> bytes:
         what = f"; {given} has fewer" if given.references else ""
         raise Refused(f"A key needs at least {MIN_KEY_CHARACTERS} characters{what}. {HOW_TO_MAKE_A_KEY}.")
     return hashlib.sha256(given.text.encode()).digest()
+
+
+def hex_digest(given: Given) -> bytes:
+    """The SHA-256 digest of a gateway key, for a file that does not hold the key itself."""
+    if not _DIGEST.fullmatch(given.text):
+        raise Refused("Must be the key's SHA-256 digest: 64 digits and letters from a to f.")
+    return bytes.fromhex(given.text)
 
 
 def host(given: Given) -> str:

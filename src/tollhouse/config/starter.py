@@ -1,0 +1,68 @@
+"""The first configuration file, written for the machine that it is made on."""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from tollhouse.config.schema import ProviderDefaults
+
+KEY_PREFIX: Final = "th-"
+
+_HEAD: Final = """\
+# Tollhouse's configuration.
+#   tollhouse config check   says what is wrong with it, with line numbers
+#   tollhouse config show    prints every setting, and where its value came from
+# ${NAME} is an environment variable, ${NAME:-text} has a default, ${file:/run/secrets/x} is a file's content.
+
+server:
+  host: 127.0.0.1       # who may reach it: 127.0.0.1 is this machine alone, 0.0.0.0 is everybody
+  port: 8080
+  admin_port: 9090      # metrics and administration, on a listener of their own
+  workers: 1
+
+# Only callers with one of these keys are let in.  A `key` may stand here itself; its digest is enough:
+#   python -c "import hashlib; print(hashlib.sha256(input().encode()).hexdigest())"
+auth:
+  keys:
+    - name: default
+      key_sha256: "{digest}"
+
+# Clients name a model as provider/model.
+providers:
+"""
+
+_TAIL: Final = """
+# Names of your own for models.  A list is tried in its order; `default` answers calls that name no model.
+# models:
+#   fast: {example}
+#   smart: [anthropic/claude-sonnet-4-5, openai/gpt-4o]
+#   default: fast
+
+# Where calls and their cost are written down: sqlite:///relative, sqlite:////absolute or postgresql://...
+ledger:
+  url: "sqlite:///tollhouse.db"
+"""
+
+
+def new_key() -> str:
+    """A fresh key for callers: `th-` and 32 random bytes in URL-safe base64."""
+    return KEY_PREFIX + secrets.token_urlsafe(32)
+
+
+def starter(key: str, environ: Mapping[str, str], provider_types: Mapping[str, ProviderDefaults]) -> str:
+    """The text of a file that loads: one key for callers, and each provider whose key is in the environment.
+
+    Neither the callers' key nor a provider's is in the text.  Without any provider's key, the embedded model answers.
+    """
+    ready = {
+        name: defaults.key_variable
+        for name, defaults in provider_types.items()
+        if defaults.key_variable and environ.get(defaults.key_variable) and not defaults.needs_base_url
+    }
+    blocks = [f'  {name}:\n    api_key: "${{{variable}}}"\n' for name, variable in ready.items()]
+    if not blocks:
+        blocks = ["  local:                # the embedded model: needs no key and no network\n    type: local\n"]
+    example = "openai/gpt-4o-mini" if "openai" in ready else f"{next(iter(ready), 'local')}/NAME-OF-A-MODEL"
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return _HEAD.replace("{digest}", digest) + "".join(blocks) + _TAIL.replace("{example}", example)

@@ -1,0 +1,43 @@
+import hashlib
+import re
+
+import pytest
+
+from support.configs import KEYS, TYPES, read
+from tollhouse.config.starter import new_key, starter
+
+
+@pytest.mark.parametrize("environ", [{}, KEYS, {"GROQ_API_KEY": "gsk-x"}, {"GROQ_API_KEY": ""}])
+def test_the_first_file_loads_and_knows_its_key(environ: dict[str, str]):
+    key = new_key()
+    config = read(starter(key, environ, TYPES), environ)
+    assert [stored.digest for stored in config.auth.keys] == [hashlib.sha256(key.encode()).digest()]
+    assert config.warnings == ()
+
+
+def test_it_has_the_providers_whose_keys_are_in_the_environment():
+    assert list(read(starter(new_key(), KEYS, TYPES), KEYS).providers) == ["openai", "anthropic", "glm", "groq"]
+
+
+def test_without_any_provider_key_the_embedded_model_answers():
+    assert list(read(starter(new_key(), {}, TYPES), {}).providers) == ["local"]
+
+
+def test_no_secret_stands_in_it():
+    key = new_key()
+    text = starter(key, KEYS, TYPES)
+    assert key not in text
+    assert not any(value in text for value in KEYS.values())
+
+
+def test_what_is_commented_out_loads_too():
+    text = re.sub(r"^# (models:|  \w+: .+)", r"\1", starter(new_key(), KEYS, TYPES), flags=re.MULTILINE)
+    config = read(text, KEYS)
+    assert config.default_model == "fast"
+    assert list(config.aliases) == ["fast", "smart"]
+
+
+def test_keys_are_long_random_and_recognizable():
+    keys = {new_key() for _ in range(100)}
+    assert len(keys) == 100
+    assert all(re.fullmatch(r"th-[A-Za-z0-9_-]{43}", key) for key in keys)
