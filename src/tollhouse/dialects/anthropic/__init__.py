@@ -1,41 +1,86 @@
 """Anthropic's Messages API, both ways: `DIALECT` speaks it, `AnthropicTraits` says how a provider's form of it differs."""
 
+from collections.abc import Sequence
 from typing import Final
 
-from tollhouse.dialects.anthropic import failure, lane, wire
+from tollhouse.chat.model import Request, Response
+from tollhouse.chat.receipt import Receipt
+from tollhouse.dialects.anthropic import wire
+from tollhouse.dialects.anthropic.count import decode_count, encode_count, encode_count_request
+from tollhouse.dialects.anthropic.failure import decode_error, encode_error, encode_stream_error
+from tollhouse.dialects.anthropic.lane import glance, patch, peek
+from tollhouse.dialects.anthropic.models import decode_models, encode_model, encode_models
 from tollhouse.dialects.anthropic.observer import AnthropicObserver
+from tollhouse.dialects.anthropic.outgoing import encode_request
+from tollhouse.dialects.anthropic.request import decode_request
+from tollhouse.dialects.anthropic.response import decode_response, encode_response
+from tollhouse.dialects.anthropic.stream import AnthropicStreamDecoder, AnthropicStreamEncoder
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
-from tollhouse.dialects.dialect import Glance, Observer, Peek
+from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.errors import ProviderRefused, TollhouseError
 
-__all__ = ["DIALECT", "Anthropic", "AnthropicTraits"]
+__all__ = ["DIALECT", "Anthropic", "AnthropicTraits", "decode_count", "encode_count", "encode_count_request"]
 
 
 class Anthropic:
-    """`tollhouse.dialects.dialect.Dialect` for the Messages API.  It has no state."""
+    """`tollhouse.dialects.dialect.Dialect` for the Messages API; the methods are documented there.  It has no state.
+
+    `peek`, `patch` and `decode_request` read the requests of `count_tokens` as well.
+    """
 
     name: Final = wire.NAME
 
+    # -- the client's side
+
     def peek(self, body: bytes) -> Peek:
-        return lane.peek(body)
+        return peek(body)
+
+    def decode_request(self, body: bytes) -> Request:
+        return decode_request(body)
+
+    def encode_response(self, response: Response, request: Request, receipt: Receipt) -> bytes:
+        return encode_response(response, request, receipt)
+
+    def stream_encoder(self, request: Request, receipt: Receipt) -> StreamEncoder:
+        return AnthropicStreamEncoder(request, receipt)
+
+    def encode_error(self, error: TollhouseError, request_id: str) -> bytes:
+        return encode_error(error, request_id)
+
+    def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
+        return encode_stream_error(error, request_id)
+
+    def encode_models(self, models: Sequence[ModelCard]) -> bytes:
+        return encode_models(models)
+
+    def encode_model(self, model: ModelCard) -> bytes:
+        return encode_model(model)
+
+    # -- the provider's side
+
+    def encode_request(self, request: Request, traits: AnthropicTraits, receipt: Receipt) -> bytes:
+        return encode_request(request, traits, receipt)
 
     def patch(self, peek: Peek, model: str, traits: AnthropicTraits) -> bytes:
-        return lane.patch(peek, model, traits)
+        return patch(peek, model, traits)
+
+    def decode_response(self, body: bytes, traits: AnthropicTraits) -> Response:  # noqa: ARG002
+        return decode_response(body)
 
     def glance(self, body: bytes, traits: AnthropicTraits) -> Glance:  # noqa: ARG002
-        return lane.glance(body)
+        return glance(body)
+
+    def stream_decoder(self, traits: AnthropicTraits) -> StreamDecoder:  # noqa: ARG002
+        return AnthropicStreamDecoder()
 
     def observer(self, peek: Peek, traits: AnthropicTraits) -> Observer:  # noqa: ARG002
         return AnthropicObserver()
 
-    def encode_error(self, error: TollhouseError, request_id: str) -> bytes:
-        return failure.encode_error(error, request_id)
-
-    def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
-        return failure.encode_stream_error(error, request_id)
-
     def decode_error(self, status: int, body: bytes) -> ProviderRefused:
-        return failure.decode_error(status, body)
+        return decode_error(status, body)
+
+    def decode_models(self, body: bytes) -> tuple[str, ...]:
+        return decode_models(body)
 
 
-DIALECT: Final = Anthropic()
+DIALECT: Final[Dialect[AnthropicTraits]] = Anthropic()

@@ -60,12 +60,12 @@ def encode_error(error: TollhouseError, request_id: str) -> bytes:
     return msgspec.json.encode(_fields(error, request_id))
 
 
-def encode_stream_error(error: TollhouseError, request_id: str) -> bytes:
+def encode_stream_error(error: TollhouseError, request_id: str | None) -> bytes:
     """The event that ends a broken stream."""
     return sse("error", _fields(error, request_id))
 
 
-def _fields(error: TollhouseError, request_id: str) -> dict[str, object]:
+def _fields(error: TollhouseError, request_id: str | None) -> dict[str, object]:
     return {
         "type": "error",
         "error": {"type": error_type(error), "message": str(error)},

@@ -61,7 +61,7 @@ def peek(body: bytes) -> Peek:
     )
 
 
-def _peek_at(fields: dict[str, msgspec.Raw], name: str, decoder: "msgspec.json.Decoder[Value]") -> Value | None:
+def _peek_at(fields: dict[str, msgspec.Raw], name: str, decoder: "msgspec.json.Decoder[Value | None]") -> Value | None:
     raw = fields.get(name)
     if raw is None:
         return None

@@ -37,10 +37,10 @@ class AnthropicTraits:
     documents: bool = True
     structured_output: Literal["output_config", "output_format", "none"] = "output_config"
     """Where a JSON schema for the answer goes: `output_config.format`, the older beta's `output_format`, or nowhere."""
-    thinking: Literal["adaptive", "budget", "none"] = "adaptive"
-    """Whether the model is told how hard to think in words, in tokens, or not at all.
+    thinking: Literal["any", "adaptive", "budget", "none"] = "any"
+    """Whether the model is told how hard to think in words, in tokens, as the client has it, or not at all.
 
-    Both ways are in use: of Anthropic's own models the newest know only `adaptive`, those up to Claude 4.5 only budgets
+    Of Anthropic's own models the newest know only `adaptive`, Claude 4.6 both ways, those before only budgets
     (`anthropic/anthropic-models-615699`).
     """
     efforts: Mapping[str, str] = field(default_factory=lambda: EFFORTS)

@@ -72,7 +72,7 @@ class Fields:
         value = self.left.pop(name, None)
         return None if value is None or value == NULL else value
 
-    def take(self, name: str, decoder: "msgspec.json.Decoder[Value]") -> Value | None:
+    def take(self, name: str, decoder: "msgspec.json.Decoder[Value | None]") -> Value | None:
         """A field of `decoder`'s type; `None` when absent or null."""
         value = self.left.pop(name, None)
         if value is None:

@@ -1,0 +1,537 @@
+"""Streams: a provider's frames to events, and events to a client's frames.
+
+The dialect numbers content blocks and has one open at a time, which is what the canonical grammar does too, so both
+directions are short.  Two things do not map one to one.  A block of a kind that only Anthropic knows, and whose content
+streams in deltas of its own kind (compaction), is gathered and opened when it is whole.  And the end of an answer carries
+stop reason and usage in one event; other dialects report them apart, so the encoder keeps both until the stream ends.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from tollhouse.chat.events import (
+    Cited,
+    Delta,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    LogprobsReported,
+    PartClosed,
+    PartOpened,
+    Pinged,
+    Signed,
+    Started,
+    UsageReported,
+)
+from tollhouse.chat.model import (
+    FinishReason,
+    Foreign,
+    Part,
+    RedactedThinking,
+    Refusal,
+    Request,
+    Text,
+    Thinking,
+    ToolCall,
+)
+from tollhouse.chat.receipt import Receipt
+from tollhouse.chat.sse import Frame
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.anthropic.blocks import (
+    EMPTY_OBJECT,
+    Block,
+    merge_extra,
+    part_name,
+    read_block,
+    read_citation,
+    write_citation,
+)
+from tollhouse.dialects.anthropic.failure import decode_failure, encode_stream_error
+from tollhouse.dialects.anthropic.response import custom_input, gave_up, settle_finish, stop_reason
+from tollhouse.dialects.anthropic.wire import (
+    MESSAGE_STOP,
+    NAME,
+    NULL,
+    PING,
+    UNREADABLE,
+    Fields,
+    WireFault,
+    WireUsage,
+    describe,
+    finish_of,
+    sse,
+    usage_fields,
+    usage_of,
+)
+from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTruncated
+
+# ------------------------------------------------------------------------------------------------------------ decoding
+
+
+class _WireDelta(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    partial_json: str | None = None
+    signature: str | None = None
+    citation: msgspec.Raw = NULL
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class _WireMessage(msgspec.Struct):
+    id: str = ""
+    model: str = ""
+    usage: WireUsage | None = None
+
+
+class _WireEvent(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    delta: _WireDelta | None = None
+    content_block: msgspec.Raw = NULL
+    message: _WireMessage | None = None
+    usage: WireUsage | None = None
+    error: msgspec.Raw = NULL
+
+
+class _Named(msgspec.Struct):
+    type: str = ""
+
+
+class _RawDelta(msgspec.Struct):
+    delta: dict[str, msgspec.Raw]
+
+
+_EVENT: Final = msgspec.json.Decoder(_WireEvent)
+_NAMED: Final = msgspec.json.Decoder(_Named)
+_RAW_DELTA: Final = msgspec.json.Decoder(_RawDelta)
+
+# The kind of delta that grows each kind of part.
+_GROWS: Final[Mapping[type, str]] = {
+    Text: "text_delta",
+    Thinking: "thinking_delta",
+    ToolCall: "input_json_delta",
+    Foreign: "input_json_delta",
+}
+
+
+class AnthropicStreamDecoder:
+    """`tollhouse.dialects.dialect.StreamDecoder` for this dialect.  Unknown events and deltas are passed over."""
+
+    __slots__ = (
+        "_first",
+        "_gathered",
+        "_grows",
+        "_has_ended",
+        "_has_finished",
+        "_has_started",
+        "_last",
+        "_open",
+        "_part",
+    )
+
+    def __init__(self) -> None:
+        self._has_started = False
+        self._has_finished = False
+        self._has_ended = False
+        self._first: WireUsage | None = None
+        self._last: WireUsage | None = None
+        self._part = -1
+        """The number of the last part that was opened."""
+        self._open: int | None = None
+        """The provider's index of the open block."""
+        self._grows = ""
+        self._gathered: tuple[str, Block] | None = None
+        """Type and fields of a block that is opened only when it is whole."""
+
+    def feed(self, frame: Frame) -> Iterable[Event]:
+        """The events of one frame.  Raises `UpstreamMalformed`."""
+        if self._has_ended or frame.data == b"[DONE]":  # some compatible servers add OpenAI's marker
+            return ()
+        if frame.event == b"error":
+            return self._fail(frame.data)
+        try:
+            event = _EVENT.decode(frame.data)
+            if event.type == "content_block_delta" and self._gathered is None:
+                return self._delta(event)
+            handle = _HANDLERS.get(event.type)
+            if handle is not None:
+                return handle(self, event, frame.data)
+            return self._fail(frame.data) if not event.type and event.error != NULL else ()
+        except WireFault as fault:
+            raise UpstreamMalformed(f"A streamed event is not what Anthropic sends: {fault}.") from fault
+        except UNREADABLE as error:
+            if _is_unknown_event(frame.data):
+                return ()
+            raise UpstreamMalformed(f"A streamed event is not what Anthropic sends: {describe(error)}.") from error
+
+    def close(self) -> Iterable[Event]:
+        """A stop reason is what makes an answer whole; see `StreamDecoder.close`."""
+        if self._has_ended:
+            return ()
+        if not self._has_finished:
+            raise UpstreamTruncated("The provider's stream stopped before its end.")
+        self._has_ended = True
+        return (Ended(),)
+
+    def _start(self, event: _WireEvent, _: bytes) -> Iterable[Event]:
+        if self._has_started:  # a known slip of some gateways; the second says nothing new
+            return ()
+        message = event.message or _WireMessage()
+        self._has_started = True
+        self._first = message.usage
+        usage = usage_of(message.usage)
+        return (
+            Started(
+                id=message.id,
+                model=message.model,
+                service_tier=message.usage.service_tier if message.usage else None,
+                usage=None if usage.is_empty else usage,
+            ),
+        )
+
+    def _delta(self, event: _WireEvent) -> Iterable[Event]:
+        delta = event.delta
+        if event.index != self._open or delta is None:
+            raise WireFault("index", f"there is a delta for block {event.index}, which is not open")
+        if delta.type == self._grows:
+            text = delta.text or delta.thinking or delta.partial_json
+            return (Delta(self._part, text),) if text else ()
+        if delta.type == "signature_delta" and self._grows == "thinking_delta" and delta.signature:
+            return (Signed(self._part, delta.signature),)
+        if delta.type == "citations_delta" and self._grows == "text_delta" and delta.citation != NULL:
+            return (Cited(self._part, read_citation(delta.citation, "delta.citation")),)
+        return ()
+
+    def _gather(self, event: _WireEvent, data: bytes) -> Iterable[Event]:
+        """A delta for a block that only Anthropic knows: its strings are appended, anything else replaces."""
+        if self._gathered is None or event.index != self._open:
+            raise WireFault("index", f"there is a delta for block {event.index}, which is not open")
+        _, fields = self._gathered
+        for name, raw in _RAW_DELTA.decode(data).delta.items():
+            value: object = msgspec.json.decode(raw)
+            before = fields.get(name)
+            if name != "type":
+                fields[name] = before + value if isinstance(before, str) and isinstance(value, str) else value
+        return ()
+
+    def _open_block(self, event: _WireEvent, _: bytes) -> Iterable[Event]:
+        if not self._has_started or self._has_finished:
+            raise WireFault("type", "there is a content block before the start or after the end")
+        events = self._close_open()
+        part = read_block(event.content_block, "content_block")
+        if isinstance(part, ToolCall) and part.arguments == "{}":
+            part = msgspec.structs.replace(part, arguments="")  # the arguments follow, or are none
+        self._open = event.index
+        if isinstance(part, Foreign):
+            fields = Fields(part.raw, "content_block").left
+            if "input" not in fields:
+                whole: dict[str, object] = {name: msgspec.json.decode(raw) for name, raw in fields.items()}
+                self._gathered = (part.kind, whole)
+                return events
+        self._part += 1
+        self._grows = _GROWS.get(type(part), "")
+        return (*events, PartOpened(self._part, part))
+
+    def _close_block(self, event: _WireEvent, _: bytes) -> Iterable[Event]:
+        return self._close_open() if event.index == self._open else ()
+
+    def _close_open(self) -> tuple[Event, ...]:
+        if self._open is None:
+            return ()
+        self._open = None
+        self._grows = ""
+        if self._gathered is None:
+            return (PartClosed(self._part),)
+        (kind, fields), self._gathered = self._gathered, None
+        self._part += 1
+        part = Foreign(NAME, kind, msgspec.Raw(msgspec.json.encode(fields)))
+        return (PartOpened(self._part, part), PartClosed(self._part))
+
+    def _end_message(self, event: _WireEvent, _: bytes) -> Iterable[Event]:
+        if not self._has_started:
+            raise WireFault("type", "there is an end before the start")
+        events: list[Event] = []
+        word = event.delta.stop_reason if event.delta is not None else None
+        if word is not None and not self._has_finished:
+            assert event.delta is not None  # the word came from it
+            events += self._close_open()
+            self._has_finished = True
+            finish = finish_of(word)
+            events.append(Finished(finish, word if finish == "other" else event.delta.stop_sequence))
+        if event.usage is not None:
+            self._last = event.usage
+            usage = usage_of(self._first, event.usage)
+            if not usage.is_empty:
+                events.append(UsageReported(usage))
+        return events
+
+    def _stop(self, _event: _WireEvent, _: bytes) -> Iterable[Event]:
+        if not self._has_started:
+            raise WireFault("type", "there is an end before the start")
+        self._has_ended = True
+        if self._has_finished:
+            return (Ended(),)
+        return (*self._close_open(), Finished("other"), Ended())
+
+    def _ping(self, _event: _WireEvent, _: bytes) -> Iterable[Event]:
+        return (Pinged(),) if self._has_started else ()
+
+    def _fail(self, data: bytes) -> Iterable[Event]:
+        self._has_ended = True
+        error = decode_failure(data)
+        return (Failed(message=error.message, kind=error.kind, provider_code=error.provider_code, status=error.status),)
+
+    def _fail_event(self, _: _WireEvent, data: bytes) -> Iterable[Event]:
+        return self._fail(data)
+
+
+def _is_unknown_event(data: bytes) -> bool:
+    """Whether something unreadable is an event of a type from the future, whose fields may be anything."""
+    try:
+        return _NAMED.decode(data).type not in {"", "content_block_delta", *_HANDLERS}
+    except UNREADABLE:
+        return False
+
+
+_HANDLERS: Final[Mapping[str, Callable[[AnthropicStreamDecoder, _WireEvent, bytes], Iterable[Event]]]] = {
+    "message_start": AnthropicStreamDecoder._start,  # noqa: SLF001  # the class's own table
+    "content_block_start": AnthropicStreamDecoder._open_block,  # noqa: SLF001
+    "content_block_delta": AnthropicStreamDecoder._gather,  # noqa: SLF001
+    "content_block_stop": AnthropicStreamDecoder._close_block,  # noqa: SLF001
+    "message_delta": AnthropicStreamDecoder._end_message,  # noqa: SLF001
+    "message_stop": AnthropicStreamDecoder._stop,  # noqa: SLF001
+    "ping": AnthropicStreamDecoder._ping,  # noqa: SLF001
+    "error": AnthropicStreamDecoder._fail_event,  # noqa: SLF001
+}
+
+
+# ------------------------------------------------------------------------------------------------------------ encoding
+
+_DELTA: Final = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":{"type":"%b","%b":'
+
+# The kind of delta that grows each kind of part, and the name of its text.
+_WRITES: Final[Mapping[type, tuple[bytes, bytes]]] = {
+    Text: (b"text_delta", b"text"),
+    Refusal: (b"text_delta", b"text"),
+    Thinking: (b"thinking_delta", b"thinking"),
+    ToolCall: (b"input_json_delta", b"partial_json"),
+    Foreign: (b"input_json_delta", b"partial_json"),
+}
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class AnthropicStreamEncoder:
+    """`tollhouse.dialects.dialect.StreamEncoder` for this dialect."""
+
+    __slots__ = (
+        "_custom",
+        "_finish",
+        "_has_calls",
+        "_has_refusal",
+        "_index",
+        "_model",
+        "_part",
+        "_prefix",
+        "_receipt",
+        "_signed",
+        "_usage",
+    )
+
+    def __init__(self, request: Request, receipt: Receipt) -> None:
+        self._model = request.model
+        self._receipt = receipt
+        self._index = -1
+        """Of the last block that was opened."""
+        self._part: Part | None = None
+        """The open part, if the client sees it."""
+        self._prefix: bytes | None = None
+        """What comes before a delta's text, while such deltas may come."""
+        self._custom: list[str] | None = None
+        """The text of a free-form call, which can only be sent when it is whole."""
+        self._signed = False
+        self._has_calls = False
+        self._has_refusal = False
+        self._finish: Finished | None = None
+        self._usage = Usage()
+
+    def encode(self, event: Event) -> bytes:
+        """Bytes for the client.  Those for `Ended` hold stop reason, usage and the end, as others tell them late."""
+        if type(event) is Delta:
+            prefix = self._prefix
+            if prefix is not None and event.choice == 0:
+                return prefix + _encode(event.text) + b"}}\n\n"
+            return self._unsent(event)
+        match event:
+            case PartOpened(choice=0):
+                return self._open(event.part)
+            case PartClosed(choice=0):
+                return self._close()
+            case Signed(choice=0):
+                return self._sign(event.signature)
+            case Cited(choice=0):
+                return self._cite(event)
+            case Finished(choice=0):
+                self._finish = event
+                return b""
+            case UsageReported():
+                self._usage = event.usage
+                return b""
+            case Started():
+                return self._start(event)
+            case Ended():
+                return self._end()
+            case Failed():
+                return self._fail(
+                    StreamFailed(event.message, kind=event.kind, provider_code=event.provider_code, status=event.status)
+                )
+            case Pinged():
+                return PING
+            case LogprobsReported():
+                self._receipt.dropped("logprobs", "Anthropic's dialect has none")
+                return b""
+            case _:
+                self._receipt.dropped("choices[1:]", "Anthropic's dialect has one answer")
+                return b""
+
+    def ping(self) -> bytes:
+        """Anthropic's own way to keep a connection open; the SDKs pass over it."""
+        return PING
+
+    def _start(self, event: Started) -> bytes:
+        if event.usage is not None:
+            self._usage = event.usage
+        return sse(
+            "message_start",
+            {
+                "type": "message_start",
+                "message": {
+                    "id": event.id,
+                    "type": "message",
+                    "role": "assistant",
+                    "model": event.model or self._model,
+                    "content": (),
+                    "stop_reason": None,
+                    "stop_sequence": None,
+                    # Clients insist on it, though most providers tell it only at the end.
+                    "usage": usage_fields(self._usage),
+                },
+            },
+        )
+
+    def _open(self, part: Part) -> bytes:
+        block = self._shape(part)
+        if block is None:
+            self._receipt.dropped("content", f"{part_name(part)} has no place in an answer of Anthropic's dialect")
+            return b""
+        self._index += 1
+        self._part = part
+        self._signed = False
+        out = sse("content_block_start", {"type": "content_block_start", "index": self._index, "content_block": block})
+        if isinstance(part, ToolCall) and part.custom:
+            self._custom = [part.arguments]
+            return out
+        writes = _WRITES.get(type(part))
+        if writes is None:
+            return out
+        self._prefix = prefix = _DELTA % (self._index, *writes)
+        match part:
+            case Text():
+                out += self._begun(prefix, part.text)
+                for citation in part.citations:
+                    out += self._cite(Cited(0, citation))
+            case Refusal():
+                out += self._begun(prefix, part.text)
+            case Thinking():
+                out += self._begun(prefix, part.text)
+                if part.signature is not None:
+                    out += self._sign(part.signature)
+            case ToolCall():
+                out += self._begun(prefix, part.arguments)
+            case _:
+                pass
+        return out
+
+    def _begun(self, prefix: bytes, text: str) -> bytes:
+        # Anthropic's own blocks begin empty, and some clients count on that.
+        return prefix + _encode(text) + b"}}\n\n" if text else b""
+
+    def _shape(self, part: Part) -> object | None:
+        """The empty block that a part begins with; `None` if the client's dialect has no such part."""
+        match part:
+            case Text():
+                block: Block = {"type": "text", "text": ""}
+                merge_extra(block, part.extra)
+            case Refusal():
+                self._has_refusal = True
+                block = {"type": "text", "text": ""}
+            case Thinking():
+                block = {"type": "thinking", "thinking": "", "signature": ""}
+                merge_extra(block, part.extra)
+            case RedactedThinking():
+                block = {"type": "redacted_thinking", "data": part.data}
+            case ToolCall():
+                self._has_calls = True
+                block = {"type": "tool_use", "id": part.id, "name": part.name, "input": EMPTY_OBJECT}
+                merge_extra(block, part.extra)
+            case Foreign() if part.dialect == NAME:
+                return part.raw
+            case _:
+                return None
+        return block
+
+    def _close(self) -> bytes:
+        part, self._part = self._part, None
+        self._prefix = None
+        if part is None:
+            return b""
+        out = b""
+        if self._custom is not None:
+            whole = _encode(custom_input("".join(self._custom))).decode()
+            out = _DELTA % (self._index, *_WRITES[ToolCall]) + _encode(whole) + b"}}\n\n"
+            self._custom = None
+        elif isinstance(part, Thinking) and not self._signed:
+            # Clients keep a thinking block for the next turn only once its signature came.
+            out = self._sign("")
+        return out + b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index
+
+    def _sign(self, signature: str) -> bytes:
+        self._signed = True
+        return _DELTA % (self._index, b"signature_delta", b"signature") + _encode(signature) + b"}}\n\n"
+
+    def _cite(self, event: Cited) -> bytes:
+        written = write_citation(event.citation)
+        if written is None:
+            self._receipt.dropped("citations", "a citation without an address has no form in Anthropic's dialect")
+        if written is None or self._part is None:
+            return b""
+        return _DELTA % (self._index, b"citations_delta", b"citation") + _encode(written) + b"}}\n\n"
+
+    def _unsent(self, event: Delta) -> bytes:
+        if event.choice != 0:
+            self._receipt.dropped("choices[1:]", "Anthropic's dialect has one answer")
+        elif self._custom is not None:
+            self._custom.append(event.text)
+        return b""
+
+    def _end(self) -> bytes:
+        finish, detail = (self._finish.reason, self._finish.detail) if self._finish else ("other", None)
+        if finish == "error":
+            return self._fail(gave_up())
+        reason: FinishReason = settle_finish(finish, has_calls=self._has_calls, has_refusal=self._has_refusal)
+        delta = {
+            "stop_reason": stop_reason(reason, detail, self._receipt),
+            "stop_sequence": detail if reason == "stop_sequence" else None,
+        }
+        return (
+            sse("message_delta", {"type": "message_delta", "delta": delta, "usage": usage_fields(self._usage)})
+            + MESSAGE_STOP
+        )
+
+    def _fail(self, error: StreamFailed) -> bytes:
+        return encode_stream_error(error, None)
