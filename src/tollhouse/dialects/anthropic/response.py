@@ -1,5 +1,8 @@
 """Whole answers: read from a provider, written for a client."""
 
+from collections.abc import Mapping
+from typing import Final
+
 import msgspec
 
 from tollhouse.chat.model import (
@@ -16,6 +19,7 @@ from tollhouse.chat.model import (
     ToolCall,
 )
 from tollhouse.chat.receipt import Receipt
+from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.blocks import (
     EMPTY_OBJECT,
     Block,
@@ -98,7 +102,12 @@ def _read_usage(answer: Fields) -> tuple[WireUsage | None, str | None]:
 
 # ------------------------------------------------------------------------------------------------------------- writing
 
-_TIERS = {"default": "standard", "standard": "standard", "priority": "priority", "batch": "batch"}
+_TIERS: Final[Mapping[str | None, str]] = {
+    "default": "standard",
+    "standard": "standard",
+    "priority": "priority",
+    "batch": "batch",
+}
 
 
 def encode_response(response: Response, request: Request, receipt: Receipt) -> bytes:
@@ -116,10 +125,6 @@ def encode_response(response: Response, request: Request, receipt: Receipt) -> b
         has_calls=any(isinstance(part, ToolCall) for part in choice.parts),
         has_refusal=any(isinstance(part, Refusal) for part in choice.parts),
     )
-    usage = usage_fields(response.usage)
-    tier = _TIERS.get(response.service_tier or "")
-    if tier is not None:
-        usage["service_tier"] = tier
     fields: Block = {
         "id": response.id,
         "type": "message",
@@ -128,13 +133,21 @@ def encode_response(response: Response, request: Request, receipt: Receipt) -> b
         "content": content,
         "stop_reason": stop_reason(finish, choice.finish_detail, receipt),
         "stop_sequence": choice.finish_detail if finish == "stop_sequence" else None,
-        "usage": usage,
+        "usage": usage_with_tier(response.usage, response.service_tier),
     }
     if response.extra is not None and response.extra.dialect != NAME:
         for name in response.extra.fields:
             receipt.dropped(name, "the answer's field has no counterpart in Anthropic's dialect")
     merge_extra(fields, response.extra)
     return msgspec.json.encode(fields)
+
+
+def usage_with_tier(usage: Usage, tier: str | None) -> Block:
+    """`usage` with `service_tier` inside, where a tier has a name in this dialect."""
+    fields = usage_fields(usage)
+    if tier in _TIERS:
+        fields["service_tier"] = _TIERS[tier]
+    return fields
 
 
 def gave_up() -> StreamFailed:

@@ -50,7 +50,7 @@ from tollhouse.dialects.anthropic.blocks import (
     write_citation,
 )
 from tollhouse.dialects.anthropic.failure import decode_failure, encode_stream_error
-from tollhouse.dialects.anthropic.response import custom_input, gave_up, settle_finish, stop_reason
+from tollhouse.dialects.anthropic.response import custom_input, gave_up, settle_finish, stop_reason, usage_with_tier
 from tollhouse.dialects.anthropic.wire import (
     MESSAGE_STOP,
     NAME,
@@ -419,7 +419,7 @@ class AnthropicStreamEncoder:
                     "stop_reason": None,
                     "stop_sequence": None,
                     # Clients insist on it, though most providers tell it only at the end.
-                    "usage": usage_fields(self._usage),
+                    "usage": usage_with_tier(self._usage, event.service_tier),
                 },
             },
         )
