@@ -3,7 +3,7 @@
 import asyncio
 import os
 import sys
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Final
 
 import click
@@ -96,10 +96,10 @@ def run(  # noqa: PLR0917 - click passes each option by its name
 
 
 def pull_with_progress(store: ModelStore, name: str) -> StoredModel:
-    """Pulls a known model and draws a bar on stderr meanwhile."""
+    """Pulls a known model and draws a bar on stderr meanwhile, if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(_PHASES["downloading"], total=None)
 
         def show(phase: Phase, done: int, total: int) -> None:
@@ -123,7 +123,9 @@ class _Conversation:
         self._notes = Console(stderr=True, highlight=False)
 
     def open(self, stored: StoredModel) -> None:
-        with self._notes.status(f"Loading {stored.name}"):
+        # Away from a terminal rich would print an empty line instead of a spinner.
+        spinner = self._notes.status(f"Loading {stored.name}") if self._notes.is_terminal else nullcontext()
+        with spinner:
             self._runner.run(self._model.start())
 
     def close(self) -> None:

@@ -8,14 +8,15 @@
                                                    straight to stopped where no process can be there
 
 `refused` is the child's own word that it cannot (a broken file, a library that is missing): trying again unchanged
-cannot help.  `died` is a crash or a missed deadline: trying again may.
+cannot help.  `died` is a crash or a missed deadline: trying again may.  `broke`, wherever the supervisor is at work, is a
+mistake of its own and leads to failed.
 """
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
 State = Literal["stopped", "starting", "ready", "waiting", "failed", "stopping"]
-Event = Literal["start", "ready", "refused", "died", "retry", "give_up", "stop", "ended"]
+Event = Literal["start", "ready", "refused", "died", "retry", "give_up", "broke", "stop", "ended"]
 
 TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     ("stopped", "start"): "starting",
@@ -23,11 +24,14 @@ TRANSITIONS: Final[dict[tuple[State, Event], State]] = {
     ("starting", "ready"): "ready",
     ("starting", "refused"): "failed",
     ("starting", "died"): "waiting",
+    ("starting", "broke"): "failed",
     ("starting", "stop"): "stopping",
     ("ready", "died"): "waiting",
+    ("ready", "broke"): "failed",
     ("ready", "stop"): "stopping",
     ("waiting", "retry"): "starting",
     ("waiting", "give_up"): "failed",
+    ("waiting", "broke"): "failed",
     ("waiting", "stop"): "stopping",
     ("failed", "start"): "starting",
     ("failed", "stop"): "stopped",

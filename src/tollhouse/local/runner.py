@@ -27,6 +27,9 @@ TAIL_BYTES: Final = 8192
 CHILD: Final = (sys.executable, "-P", "-m", "tollhouse.local.child")
 """-P: nothing in the current folder takes the place of a module."""
 
+_SETTLED: Final[frozenset[State]] = frozenset({"ready", "failed", "stopping", "stopped"})
+"""States that whoever waits for the model shall hear of."""
+
 # What the child needs of the environment.  The rest stays here: it may hold the providers' keys.
 _PASSED: Final = frozenset(
     {"HOME", "LANG", "LD_LIBRARY_PATH", "PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR", "VIRTUAL_ENV"}
@@ -67,7 +70,7 @@ class LocalModel:
         self._port = 0
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._waiters: set[asyncio.Future[State]] = set()
 
     @property
     def base_url(self) -> str:
@@ -102,18 +105,19 @@ class LocalModel:
 
     async def wait_ready(self, timeout_seconds: float | None = None) -> None:
         """Waits until it serves; raises the reason if it has failed or was stopped, or when the time is up."""
-        while self.state != "ready":
-            if self.state in {"failed", "stopped", "stopping"}:
-                raise self._reason()
-            waiter = asyncio.get_running_loop().create_future()
+        state = self.state
+        if state not in _SETTLED:
+            waiter: asyncio.Future[State] = asyncio.get_running_loop().create_future()
             self._waiters.add(waiter)
             try:
                 async with asyncio.timeout(timeout_seconds):
-                    await waiter
+                    state = await waiter  # not self.state: by the time we run, it may have moved on
             except TimeoutError:
                 raise LocalModelUnavailable(f"The embedded model is still {self.state}.") from self.failure
             finally:
                 self._waiters.discard(waiter)
+        if state != "ready":
+            raise self._reason()
 
     async def stop(self) -> None:
         """Ends the process, by force after `stop_seconds`; idempotent.  Returns when it is gone."""
@@ -133,13 +137,22 @@ class LocalModel:
 
     def _step(self, event: Event) -> None:
         self.state = advance(self.state, event)
-        for waiter in self._waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        if self.state in _SETTLED:
+            for waiter in self._waiters:
+                if not waiter.done():
+                    waiter.set_result(self.state)
         if self._on_state:
             self._on_state(self.state)
 
     async def _supervise(self) -> None:
+        try:
+            await self._keep_running()
+        except Exception as error:  # noqa: BLE001 - the task's outer edge: nobody shall wait for a dead supervisor
+            self.failure = LocalModelUnavailable(f"The embedded model's supervisor failed: {error!r}.")
+            self.failure.__cause__ = error
+            self._step("broke")
+
+    async def _keep_running(self) -> None:
         deaths = 0
         was_ready = False
         try:
@@ -230,12 +243,14 @@ class _Run:
         assert process.stdin is not None
         assert process.stdout is not None
         settings = self._model.settings
+        line = b"?"
         try:
             async with asyncio.timeout(settings.start_seconds):
                 with contextlib.suppress(ConnectionError):  # it died at once; there is no word then either
                     process.stdin.write(msgspec.json.encode(self._model._order()) + b"\n")  # noqa: SLF001
                     await process.stdin.drain()
-                line = await process.stdout.readline()
+                with contextlib.suppress(ValueError):  # longer than the reader's bound: no word of our child's
+                    line = await process.stdout.readline()
         except TimeoutError:
             return LocalModelUnavailable(
                 f"The embedded model did not load within {settings.start_seconds:.0f} s.",
@@ -244,7 +259,10 @@ class _Run:
         if not line:
             await process.wait()
             return None
-        word: Ready | Refused = msgspec.json.decode(line, type=Word)
+        try:
+            word: Ready | Refused = msgspec.json.decode(line, type=Word)
+        except msgspec.DecodeError:
+            return LocalModelUnavailable("The embedded model's process does not speak the gateway's language.")
         if isinstance(word, Refused):
             self.was_refused = True
             return self._refusal(word)
