@@ -71,8 +71,6 @@ class AioTransport:
                 await session.close()
 
     def _make_session(self, *, keep_alive: bool) -> aiohttp.ClientSession:
-        if self._tls is None:
-            self._tls = load_tls(None)
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         trace.on_request_headers_sent.append(_note_sent)
@@ -80,7 +78,6 @@ class AioTransport:
             connector=aiohttp.TCPConnector(
                 limit=0,
                 limit_per_host=self._settings.connections_per_origin,
-                ssl=self._tls,
                 **({"keepalive_timeout": self._settings.idle_seconds} if keep_alive else {"force_close": True}),
             ),
             auto_decompress=False,
@@ -104,6 +101,8 @@ class AioTransport:
         address = request.address
         proxy = self._settings.proxies.route(address)
         authorization = proxy.authorization if proxy else None
+        if self._tls is None and address.scheme == "https":
+            self._tls = load_tls(None)
         try:
             async with asyncio.timeout_at(total_at) as limit:
                 return await session.request(
@@ -112,6 +111,7 @@ class AioTransport:
                     headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers],
                     data=_payload(request.body),
                     allow_redirects=False,
+                    ssl=self._tls or True,
                     proxy=f"http://{proxy.where}" if proxy else None,
                     proxy_headers={"proxy-authorization": authorization.decode()} if authorization else None,
                     timeout=aiohttp.ClientTimeout(

@@ -19,7 +19,7 @@ import math
 from collections.abc import Callable
 from typing import cast
 
-from tollhouse.upstream.exchange import Exchange
+from tollhouse.upstream.exchange import Exchange, Loop, Timer
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.transport import Deadlines
 
@@ -52,7 +52,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         pool: "Pool[Connection]",
         where: str,
         *,
@@ -71,7 +71,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_lost = on_lost
         self._socket: asyncio.Transport | None = None
         self._exchange: Exchange | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._armed_for = math.inf
         self._due = math.inf
         self._unsent: memoryview | None = None

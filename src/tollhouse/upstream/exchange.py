@@ -9,6 +9,7 @@ from every later read), or `close` by its reader.  Bytes that arrived before an 
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -29,6 +30,30 @@ MAX_HEAD_BYTES = 65_536
 MAX_HEAD_FIELDS = 256
 MAX_UNREAD_BYTES = 65_536
 """Body bytes kept for a caller who does not read; past it the socket is not read.  One network read may come on top."""
+
+
+class Timer(Protocol):
+    """A call to come."""
+
+    def cancel(self) -> None:
+        """Calls it off."""
+        ...
+
+
+class Loop(Protocol):
+    """What this package's inner parts use of an event loop, so that a test can hold the clock."""
+
+    def time(self) -> float:
+        """Monotonic, in seconds."""
+        ...
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Timer:
+        """Calls back at that time."""
+        ...
+
+    def create_future(self) -> asyncio.Future[None]:
+        """A future of the running loop."""
+        ...
 
 
 class Link(Protocol):
@@ -85,7 +110,7 @@ class Exchange:
     def __init__(
         self,
         link: Link,
-        loop: asyncio.AbstractEventLoop,
+        loop: Loop,
         where: str,
         *,
         bodiless: bool,
