@@ -71,6 +71,8 @@ def test_recorded_errors_keep_their_words_and_type(recording: Recording):
         (b'{"error":{"code":429,"message":"m","status":"RESOURCE_EXHAUSTED"}}', "m", "RESOURCE_EXHAUSTED", "429"),
         (b'[{"error":{"code":400,"message":"m","status":"INVALID"}}]', "m", "INVALID", "400"),
         (b'{"error":"m"}', "m", None, None),
+        (b'{"error":7.5,"message":"m"}', "m", None, None),
+        (b'{"error":{"message":7.5,"code":true}}', "no explanation", None, None),
         (b'{"detail":"m"}', "m", None, None),
         (b'{"detail":[{"loc":["body"],"msg":"bad"}]}', '[{"loc":["body"],"msg":"bad"}]', None, None),
         (b"upstream connect error", "upstream connect error", None, None),

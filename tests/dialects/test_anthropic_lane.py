@@ -43,6 +43,7 @@ def test_of_a_repeated_key_the_last_one_is_read_and_sent():
         (b'{"model":""}', "model"),
         (b'{"model":"m","stream":"yes"}', "stream"),
         (b'{"model":"m","max_tokens":"many"}', "max_tokens"),
+        (b'{"model":"m","max_tokens":-1}', "max_tokens"),
         (b'{"model":"m","system":"\xff"}', None),
         (b'{"model":"m","x":' + b"[" * 100_000, None),
     ],
@@ -81,6 +82,13 @@ def test_patch_folds_system_turns_for_a_provider_that_refuses_them():
         {"role": "user", "content": "hi"},
         {"role": "user", "content": [{**block, "text": "<system-reminder>\nenv\n</system-reminder>"}]},
     ]
+
+
+def test_messages_that_cannot_be_folded_are_the_callers_mistake():
+    peek = DIALECT.peek(b'{"model":"m","messages":["system"]}')
+    with pytest.raises(BadRequest) as caught:
+        DIALECT.patch(peek, "m", FOLDING)
+    assert caught.value.param == "messages.0"
 
 
 def test_a_folded_system_turn_never_parts_a_tool_call_from_its_result():

@@ -90,6 +90,15 @@ def test_a_whole_answer_without_its_end_marker_gets_one():
     assert watch.close() == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
+def test_a_cut_event_after_the_stop_reason_is_replaced_by_the_end_marker():
+    for cut in (b"", b"event: message_stop\ndata: {", b"data: [DONE]\n\n"):
+        watch = observer()
+        forwarded = watch.feed(START + FINISH + cut) + watch.close()
+        assert forwarded.startswith(START + FINISH)
+        assert forwarded.endswith(b'event: message_stop\ndata: {"type":"message_stop"}\n\n')
+        assert forwarded.count(b"event: message_stop") == 1
+
+
 def test_a_last_event_without_its_blank_line_counts():
     watch = observer()
     assert watch.feed(WHOLE.rstrip(b"\n")) + watch.close() == WHOLE
@@ -139,12 +148,20 @@ def test_input_counts_of_zero_at_the_end_do_not_erase_those_of_the_start():
 
 
 def test_an_error_event_is_forwarded_and_ends_the_stream():
-    for body in (START + ERROR, START + OPEN + delta("Hel") + ERROR, START + ERROR.partition(b"\n")[2]):
+    untyped = b'data: {"error":{"message":"Overloaded"}}\n\n'
+    for body in (
+        START + ERROR,
+        START + OPEN + delta("Hel") + ERROR,
+        START + ERROR.partition(b"\n")[2],
+        START + untyped,
+    ):
         watch = observer()
         assert watch.feed(body + b"trailing") == body
         assert watch.is_final
         assert watch.failure is not None
         assert watch.failure.message == "Overloaded"
+        assert watch.feed(b"more") == b""
+        assert watch.close() == b""
 
 
 def test_nothing_of_the_answer_is_content_before_its_first_block():

@@ -1,5 +1,6 @@
 """Requests in Anthropic's dialect: read from clients, written for providers."""
 
+import contextlib
 import itertools
 import json
 from typing import Any
@@ -76,6 +77,7 @@ EVERYTHING: dict[str, Any] = {
                 {"type": "document", "source": {"type": "content", "content": [{"type": "text", "text": "a"}]}},
                 {"type": "search_result", "source": "s", "title": "t", "content": [{"type": "text", "text": "a"}]},
                 {"type": "container_upload", "file_id": "file_2"},
+                {"type": "image", "source": {"type": "hologram", "data": "x"}},
             ],
         },
         {"role": "system", "content": "The date is new."},
@@ -214,6 +216,7 @@ def test_what_two_dialects_share_has_a_field():
         "document",
         "search_result",
         "container_upload",
+        "image",
     ]
     assert late == Message("system", (Text("The date is new."),))
     assert assistant.parts[0] == Thinking("Hm", "c2ln")
@@ -275,6 +278,7 @@ def test_the_older_output_format_and_the_newest_thinking_are_understood_or_kept(
     ("change", "param"),
     [
         ({"model": None}, "model"),
+        ({"model": ""}, "model"),
         ({"messages": None}, "messages"),
         ({"messages": []}, "messages"),
         ({"messages": "hi"}, "messages"),
@@ -324,9 +328,13 @@ def test_a_body_that_is_no_object_is_the_callers_mistake(body: bytes):
 
 
 def test_nesting_that_is_too_deep_is_the_callers_mistake():
-    block = b'{"type":"tool_result","tool_use_id":"t","content":[' * 3_000
-    with pytest.raises(BadRequest):
-        DIALECT.decode_request(b'{"model":"m","messages":[{"role":"user","content":[' + block + b"]}" * 3_000 + b"]}]}")
+    for depth in (400, 470, 480, 490, 495, 500, 3_000):
+        block = b'{"type":"tool_result","tool_use_id":"t","content":[' * depth
+        body = b'{"model":"m","messages":[{"role":"user","content":[' + block + b"]}" * depth + b"]}]}"
+        with contextlib.suppress(BadRequest):  # what is not too deep is fine; nothing else may be raised
+            DIALECT.decode_request(body)
+    with pytest.raises(BadRequest, match="too deep"):
+        DIALECT.decode_request(body)
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["type", "role", "content", "text", "source", "model", "messages", "system", "tools"]), inner)))  # fmt: skip
@@ -357,6 +365,17 @@ def test_the_leading_system_messages_stand_apart():
     ]
     assert out["messages"] == [{"role": "user", "content": "c"}]
     assert receipt == ""
+
+
+def test_a_system_message_holds_only_text():
+    kept = Foreign("anthropic", "text", msgspec.Raw(b'{"type":"text","text":"b"}'))
+    message = Message("system", (Text("", cache=CacheMarker()), Refusal("a"), kept, Image(Remote("u"))))
+    out, receipt = encode(asked(message, Message("user", (Text("c"),))))
+    assert [block["text"] for block in out["system"]] == ["a", "b"]
+    assert receipt == (
+        "dropped messages[0].content[0].cache_control: there is no text to mark; "
+        "dropped messages[0].content[3]: a system prompt holds only text"
+    )
 
 
 def test_a_later_system_message_keeps_its_role_or_becomes_the_users_text():
@@ -484,6 +503,7 @@ def test_material_that_anthropic_cannot_take_is_dropped_with_a_word():
                     Document(Inline("text/csv", "aGk=")),
                     Image(Remote("https://x.test/a.png"), detail="low"),
                     Foreign("openai_chat", "x", msgspec.Raw(b"{}")),
+                    Document(StoredFile("file-2", "openai_chat")),
                 ),
                 name="bob",
             ),
@@ -503,6 +523,7 @@ def test_material_that_anthropic_cannot_take_is_dropped_with_a_word():
         "messages[0].content[3]",
         "messages[0].content[4].detail",
         "messages[0].content[5]",
+        "messages[0].content[6]",
         "messages[1].content[1].citations",
         "messages[1].content[2]",
         "messages[2].weight",
@@ -707,6 +728,17 @@ def test_what_anthropic_has_no_field_for_is_listed():
         assert f" {name}:" in receipt
 
 
+def test_priority_is_asked_for_in_anthropics_way():
+    out, receipt = encode(asked(service_tier="priority"))
+    assert out["service_tier"] == "auto"
+    assert receipt.startswith("changed service_tier")
+
+
+def test_a_tools_own_extras_of_another_dialect_are_listed():
+    tool = Tool(name="f", extra=Extra("openai_chat", {"x": msgspec.Raw(b"1")}))
+    assert encode(asked(tools=(tool,)))[1] == "dropped tools[0].x: Anthropic's dialect has no such field"
+
+
 def test_harmless_defaults_of_other_dialects_are_no_loss():
     out, receipt = encode(
         asked(
@@ -725,6 +757,12 @@ def test_fields_that_the_provider_refuses_are_dropped_with_a_word():
 
 
 # ------------------------------------------------------------------------------------------------------------ counting
+
+
+def test_a_format_from_the_future_is_kept():
+    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "a"}]}
+    future = {**body, "output_config": {"format": {"type": "xml_schema", "schema": "x"}}}
+    assert encode(decode(future))[0] == future
 
 
 def test_a_count_asks_only_what_its_endpoint_takes():

@@ -154,6 +154,12 @@ def test_an_answer_that_its_provider_gave_up_is_no_answer():
         encode(answer(Choice(parts=(Text("a"),), finish="error")))
 
 
+def test_an_answer_without_usage_says_so():
+    response = DIALECT.decode_response(b'{"type":"message","id":"m","content":[],"usage":null}', TRAITS)
+    assert response.usage == Usage()
+    assert response.choices[0].finish is None
+
+
 def test_an_error_in_a_200_body_is_an_error():
     with pytest.raises(StreamFailed, match="Busy"):
         DIALECT.decode_response(b'{"type":"error","error":{"type":"overloaded_error","message":"Busy"}}', TRAITS)

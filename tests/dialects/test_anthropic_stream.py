@@ -301,6 +301,11 @@ def test_an_error_event_fails_the_stream(named: bool):
         fold(events)
 
 
+def test_an_untyped_error_object_is_an_error():
+    (event,) = decode(b'data: {"error":{"message":"Overloaded"}}\n\n')
+    assert event == Failed(message="Overloaded")
+
+
 @pytest.mark.parametrize("data", [b"Overloaded", b"{", b'{"error":{"message":"Overloaded"}}'])
 def test_an_error_in_any_form_is_an_error(data: bytes):
     (event,) = decode(b"event: error\ndata: " + data + b"\n\n")
@@ -322,6 +327,7 @@ def test_an_error_in_any_form_is_an_error(data: bytes):
         wire(START, *block({"type": "text", "text": ""}), block({}, {"type": "text_delta", "text": "late"})[1]),
         wire(START, block({"type": "text", "text": ""})[0], block({}, {"type": "text_delta"}, index=1)[1]),
         wire(START, FINISH, *block({"type": "text", "text": ""})),
+        wire(START, block({"type": "compaction"})[0], block({}, {"type": "compaction_delta"}, index=1)[1]),
     ],
 )
 def test_what_is_no_stream_of_this_dialect_is_malformed(body: bytes):
@@ -481,6 +487,21 @@ def test_a_signature_and_citations_are_told():
     # Sent back to us, it is no citation of Anthropic's own.
     (cited,) = [event for event in decode(body) if isinstance(event, Cited)]
     assert cited.citation == web
+
+
+def test_a_part_that_opens_with_content_already_in_it_loses_none():
+    web = Citation(url="https://x.test")
+    for part in (Text("a", citations=(web,)), Thinking("Hm", "sig"), Refusal("No."), ToolCall("c", "f", '{"a":1}')):
+        body, _ = encode([Started(id="m", model="x"), PartOpened(0, part), PartClosed(0), Finished("stop"), Ended()])
+        (content,) = read_stream(body)["content"]
+        match part:
+            case Thinking():
+                assert (content["thinking"], content["signature"]) == ("Hm", "sig")
+            case ToolCall():
+                assert content["input"] == {"a": 1}
+            case _:
+                assert content["text"] == part.text
+                assert len(content["citations"] or ()) == (1 if isinstance(part, Text) else 0)
 
 
 def test_a_free_form_call_is_told_whole():

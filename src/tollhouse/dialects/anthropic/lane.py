@@ -51,11 +51,14 @@ def peek(body: bytes) -> Peek:
     model = _peek_at(fields, "model", TEXT)
     if not model:
         raise BadRequest("model: Field required: name the model that shall answer.", param="model")
+    limit = _peek_at(fields, "max_tokens", COUNT)
+    if limit is not None and limit < 0:
+        raise BadRequest("max_tokens: Input should be 0 or more.", param="max_tokens")
     return Peek(
         fields=fields,
         model=model,
         stream=_peek_at(fields, "stream", FLAG) is True,
-        max_output_tokens=_peek_at(fields, "max_tokens", COUNT),
+        max_output_tokens=limit,
         include_usage=True,
         choices=1,
     )

@@ -263,7 +263,7 @@ class _Composer:
                 self._receipt.dropped(path, "Anthropic refuses text of blanks only")
             if cache is not None:
                 before = blocks[-1] if blocks else None
-                if isinstance(before, dict) and "cache_control" not in before and before.get("type") != "thinking":
+                if isinstance(before, dict) and not before.keys() & {"cache_control", "thinking", "data"}:
                     self._mark(before, cache)
                 else:
                     self._receipt.dropped(f"{path}.cache_control", "there is no text to mark")
