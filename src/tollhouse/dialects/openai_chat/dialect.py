@@ -3,13 +3,19 @@
 from collections.abc import Sequence
 from typing import Final
 
+from tollhouse.chat.model import Request, Response
+from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Glance, ModelCard, Peek
 from tollhouse.dialects.openai_chat import failure
 from tollhouse.dialects.openai_chat import models as lists
+from tollhouse.dialects.openai_chat.decoder import OpenAIChatDecoder
+from tollhouse.dialects.openai_chat.encoder import OpenAIChatEncoder
 from tollhouse.dialects.openai_chat.glance import glance as glance_at
 from tollhouse.dialects.openai_chat.observer import OpenAIChatObserver
 from tollhouse.dialects.openai_chat.peek import patch as patch_request
 from tollhouse.dialects.openai_chat.peek import peek as peek_at
+from tollhouse.dialects.openai_chat.response import decode_response as read_response
+from tollhouse.dialects.openai_chat.response import encode_response as write_response
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.dialects.openai_chat.wire import NAME
 from tollhouse.errors import ProviderRefused, TollhouseError
@@ -25,6 +31,14 @@ class OpenAIChat:
     def peek(self, body: bytes) -> Peek:
         """Reads the top level of a request."""
         return peek_at(body)
+
+    def encode_response(self, response: Response, request: Request, receipt: Receipt) -> bytes:
+        """A whole answer for the client that sent `request`."""
+        return write_response(response, request, receipt)
+
+    def stream_encoder(self, request: Request, receipt: Receipt) -> OpenAIChatEncoder:
+        """An encoder for one answer to the client that sent `request`."""
+        return OpenAIChatEncoder(request, receipt)
 
     def encode_error(self, error: TollhouseError, request_id: str) -> bytes:
         """The JSON body for an error."""
@@ -51,6 +65,14 @@ class OpenAIChat:
     def glance(self, body: bytes, traits: OpenAIChatTraits) -> Glance:
         """Reads usage and finish of a whole answer that is forwarded."""
         return glance_at(body, traits)
+
+    def decode_response(self, body: bytes, traits: OpenAIChatTraits) -> Response:
+        """A provider's whole answer."""
+        return read_response(body, traits)
+
+    def stream_decoder(self, traits: OpenAIChatTraits) -> OpenAIChatDecoder:
+        """A decoder for one stream."""
+        return OpenAIChatDecoder(reasoning_outside_output=traits.reasoning_outside_output)
 
     def observer(self, peek: Peek, traits: OpenAIChatTraits) -> OpenAIChatObserver:
         """An observer for one stream that is forwarded to the client that sent `peek`."""

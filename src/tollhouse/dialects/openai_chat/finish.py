@@ -32,12 +32,12 @@ _WRITTEN: Final[dict[FinishReason, str]] = {
     "tool_calls": "tool_calls",
     "stop_sequence": "stop",
     "content_filter": "content_filter",
-    # OpenAI itself finishes a refusal with `stop` (`openai-chat-stream-refusal-e8ad18`), but there the words are apart.
     "refusal": "content_filter",
-    # `pause`: the turn is not over, but nothing that this dialect can say makes a client go on.
+    # Nothing that this dialect can say makes a client go on with a paused turn.
     "pause": "stop",
     "context_exceeded": "length",
-    "error": "content_filter",
+    # OpenRouter's word; honest, where any of OpenAI's five would not be.
+    "error": "error",
     "other": "stop",
 }
 
@@ -47,6 +47,20 @@ def finish_reason(word: str) -> FinishReason:
     return _READ.get(word, "other")
 
 
-def finish_word(reason: FinishReason | None) -> str:
-    """OpenAI's word.  The SDKs know five: what is not among them is said by the nearest."""
-    return "stop" if reason is None else _WRITTEN[reason]
+def finish_word(reason: FinishReason | None, detail: str | None, *, is_legacy: bool, has_refusal: bool) -> str:
+    """OpenAI's word.  `is_legacy`: the answer holds an old `function_call`; `has_refusal`: it holds a refusal's words.
+
+    After a refusal OpenAI itself says `stop` (`openai-chat-stream-refusal-e8ad18`); without the words apart, only
+    `content_filter` tells a client that this is no ordinary answer.
+    """
+    match reason:
+        case None:
+            return "stop"
+        case "tool_calls" if is_legacy:
+            return "function_call"
+        case "refusal" if has_refusal:
+            return "stop"
+        case "other" if detail:
+            return detail
+        case _:
+            return _WRITTEN[reason]

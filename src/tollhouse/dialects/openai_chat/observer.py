@@ -54,6 +54,9 @@ class _Chunk(msgspec.Struct, gc=False):
     usage: dict[str, Json] | None = None
     error: Json = None
     x_groq: XGroq | None = None
+    message: Json = None
+    type: Json = None
+    code: Json = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Chunk)
@@ -181,10 +184,15 @@ class OpenAIChatObserver:
         elif chunk.x_groq is not None and chunk.x_groq.usage is not None:
             self._usage = chunk.x_groq.usage
         if chunk.error is not None:
-            self.failure = failed({"error": chunk.error})
+            self.failure = failed({"error": chunk.error, "code": chunk.code})
             self.is_final = True
             return True
         choices = chunk.choices
+        if choices is None and chunk.message is not None:
+            # An error without its `error`: `{"object": "error", "message": …}` of Mistral and vLLM.
+            self.failure = failed({"message": chunk.message, "type": chunk.type, "code": chunk.code})
+            self.is_final = True
+            return True
         if not choices:
             return not (self._strips_usage and choices is not None and chunk.usage is not None)
         for choice in choices:
