@@ -1,0 +1,109 @@
+"""Processor time of the measured server and of nginx, in turn, round by round, as rows of the table."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from bench.figures import ratios, spread_of
+from bench.procs import Cores
+from bench.report import Row
+from bench.scenarios import Effort, Sample, Scenario, StreamSample, measure_json, measure_stream
+from bench.subject import Running
+
+SATURATED: Final = 0.9
+"""Share of a core above which events wait for each other, and then cost less than they would alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """The server that is measured and, where there is nginx, the yardstick."""
+
+    server: Running
+    server_translates: bool
+    yardstick: Running | None
+    effort: Effort
+    cores: Cores
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Rows for the table, and sentences to stand below it."""
+
+    rows: list[Row]
+    remarks: list[str]
+
+
+def compare(scenario: Scenario, pair: Pair) -> Outcome:
+    """Measures one kind of call."""
+    return _compare_json(scenario, pair) if scenario.gap_us is None else _compare_streams(scenario, pair)
+
+
+def _compare_json(scenario: Scenario, pair: Pair) -> Outcome:
+    mine: list[Sample] = []
+    theirs: list[Sample] = []
+    for _ in range(pair.effort.rounds):
+        mine.append(
+            measure_json(pair.server, scenario, pair.effort, pair.cores, translating=pair.server_translates),
+        )
+        if pair.yardstick:
+            theirs.append(measure_json(pair.yardstick, scenario, pair.effort, pair.cores, translating=False))
+    rows = _rows(
+        "CPU time of a JSON chat",
+        scenario,
+        pair,
+        [sample.cpu_us_per_request for sample in mine],
+        [sample.cpu_us_per_request for sample in theirs],
+    )
+    return Outcome(rows, [])
+
+
+def _compare_streams(scenario: Scenario, pair: Pair) -> Outcome:
+    mine: list[StreamSample] = []
+    theirs: list[StreamSample] = []
+    for _ in range(pair.effort.rounds):
+        mine.append(
+            measure_stream(pair.server, scenario, pair.effort, pair.cores, translating=pair.server_translates),
+        )
+        if pair.yardstick:
+            theirs.append(measure_stream(pair.yardstick, scenario, pair.effort, pair.cores, translating=False))
+    per_event = _rows(
+        "CPU time of one more event in a stream",
+        scenario,
+        pair,
+        [sample.cost.per_event for sample in mine],
+        [sample.cost.per_event for sample in theirs],
+    )
+    per_stream = Row(
+        group="CPU time of a stream apart from its text events",
+        name=f"{scenario.title}, {pair.server.subject.name}",
+        measured=spread_of([sample.cost.per_stream for sample in mine]),
+        unit="µs",
+    )
+    return Outcome([*per_event, per_stream], [_traffic(scenario, pair, mine, theirs)])
+
+
+def _rows(group: str, scenario: Scenario, pair: Pair, mine: Sequence[float], theirs: Sequence[float]) -> list[Row]:
+    name = pair.server.subject.name
+    if not theirs:
+        return [Row(group=group, name=f"{scenario.title}, {name}", measured=spread_of(mine), unit="µs")]
+    return [
+        Row(group=group, name=scenario.title, measured=ratios(mine, theirs), unit="x", most=scenario.most),
+        Row(group=group, name=f"  {name}", measured=spread_of(mine), unit="µs"),
+        Row(group=group, name="  nginx", measured=spread_of(theirs), unit="µs"),
+    ]
+
+
+def _traffic(scenario: Scenario, pair: Pair, mine: Sequence[StreamSample], theirs: Sequence[StreamSample]) -> str:
+    """How the events passed: without it, the cost of an event cannot be read."""
+    said = [_passage(pair.server.subject.name, mine)] + ([_passage("nginx", theirs)] if theirs else [])
+    warning = ""
+    if scenario.gap_us and statistics.median(sample.busy_share for sample in mine) > SATURATED:
+        warning = " The core was saturated, so that events waited for each other: the ratio flatters."
+    return f"{scenario.title}: {'; '.join(said)}.{warning}"
+
+
+def _passage(name: str, samples: Sequence[StreamSample]) -> str:
+    events = statistics.median(sample.events_per_read for sample in samples)
+    busy = statistics.median(sample.busy_share for sample in samples)
+    return f"{name} kept its core {busy:.0%} busy, and clients read {events:.1f} events at a time"

@@ -1,0 +1,164 @@
+"""What is measured: the kinds of calls, and one run of one kind against one server."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from bench.compiled import Load, LoadResult, run_load
+from bench.figures import Line, line_through
+from bench.gateway import KEY, MODELS
+from bench.payloads import Dialect, Stream, end_of, http_request
+from bench.procs import Cores, cpu_seconds, cpu_seconds_once_quiet
+from bench.subject import Running
+
+PACED_GAP_US: Final = 1000
+"""Between the events of a stream.  With `CONNECTIONS` streams at once some 30,000 events a second pass, each on its own."""
+CONNECTIONS: Final = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """A kind of call."""
+
+    name: str
+    title: str
+    client: Dialect
+    provider: Dialect
+    gap_us: int | None
+    """None: the answer is one JSON object; otherwise a stream, with so much between its events."""
+    most: float | None
+    """The greatest ratio to nginx that the design allows, for a request or for an event."""
+
+
+def _streams(name: str, title: str, client: Dialect, provider: Dialect, most: float) -> tuple[Scenario, Scenario]:
+    paced = Scenario(
+        name=f"{name}-paced",
+        title=f"{title}, one by one",
+        client=client,
+        provider=provider,
+        gap_us=PACED_GAP_US,
+        most=most,
+    )
+    burst = Scenario(
+        name=f"{name}-burst",
+        title=f"{title}, in bursts",
+        client=client,
+        provider=provider,
+        gap_us=0,
+        most=None,
+    )
+    return paced, burst
+
+
+CHAT: Final = Scenario(
+    name="chat",
+    title="same dialect",
+    client=Dialect.OPENAI,
+    provider=Dialect.OPENAI,
+    gap_us=None,
+    most=7.0,
+)
+SCENARIOS: Final = (
+    CHAT,
+    Scenario(
+        name="chat-translated",
+        title="OpenAI to Anthropic",
+        client=Dialect.ANTHROPIC,
+        provider=Dialect.OPENAI,
+        gap_us=None,
+        most=None,
+    ),
+    *_streams("relayed", "same dialect", Dialect.OPENAI, Dialect.OPENAI, 2.5),
+    *_streams("to-anthropic", "OpenAI to Anthropic", Dialect.ANTHROPIC, Dialect.OPENAI, 4.5),
+    *_streams("to-openai", "Anthropic to OpenAI", Dialect.OPENAI, Dialect.ANTHROPIC, 4.5),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How much is measured."""
+
+    rounds: int
+    requests: int
+    """Of JSON, a round and server."""
+    streams: int
+    """A round, server and length of stream."""
+    few_events: int = 50
+    many_events: int = 250
+    memory_requests: int
+    latency_requests: int
+    starts: int
+
+
+FULL: Final = Effort(rounds=5, requests=8000, streams=600, memory_requests=50_000, latency_requests=500, starts=5)
+QUICK: Final = Effort(rounds=1, requests=1500, streams=96, memory_requests=2000, latency_requests=100, starts=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run: the load generator's view and the server's processor time."""
+
+    cpu_us_per_request: float
+    busy_share: float
+    """Of the server's core while the load ran."""
+    events_per_read: float
+    """As the client got them; 1 when every event came alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamSample:
+    """Two runs, with short and with long streams."""
+
+    cost: Line
+    """In microseconds."""
+    busy_share: float
+    events_per_read: float
+
+
+def measure_json(server: Running, scenario: Scenario, effort: Effort, cores: Cores, *, translating: bool) -> Sample:
+    """`translating`: the client speaks its own dialect; otherwise the provider's, as a plain relay needs it."""
+    return _measure(server, load_of(scenario, server.subject.port, effort.requests, translating=translating), cores)
+
+
+def measure_stream(
+    server: Running, scenario: Scenario, effort: Effort, cores: Cores, *, translating: bool
+) -> StreamSample:
+    """As `measure_json`, at two lengths of streams."""
+    assert scenario.gap_us is not None
+    samples = {}
+    for events in (effort.few_events, effort.many_events):
+        stream = Stream(events, scenario.gap_us)
+        samples[events] = _measure(
+            server, load_of(scenario, server.subject.port, effort.streams, stream, translating=translating), cores
+        )
+    few, many = samples[effort.few_events], samples[effort.many_events]
+    line = line_through(
+        (effort.few_events, few.cpu_us_per_request),
+        (effort.many_events, many.cpu_us_per_request),
+    )
+    return StreamSample(line, many.busy_share, many.events_per_read)
+
+
+def load_of(
+    scenario: Scenario, port: int, requests: int, stream: Stream | None = None, *, translating: bool = False
+) -> Load:
+    """The load of one run, with a warm-up of two requests a connection."""
+    dialect = scenario.client if translating else scenario.provider
+    return Load(
+        port=port,
+        request=http_request(dialect, model=MODELS[scenario.provider], key=KEY, stream=stream),
+        end=end_of(dialect, stream),
+        requests=requests,
+        connections=CONNECTIONS,
+        warmup=2 * CONNECTIONS,
+    )
+
+
+def _measure(server: Running, load: Load, cores: Cores) -> Sample:
+    before: list[float] = []
+    result: LoadResult = run_load(load, cores.others, before=lambda: before.append(cpu_seconds(server.pid)))
+    used = cpu_seconds_once_quiet(server.pid) - before[0]
+    return Sample(
+        cpu_us_per_request=used / result.requests * 1e6,
+        busy_share=used / result.seconds,
+        events_per_read=result.events / result.reads,
+    )
