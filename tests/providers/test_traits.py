@@ -197,7 +197,7 @@ def test_a_claude_name_tells_its_version(model, version):
         ("claude-opus-5", "adaptive", False, {"low", "medium", "high", "xhigh", "max"}),
         ("claude-sonnet-5", "adaptive", False, {"low", "medium", "high", "xhigh", "max"}),
         ("claude-opus-4-7", "adaptive", False, {"low", "medium", "high", "xhigh", "max"}),
-        ("claude-sonnet-4-6", "adaptive", True, {"low", "medium", "high", "max"}),
+        ("claude-sonnet-4-6", "any", True, {"low", "medium", "high", "max"}),
         ("claude-opus-4-5-20251101", "budget", True, {"low", "medium", "high"}),
         ("claude-sonnet-4-5-20250929", "budget", True, set()),
         ("claude-haiku-4-5-20251001", "budget", True, set()),
@@ -220,12 +220,15 @@ def test_claude_traits_say_what_anthropic_says_of_its_own_models():
         capabilities = model["capabilities"]
         traits: AnthropicTraits = claude.traits_for(model["id"])
         known = claude.facts_for(model["id"])
-        ways = {"adaptive": "adaptive", "budget": "enabled"}
+        types = capabilities["thinking"]["types"]
+        ways = (types["adaptive"]["supported"], types["enabled"]["supported"])
         efforts = {
             word for word, effort in capabilities["effort"].items() if word != "supported" and effort["supported"]
         }
 
-        assert capabilities["thinking"]["types"][ways[traits.thinking]]["supported"], model["id"]
+        assert traits.thinking == {(True, True): "any", (True, False): "adaptive", (False, True): "budget"}[ways], (
+            model["id"]
+        )
         assert set(traits.efforts.values()) == efforts, model["id"]
         assert capabilities["structured_outputs"]["supported"] == (traits.structured_output != "none"), model["id"]
         assert capabilities["image_input"]["supported"] == ("images" in (known.capabilities or ())), model["id"]

@@ -46,23 +46,23 @@ def traits_for(model: str) -> AnthropicTraits:
 
 
 # From Claude Opus 4.7 on, sampling cannot be steered: other values than the defaults are refused with 400
-# (platform.claude.com, "Migrating to Claude Opus 4.7"; read October 2026).
-_NEWEST: Final = AnthropicTraits(drop_fields=frozenset({"temperature", "top_p", "top_k"}))
+# (guides to that migration, e.g. openrouter.ai/docs, "Claude 4.7 Migration Guide", 2026).
+_NEWEST: Final = AnthropicTraits(thinking="adaptive", drop_fields=frozenset({"temperature", "top_p", "top_k"}))
 
 
 def _of_version(version: Version, model: str) -> AnthropicTraits:
     if version >= (4, 7):
-        # The system role within `messages` came with Opus 4.8 (platform.claude.com, "What's new in Claude Opus 4.8").
+        # The system role within `messages` came with Opus 4.8 (platform.claude.com, "What's new in Claude 4.8", 2026).
         return replace(_NEWEST, system_in_messages=version >= (4, 8))
     if version >= (4, 6):
-        return AnthropicTraits(system_in_messages=False, efforts=_WITHOUT_XHIGH)
+        return AnthropicTraits(system_in_messages=False, thinking="any", efforts=_WITHOUT_XHIGH)
     is_opus_4_5 = version == (4, 5) and "opus" in model
     return AnthropicTraits(
         system_in_messages=False,
         thinking="budget" if version >= (3, 7) else "none",
         efforts=_UP_TO_HIGH if is_opus_4_5 else _NO_EFFORT,
         structured_output="output_config" if version >= (4, 1) else "none",
-        # "Opus 4.1 and newer take temperature or top_p, not both" (platform.claude.com, "Migrating to Claude 4.5").
+        # From Opus 4.1 on, both at once are 400 (users' reports of 2025, e.g. github.com/open-webui/functions/pull/9).
         temperature_with_top_p=version < (4, 1),
         documents=version >= (3, 5),
     )
