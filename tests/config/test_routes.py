@@ -1,6 +1,6 @@
 import pytest
 
-from support.configs import problem, problems, read
+from support.configs import KEYS, problem, problems, read
 from tollhouse.config.routes import MAX_CHAIN, MAX_ROUTE
 from tollhouse.config.schema import DeadlineOverrides
 
@@ -32,7 +32,7 @@ def test_a_bare_model_belongs_to_the_one_provider_that_lists_it():
 
 def test_a_bare_model_of_two_providers_is_refused_with_both():
     assert problem(PROVIDERS + "  a: shared\n") == (
-        "tollhouse.yaml:7:6: models.a: Several providers list the model 'shared'; write openai/shared or groq/shared."
+        "tollhouse.yaml:7:6: models.a: Several providers list the model 'shared'; write it as provider/model, with openai or groq."
     )
 
 
@@ -64,18 +64,26 @@ def test_a_circle_of_aliases_is_refused_with_its_path(models: str, circle: str):
 @pytest.mark.parametrize(
     ("target", "reason"),
     [
-        ("opnai/gpt-5", "No provider 'opnai' is configured. Did you mean 'openai/gpt-5'?"),
+        ("opnai/gpt-5", "No provider of that name is configured: 'opnai/gpt-5'. Did you mean 'openai/gpt-5'?"),
         ("kimmi", "Did you mean 'kimi'?"),
         ("fats", "Did you mean 'fast'?"),
         ("zzzzzz", "is neither an alias nor a model that a provider lists under `models`. A provider's other models"),
         ("openai/", "names no model after the slash"),
-        ("anthropic/claude", "No provider 'anthropic' is configured."),
+        ("anthropic/claude", "No provider of that name is configured: 'anthropic/claude'."),
     ],
 )
 def test_a_reference_to_nothing_is_refused_with_the_nearest(target: str, reason: str):
     message = problem(PROVIDERS + f"  fast: local/x\n  a: [local/y, {target}]\n")
     assert message.startswith("tollhouse.yaml:8:16: models.a[1]: ")
     assert reason in message
+
+
+@pytest.mark.parametrize("value", ["plaintext", "plaintext/x", "x/plaintext", "shared"])
+def test_a_reference_from_the_environment_is_named_by_its_variable(value: str):
+    environ = {**KEYS, "MODEL": value}
+    message = problem(PROVIDERS + '  a: "${MODEL}"\n', environ)
+    assert "'${MODEL}'" in message
+    assert value not in message
 
 
 def test_one_wrong_reference_is_one_problem_however_many_aliases_use_it():
@@ -169,3 +177,9 @@ def test_flattened_routes_are_bounded_too():
 def test_a_long_chain_of_aliases_is_refused_and_not_followed():
     chain = "".join(f"  a{n}: a{n + 1}\n" for n in range(5000)) + "  a5000: local/x\n"
     assert any(f"More than {MAX_CHAIN} aliases stand for one another" in line for line in problems(PROVIDERS + chain))
+
+
+def test_thousands_of_wrong_references_are_not_all_compared_with_thousands_of_names():
+    """Looking for the nearest of n names, n times, would keep a reload busy for minutes."""
+    text = PROVIDERS + "".join(f"  a{n}: nope{n}\n" for n in range(20_000))
+    assert problems(text)[-1] == "tollhouse.yaml: and 19900 more problems."

@@ -19,6 +19,11 @@ def test_it_has_the_providers_whose_keys_are_in_the_environment():
     assert list(read(starter(new_key(), KEYS, TYPES), KEYS).providers) == ["openai", "anthropic", "glm", "groq"]
 
 
+def test_a_type_with_two_names_is_listed_once():
+    types = {**TYPES, "grok": TYPES["xai"]}
+    assert list(read(starter(new_key(), {"XAI_API_KEY": "x"}, types), {"XAI_API_KEY": "x"}).providers) == ["xai"]
+
+
 def test_without_any_provider_key_the_embedded_model_answers():
     assert list(read(starter(new_key(), {}, TYPES), {}).providers) == ["local"]
 

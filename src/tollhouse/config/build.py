@@ -403,7 +403,7 @@ def _route(spot: Spot) -> tuple[Reference, ...]:
     for item in items:
         name = item.read(values.model_name)
         if name is not None and name in references:
-            item.flaw(f"{name!r} is in this route already.")
+            item.flaw(f"{item.speak_of(name)} is in this route already.")
         elif name is not None:
             references[name] = Reference(name, item)
     return tuple(references.values())

@@ -5,7 +5,7 @@ model name that exactly one configured provider lists.  Aliases in aliases are f
 meet a cycle.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -50,9 +50,16 @@ class Routes:
 
     drafts: Mapping[str, DraftAlias]
     providers: Mapping[str, ProviderSettings]
-    provider_names: Iterable[str]
+    provider_names: Collection[str]
     """Every name under `providers:`, also those whose settings were refused: one mistake is one problem."""
-    _done: dict[str, AliasSettings | None] = field(default_factory=dict)
+    _owners: dict[str, list[str]] = field(init=False, default_factory=dict)
+    """Model → the providers that list it."""
+    _done: dict[str, AliasSettings | None] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for provider in self.providers.values():
+            for model in provider.models:
+                self._owners.setdefault(model.name, []).append(provider.name)
 
     def resolve(self) -> tuple[dict[str, AliasSettings], str | None]:
         """The aliases by name, and the default model.  A `default` that is one name is not an alias of its own."""
@@ -117,33 +124,32 @@ class Routes:
         prefix, slash, model = name.partition("/")
         if slash and model and prefix in self.provider_names:
             return Target(prefix, model)
-        owners = [provider.name for provider in self.providers.values() if _lists(provider, name)]
+        owners = self._owners.get(name, [])
         if len(owners) == 1:
             return Target(owners[0], name)
-        reference.spot.flaw(self._unresolved(name, owners))
+        # Behind the bound on problems nobody reads the sentence, and finding the nearest name takes its time.
+        reference.spot.flaw("" if reference.spot.collector.is_full else self._unresolved(reference, owners))
         return None
 
-    def _unresolved(self, name: str, owners: list[str]) -> str:
+    def _unresolved(self, reference: Reference, owners: list[str]) -> str:
+        name, spoken = reference.name, reference.spot.speak_of(reference.name)
         if owners:
-            choices = " or ".join(f"{owner}/{name}" for owner in owners)
-            return f"Several providers list the model {name!r}; write {choices}."
+            return f"Several providers list the model {spoken}; write it as provider/model, with {' or '.join(owners)}."
         prefix, slash, model = name.partition("/")
+        if slash and prefix in self.provider_names:
+            return f"{spoken} names no model after the slash."
+        suggestion = did_you_mean(name, self._names())
         if slash:
             meant = nearest(prefix, self.provider_names)
-            if prefix in self.provider_names:
-                return f"{name!r} names no model after the slash."
-            suggestion = f" Did you mean '{meant}/{model}'?" if meant else did_you_mean(name, self._names())
-            return f"No provider {prefix!r} is configured.{suggestion}"
-        suggestion = did_you_mean(name, self._names())
+            if meant and not reference.spot.has_references:
+                suggestion = f" Did you mean '{meant}/{model}'?"
+            return f"No provider of that name is configured: {spoken}.{suggestion}"
         return (
-            f"{name!r} is neither an alias nor a model that a provider lists under `models`.{suggestion}"
+            f"{spoken} is neither an alias nor a model that a provider lists under `models`.{suggestion}"
             f" A provider's other models are written provider/model."
         )
 
-    def _names(self) -> list[str]:
-        listed = [(provider.name, model.name) for provider in self.providers.values() for model in provider.models]
-        return [*self.drafts, *(model for _, model in listed), *(f"{owner}/{model}" for owner, model in listed)]
-
-
-def _lists(provider: ProviderSettings, model: str) -> bool:
-    return any(listed.name == model for listed in provider.models)
+    def _names(self) -> Iterator[str]:
+        yield from self.drafts
+        yield from self._owners
+        yield from (f"{owner}/{model}" for model, owners in self._owners.items() for owner in owners)

@@ -157,6 +157,15 @@ class Spot:
             case _:
                 return is_null(self.node)
 
+    @property
+    def has_references(self) -> bool:
+        """Whether the value is written with `${…}`."""
+        return isinstance(self.node, Scalar) and "${" in self.node.text
+
+    def speak_of(self, value: str) -> str:
+        """How a sentence names a value that was read here: what a reference stands for is not repeated."""
+        return repr(self.node.text if isinstance(self.node, Scalar) and self.has_references else value)
+
     def section(self) -> "Section":
         """The mapping that must be here; nothing at all (`ollama:`) is an empty one."""
         if isinstance(self.node, Table):

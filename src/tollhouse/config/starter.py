@@ -55,11 +55,12 @@ def starter(key: str, environ: Mapping[str, str], provider_types: Mapping[str, P
 
     Neither the callers' key nor a provider's is in the text.  Without any provider's key, the embedded model answers.
     """
-    ready = {
-        name: defaults.key_variable
-        for name, defaults in provider_types.items()
-        if defaults.key_variable and environ.get(defaults.key_variable) and not defaults.needs_base_url
-    }
+    ready: dict[str, str] = {}
+    for name, defaults in provider_types.items():
+        variable = defaults.key_variable
+        # A type with two names has one variable, and its first name is the better known.
+        if variable and environ.get(variable) and variable not in ready.values() and not defaults.needs_base_url:
+            ready[name] = variable
     blocks = [f'  {name}:\n    api_key: "${{{variable}}}"\n' for name, variable in ready.items()]
     if not blocks:
         blocks = ["  local:                # the embedded model: needs no key and no network\n    type: local\n"]

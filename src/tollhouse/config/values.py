@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from difflib import get_close_matches
+from itertools import islice
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -22,6 +23,8 @@ T = TypeVar("T")
 MIN_KEY_CHARACTERS: Final = 8
 MAX_TEXT_CHARACTERS: Final = 4096
 MAX_DURATION_SECONDS: Final = 86_400.0
+MAX_COMPARED: Final = 1000
+"""Names that are looked at for the nearest one; comparing is slow, and a file may have many thousand."""
 MAX_DOLLARS: Final = 1_000_000_000
 
 HOW_TO_MAKE_A_KEY: Final = (
@@ -94,7 +97,7 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     def folded(name: str) -> str:
         return name[:100].lower().replace("-", "_")
 
-    by_folded = {folded(name): name for name in known}
+    by_folded = {folded(name): name for name in islice(known, MAX_COMPARED)}
     found = get_close_matches(folded(word), by_folded, n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None
 
