@@ -567,7 +567,7 @@ def test_at_most_four_cache_markers_remain_and_they_are_the_last():
     out, receipt = encode(request)
     assert json.dumps(out).count("cache_control") == 4
     assert "cache_control" not in str(out["tools"])
-    assert receipt == "dropped cache_control: 2 of 6 markers, as the provider takes 4"
+    assert receipt == "dropped cache_control: 2 of 6 markers, as no more fit"
 
     with_top_level, _ = encode(msgspec.structs.replace(request, cache=CacheMarker("1h")))
     assert json.dumps(with_top_level).count("cache_control") == 4

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from support.anthropic_sdk import read_stream
 from support.conversations import responses
@@ -417,6 +417,7 @@ def test_an_answer_of_another_provider_has_anthropics_exact_order():
     assert message["usage"]["input_tokens"] == 6
 
 
+@settings(max_examples=40)  # each goes through the SDK's whole client
 @given(responses())
 def test_whatever_is_answered_the_official_sdk_reads_it(response: Response):
     events = [event for event in unfold(response) if getattr(event, "choice", 0) == 0]

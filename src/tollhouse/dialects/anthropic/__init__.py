@@ -14,7 +14,8 @@ from tollhouse.dialects.anthropic.observer import AnthropicObserver
 from tollhouse.dialects.anthropic.outgoing import encode_request
 from tollhouse.dialects.anthropic.request import decode_request
 from tollhouse.dialects.anthropic.response import decode_response, encode_response
-from tollhouse.dialects.anthropic.stream import AnthropicStreamDecoder, AnthropicStreamEncoder
+from tollhouse.dialects.anthropic.stream_decoder import AnthropicStreamDecoder
+from tollhouse.dialects.anthropic.stream_encoder import AnthropicStreamEncoder
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.errors import ProviderRefused, TollhouseError
