@@ -49,8 +49,10 @@ def test_this_machine_is_never_reached_through_the_environments_proxy(url: str):
     assert proxies_from({"https_proxy": "proxy.corp:3128"}).route(parse_address(url)) is None
 
 
-def test_credentials_become_a_header_that_repr_and_errors_do_not_need():
-    assert parse_proxy("http://user:p%40ss@proxy:3128").authorization == b"Basic dXNlcjpwQHNz"
+def test_credentials_become_a_header_that_no_repr_shows():
+    proxy = parse_proxy("http://user:p%40ss@proxy:3128")
+    assert proxy.authorization == b"Basic dXNlcjpwQHNz"
+    assert "dXNlcjpwQHNz" not in repr(Proxies(https=proxy))
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,29 @@ async def test_closing_the_transport_is_no_clean_end_of_a_close_delimited_body(w
             await incoming.read_some()
 
 
+async def test_closing_an_answer_that_arrived_whole_does_not_touch_the_next_exchange(wire: WireTransport):
+    """Its connection may be at work for somebody else by then."""
+    go_on = asyncio.Event()
+
+    async def script(visit: Visit) -> None:
+        await visit.request()
+        await visit.answer(b"first")
+        await visit.request()
+        await visit.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n" + b"hello")
+        await go_on.wait()
+        await visit.send(b" body")
+
+    async with Peer(script) as peer:
+        unread = await wire.send(post(peer.url), PATIENT)
+        other = await wire.send(post(peer.url), PATIENT)
+        unread.close()
+        with pytest.raises(ConnectionLost):
+            await unread.read_some()
+        go_on.set()
+        assert await read_to_end(other) == b"hello body"
+        assert len(peer.visits) == 1
+
+
 async def test_garbage_behind_a_complete_answer_costs_the_connection_not_the_answer(wire: WireTransport):
     async with Peer(answering(response(b"a") + b"garbage")) as peer:
         for number in range(2):

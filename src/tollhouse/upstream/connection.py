@@ -53,7 +53,7 @@ class Connection(asyncio.BufferedProtocol):
     def __init__(
         self,
         loop: Loop,
-        pool: "Pool[Connection]",
+        pool: Pool["Connection"],
         where: str,
         *,
         buffer: memoryview,

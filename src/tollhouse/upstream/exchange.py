@@ -355,7 +355,8 @@ class Exchange:
     def _fail(self, error: ProviderError) -> None:
         self._error = error
         self._parser = None
-        self._link.abort()
+        if not self.ended:  # else the connection is free already, and perhaps somebody else's
+            self._link.abort()
         self._wake()
 
     def _refuse(self, error: ProviderError) -> None:

@@ -6,9 +6,19 @@ first out: the warmest first, so that the coldest can run into their idle limit.
 """
 
 import asyncio
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-C = TypeVar("C")
+
+class Poolable(Protocol):
+    """What the pool asks of a connection."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether it is of no use any more; its slot is then vacated already."""
+        ...
+
+
+C = TypeVar("C", bound=Poolable)
 
 
 class Pool(Generic[C]):
@@ -53,6 +63,8 @@ class Pool(Generic[C]):
     async def wait(self) -> C | None:
         """Waits in line for a connection, or for a slot (`None`).
 
+        A connection may have closed between being handed over and this call's return: look before using it.
+
         Cancelling leaves the line; what was handed over in the same moment goes to the next in line.
         """
         waiter: asyncio.Future[C | None] = asyncio.get_running_loop().create_future()
@@ -71,7 +83,9 @@ class Pool(Generic[C]):
             raise
 
     def release(self, connection: C) -> None:
-        """Gives back a connection that can carry another exchange."""
+        """Gives back a connection that can carry another exchange; one that closed meanwhile is dropped."""
+        if connection.closed:
+            return
         waiter = self._next_waiter()
         if waiter is None:
             self._idle[connection] = None

@@ -10,7 +10,7 @@ import asyncio
 import base64
 import ipaddress
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -30,7 +30,7 @@ class ProxyServer:
 
     host: str
     port: int
-    authorization: bytes | None = None
+    authorization: bytes | None = field(default=None, repr=False)
     """The Proxy-Authorization header's value; a secret."""
 
     @property

@@ -58,8 +58,7 @@ class WireTransport:
     async def send(self, request: Outgoing, deadlines: Deadlines) -> Incoming:
         """See `Transport.send`.  Raises `GatewayError` for a header with a line break in it."""
         loop = asyncio.get_running_loop()
-        started = loop.time()
-        total_at = started + deadlines.total
+        total_at = loop.time() + deadlines.total
         origin = self._origin(request.address)
         message, rest = _serialise(origin, request)
         bodiless = request.method == b"HEAD"
@@ -89,8 +88,9 @@ class WireTransport:
             if not connection.connected:
                 self._connections.discard(connection)  # still being made; `_connect` gives up when it is
         if self._connections:
-            self._all_lost = asyncio.get_running_loop().create_future()
-            await self._all_lost
+            if self._all_lost is None:
+                self._all_lost = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._all_lost)
 
     def _origin(self, address: Address) -> "_Origin":
         key = (address.scheme, address.host, address.port)
