@@ -1,13 +1,11 @@
 """A gateway for the tests of this folder, on both servers."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from support.serving import SERVERS, Running, start
-
-Serving = Callable[[str], Awaitable[Running]]
+from support.serving import SERVERS, Running, Serving, start
 
 
 @pytest.fixture(params=list(SERVERS))

@@ -10,7 +10,7 @@ The fixture runs on granian, the server that the gateway uses, and on uvicorn, s
 import asyncio
 import socket
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ import msgspec
 import uvicorn
 
 from tollhouse.config.load import load
+from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.http.asgi import App
 from tollhouse.server.listener import Listener, Place, Server, reserve
@@ -141,6 +142,10 @@ class Running:
         await self.worker.aclose()
 
 
+Serving = Callable[[str], Awaitable[Running]]
+"""The fixture: starts a gateway from a configuration's text."""
+
+
 async def start(text: str, folder: Path, listen: type[Server]) -> Running:
     """Starts a gateway from a configuration's text; `auth`, `ledger` and `log` are added where it has none."""
     ledger = folder / "ledger.db"
@@ -153,6 +158,7 @@ async def start(text: str, folder: Path, listen: type[Server]) -> Running:
     file = folder / "tollhouse.yaml"
     file.write_text(text)
     config = load(file, {}, defaults_by_type())
+    prepare(config.ledger.url)
     place, held = reserve(Place("127.0.0.1", 0), "gateway")
     worker = Worker(Job(config_file=str(file), place=place), config, {}, listen=listen)
     worker.start()

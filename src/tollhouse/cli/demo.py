@@ -66,8 +66,9 @@ def command(keep: bool, port: int, prompt: str) -> None:
         )
         with _gateway(console, config) as url:
             console.print(f"The gateway answers at [bold]{url}[/], and made a key: [bold]{_masked(key)}[/]\n")
-            _ask_openai(console, url, key, prompt)
-            _ask_anthropic(console, url, key, prompt)
+            with _told_by_the_sdk():
+                _ask_openai(console, url, key, prompt)
+                _ask_anthropic(console, url, key, prompt)
             _show_ledger(console, ledger)
             _show_next_steps(console, url, key, keep=keep)
             if keep:
@@ -151,6 +152,18 @@ def _gather(stream: IO[str], lines: list[str]) -> None:
     for line in stream:
         lines.append(line)
         del lines[:-200]
+
+
+@contextmanager
+def _told_by_the_sdk() -> Iterator[None]:
+    """Turns what an SDK raises into the one line that a command ends with."""
+    import anthropic
+    import openai
+
+    try:
+        yield
+    except (openai.OpenAIError, anthropic.AnthropicError) as error:
+        raise GatewayError(f"The gateway did not answer as it should: {error}") from error
 
 
 def _ask_openai(console: Console, url: str, key: str, prompt: str) -> None:

@@ -6,7 +6,7 @@ it costs a task, and this object is its owner.
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Protocol, Self, cast
 
@@ -60,9 +60,9 @@ class Departure:
         return False
 
     def _wait(self) -> None:
-        waiting = self._receive()
-        if not hasattr(waiting, "add_done_callback"):
-            waiting = asyncio.get_running_loop().create_task(_awaited(waiting))
+        waiting: object = self._receive()
+        if isinstance(waiting, Coroutine):
+            waiting = asyncio.get_running_loop().create_task(waiting)
         self._waiting = cast("_Waiting", waiting)
         self._waiting.add_done_callback(self._heard)
 
@@ -76,7 +76,3 @@ class Departure:
         self.happened = True
         if self._call is not None:
             self._call.cancel()
-
-
-async def _awaited(waiting: Awaitable[Message]) -> Message:
-    return await waiting
