@@ -1,0 +1,701 @@
+"""Fills the generated parts of `docs/` out of the code, so that what is said of names, defaults and codes cannot drift.
+
+    python -m tools.build_docs [--check]
+
+A page is prose, written by hand, around regions between `<!-- generated: NAME -->` and `<!-- end: NAME -->`.  Each
+region is one of `REGIONS`; every one of them stands in exactly one page.  `--check` writes nothing and fails if a page is
+stale.
+
+Meanings are the docstrings that stand below attributes in the source, read through `ast`, as they do not exist at run time.
+Where an attribute has none, or where the file spells it differently from the record, the words stand here; an attribute
+that has neither stops the build.
+"""
+
+import argparse
+import ast
+import inspect
+import re
+import sys
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Final, Literal, Protocol, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+import click
+import msgspec
+from prometheus_client import CollectorRegistry
+
+from tollhouse import errors
+from tollhouse.chat import usage as usage_module
+from tollhouse.chat.model import Reasoning
+from tollhouse.chat.receipt import Receipt
+from tollhouse.chat.usage import Usage
+from tollhouse.cli import tollhouse as command_line
+from tollhouse.config import schema
+from tollhouse.config.build import RATES
+from tollhouse.config.secret import Secret
+from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
+from tollhouse.dialects.anthropic import traits as anthropic_traits
+from tollhouse.dialects.anthropic.wire import FINISH, STOP_REASON
+from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
+from tollhouse.dialects.openai_chat import traits as openai_traits
+from tollhouse.dialects.openai_chat.finish import finish_reason, finish_word
+from tollhouse.dialects.openai_chat.reasoning import write_reasoning
+from tollhouse.errors import ProviderRefused, TollhouseError
+from tollhouse.ledger import record as record_module
+from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.registry import PROVIDER_TYPES
+from tollhouse.telemetry.calls_log import Line
+from tollhouse.telemetry.metrics import Metrics
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+
+_REGION: Final = re.compile(r"(<!-- generated: ([\w.-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
+
+Row: TypeAlias = tuple[str, ...]
+Owner: TypeAlias = type[object]
+
+# ---------------------------------------------------------------------------------------------------- configuration
+
+SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "server": schema.ServerSettings,
+        "auth": schema.AuthSettings,
+        "key": schema.KeySettings,
+        "provider": schema.ProviderSettings,
+        "model": schema.ModelSettings,
+        "alias": schema.AliasSettings,
+        "ledger": schema.LedgerSettings,
+        "log": schema.LogSettings,
+        "limits": schema.LimitSettings,
+        "budgets": schema.BudgetSettings,
+        "deadlines": schema.DeadlineSettings,
+        "retry": schema.RetrySettings,
+    }
+)
+"""The tables of the configuration page, by the name of their region."""
+
+_NOT_A_KEY: Final = frozenset({("provider", "name"), ("alias", "name")})
+"""Fields that the file says by where something stands, not by a key."""
+
+# Keys that the file spells otherwise than the record: field → rows of key, type, default, meaning.
+_SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
+    ("key", "digest"): (
+        ("key", "secret", "", "The key itself, at least 8 characters. Only its digest is kept."),
+        ("key_sha256", "text", "", "In place of `key`: the SHA-256 digest of the key's UTF-8 bytes, as 64 hex digits."),
+    ),
+    ("alias", "targets"): (("route", "a name, or a list of names", "required", "What is tried, in this order."),),
+    ("model", "max_output_tokens"): (
+        (
+            "max_output_tokens",
+            "whole number",
+            "not known",
+            "How many tokens it can write.",
+        ),
+        ("prices", "rates", "the price book's", "As under `prices`, for this model alone."),
+    ),
+}
+
+# Meanings of fields whose names say it all to a reader of the code.
+_WORDS: Final[Mapping[tuple[str, str], str]] = {
+    ("auth", "keys"): "The keys that may call.",
+    ("key", "tenant"): "Whom the key belongs to.",
+    ("key", "project"): "What the key is used for.",
+    ("provider", "type"): "What kind of provider it is; [providers.md](providers.md) has the names.",
+    ("provider", "api_key"): "The provider's key. `${NAME:-}` leaves it empty on purpose.",
+    ("provider", "base_url"): "`http(s)://host[:port][/prefix]`, without user name, query or fragment.",
+    ("provider", "options"): "Settings that only this type knows.",
+    ("model", "alias"): "A name that clients may use for it, as under `models`.",
+    ("model", "context_tokens"): "How many tokens fit into its context.",
+    ("provider", "deadlines"): "Deadlines of this provider that differ from the general ones.",
+    ("alias", "deadlines"): "Deadlines of this alias that differ from its provider's and from the general ones.",
+    ("log", "level"): "The least that is worth a line.",
+    ("log", "format"): "One JSON object a line, or plain text. Lines about calls are always JSON.",
+    ("limits", "requests_per_minute"): "Calls in a minute.",
+    ("limits", "tokens_per_minute"): "Input and output tokens in a minute.",
+    ("budgets", "hourly_nano"): "In an hour.",
+    ("budgets", "daily_nano"): "In a day.",
+    ("budgets", "weekly_nano"): "In a week.",
+    ("budgets", "monthly_nano"): "In a month.",
+    ("budgets", "total_nano"): "For ever.",
+}
+
+# Defaults that `None` or emptiness does not explain.
+_DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
+    ("provider", "type"): "the provider's name",
+    ("provider", "api_key"): "the type's variable",
+    ("provider", "base_url"): "the type's address",
+    ("key", "name"): "required",
+    ("model", "context_tokens"): "not known",
+}
+
+_RATE_WORDS: Final[Mapping[str, str]] = {
+    "input": "Input tokens that no cache had anything to do with.",
+    "output": "Output tokens.",
+    "cache_read": "Input tokens read from the provider's cache.",
+    "cache_write": "Input tokens written to the provider's cache.",
+    "cache_write_1h": "Those of them that are kept for an hour.",
+    "input_audio": "Input tokens that are sound.",
+    "output_audio": "Output tokens that are sound.",
+    "reasoning": "Output tokens that are reasoning, where they cost something else.",
+    "request": "Each call, in dollars a call.",
+}
+
+
+def settings_rows(name: str) -> list[Row]:
+    """Key, type, default and meaning of each key of one section, as the YAML file spells them."""
+    owner = SETTINGS[name]
+    meanings, hints = docstrings(schema, owner), get_type_hints(owner)
+    rows: list[Row] = []
+    for field in fields(owner):
+        if (name, field.name) in _NOT_A_KEY:
+            continue
+        if (spelled := _SPELLED.get((name, field.name))) is not None:
+            rows += spelled
+            continue
+        kind = hints[field.name]
+        meaning = _WORDS.get((name, field.name)) or meanings.get(field.name)
+        if meaning is None:
+            raise SystemExit(f"{owner.__name__}.{field.name} has no docstring, and no words in {__name__}.")
+        is_money = field.name.endswith("_nano")
+        default = _DEFAULTS.get((name, field.name)) or _default(field)
+        rows.append((field.name.removesuffix("_nano"), "dollars" if is_money else _type_words(kind), default, meaning))
+    return rows
+
+
+def _settings(name: str) -> Callable[[], str]:
+    return lambda: table(
+        ("key", "type", "default", "meaning"),
+        ((f"`{key}`", kind, default, meaning) for key, kind, default, meaning in settings_rows(name)),
+    )
+
+
+def _rates() -> str:
+    return table(("rate", "is the price of"), ((f"`{rate}`", _RATE_WORDS[rate]) for rate in RATES))
+
+
+_TYPE_WORDS: Final[Mapping[object, str]] = {
+    bool: "true or false",
+    int: "whole number",
+    float: "duration",  # every float of the schema is a number of seconds
+    str: "text",
+    Secret: "secret",
+    schema.DeadlineOverrides: "deadlines",
+    schema.KeySettings: "key",
+    schema.ModelSettings: "model",
+}
+
+
+def _type_words(kind: object) -> str:
+    if kind in _TYPE_WORDS:
+        return _TYPE_WORDS[kind]
+    inner = get_args(kind)
+    match get_origin(kind):
+        case origin if origin is Union or origin is types.UnionType:
+            return " or ".join(_type_words(option) for option in inner if option is not type(None))
+        case origin if origin is Literal:
+            return ", ".join(f"`{word}`" for word in inner)
+        case origin if origin is tuple:
+            return f"list of {_type_words(inner[0])}s"
+        case origin if origin is Mapping:
+            return f"mapping of name to {_type_words(inner[1])}"
+    raise SystemExit(f"There is no word for the type {kind!r} in {__name__}.")
+
+
+def _default(field: "Field[object]") -> str:
+    value = field.default
+    if value is MISSING and field.default_factory is not MISSING:
+        value = field.default_factory()
+    match value:
+        case x if x is MISSING:
+            return "required"
+        case None | "":
+            return "none"
+        case bool():
+            return f"`{str(value).lower()}`"
+        case float():
+            return f"`{value:g}s`"
+        case int() | str():
+            return f"`{value}`"
+        case _ if not value:
+            return "none"
+    raise SystemExit(f"{field.name} has a default that cannot be written down: {value!r}.")
+
+
+# -------------------------------------------------------------------------------------------------------- providers
+
+# Models that show how a provider's models differ from one another; of the other types, all are treated alike.
+_SAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
+    "openai": ("gpt-5", "o3", "gpt-5.1", "gpt-4o", "gpt-4.1", "gpt-3.5-turbo", "gpt-audio"),
+    "anthropic": (
+        "claude-opus-4-8",
+        "claude-opus-4-7",
+        "claude-sonnet-4-6",
+        "claude-opus-4-5",
+        "claude-sonnet-4-5",
+        "claude-opus-4-1",
+        "claude-sonnet-4-0",
+        "claude-3-7-sonnet",
+        "claude-3-5-sonnet",
+        "claude-3-haiku",
+    ),
+    "anthropic-compatible": ("claude-opus-4-8", "claude-sonnet-4-5", "glm-4.6"),
+    "deepseek": ("deepseek-chat", "deepseek-reasoner", "deepseek-v4"),
+    "groq": ("openai/gpt-oss-120b", "qwen/qwen3-32b", "llama-3.3-70b-versatile"),
+    "xai": ("grok-4", "grok-3-mini", "grok-3"),
+    "openrouter": ("openai/gpt-4o", "anthropic/claude-sonnet-4.5"),
+    "mistral": ("mistral-small-latest", "mistral-large-latest"),
+}
+
+_TRAIT_WORDS: Final[Mapping[str, str]] = {
+    "parallel_tool_calls": "`parallel_tool_calls` is understood.",
+    "logprobs": "`logprobs` and `top_logprobs` are understood.",
+    "seed": "`seed` is understood.",
+    "service_tier": "`service_tier` is understood.",
+    "prompt_cache_key": "`prompt_cache_key` is understood.",
+    "images": "Image blocks are understood.",
+    "documents": "Document blocks are understood.",
+    "min_thinking_budget": "The least `budget_tokens` that is taken, in tokens.",
+    "max_temperature": "The highest `temperature`; a higher one is cut to it.",
+}
+
+_TRAITS: Final[Mapping[str, tuple[ModuleType, type]]] = {
+    "openai_chat": (openai_traits, openai_traits.OpenAIChatTraits),
+    "anthropic": (anthropic_traits, anthropic_traits.AnthropicTraits),
+}
+
+
+def kinds() -> Iterator[tuple[ProviderKind, tuple[str, ...]]]:
+    """Every type of provider once, with its other names."""
+    seen: dict[str, ProviderKind] = {kind.type: kind for kind in PROVIDER_TYPES.values()}
+    for kind in seen.values():
+        yield kind, tuple(name for name, other in PROVIDER_TYPES.items() if other is kind and name != kind.type)
+
+
+def _provider_types() -> str:
+    rows = (
+        (
+            " or ".join(f"`{name}`" for name in (kind.type, *aliases)),
+            f"`{kind.base_url}`" if kind.base_url else "`base_url` is required" if kind.needs_base_url else "its own",
+            f"`{kind.key_variable}`" if kind.key_variable else "none",
+            "yes" if kind.needs_key else "no",
+            f"`{kind.dialect.name}`",
+            _code(kind.options) or "none",
+            _code(name.decode() for name in sorted(kind.forward_headers)) or "none",
+        )
+        for kind, aliases in kinds()
+    )
+    head = ("type", "address", "variable of the key", "key needed", "dialect", "options", "client's headers passed on")
+    return table(head, rows)
+
+
+def _provider_traits() -> str:
+    rows: list[Row] = []
+    for kind, _ in kinds():
+        defaults = _TRAITS[kind.dialect.name][1]()
+        groups: dict[str, list[str]] = {}
+        for model in _SAMPLES.get(kind.type, ("",)):
+            groups.setdefault(_differences(defaults, kind.traits_for(model)), []).append(model)
+        for differences, models in groups.items():
+            which = "all models" if len(groups) == 1 else ", ".join(f"`{model}`" for model in models)
+            rows.append((f"`{kind.type}`", which, differences or "none"))
+    return table(("type", "models such as", "how they differ from the dialect's own traits"), rows)
+
+
+def _differences(defaults: object, traits: object) -> str:
+    pairs = [(name, getattr(defaults, name), getattr(traits, name)) for name in _attributes(type(defaults))]
+    without = [name for name, old, new in pairs if old is True and new is False]
+    only_here = [name for name, old, new in pairs if old is False and new is True]
+    others = [
+        f"`{name}`: {_difference(old, new)}" for name, old, new in pairs if old != new and new not in (True, False)
+    ]
+    parts = [f"not {_code(without)}" if without else "", f"also {_code(only_here)}" if only_here else "", *others]
+    return "; ".join(filter(None, parts))
+
+
+def _difference(old: object, new: object) -> str:
+    if isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys():
+        return _value({name: word for name, word in new.items() if old[name] != word})
+    return _value(new)
+
+
+def _value(value: object) -> str:
+    match value:
+        case bool():
+            return "yes" if value else "no"
+        case None:
+            return "nowhere"
+        case int() | float() | str():
+            return f"`{value}`"
+        case frozenset():
+            return _code(sorted(map(str, value))) or "none"
+        case Mapping():
+            return ", ".join(f"`{name}` → `{other}`" for name, other in value.items()) or "none"
+    raise SystemExit(f"A trait cannot be written down: {value!r}.")
+
+
+def _traits(dialect: str) -> Callable[[], str]:
+    def rows() -> Iterator[Row]:
+        module, owner = _TRAITS[dialect]
+        meanings, defaults = docstrings(module, owner), owner()
+        for name in _attributes(owner):
+            meaning = meanings.get(name) or _TRAIT_WORDS.get(name)
+            if meaning is None:
+                raise SystemExit(f"{owner.__name__}.{name} has no docstring, and no words in {__name__}.")
+            yield f"`{name}`", _value(getattr(defaults, name)), meaning
+
+    return lambda: table(("trait", "default", "meaning"), rows())
+
+
+def _attributes(owner: type) -> list[str]:
+    return [field.name for field in fields(owner)]
+
+
+# ----------------------------------------------------------------------------------------------------------- errors
+
+BRANCHES: Final[Mapping[str, type[TollhouseError]]] = MappingProxyType(
+    {
+        "caller": errors.CallerError,
+        "provider": errors.ProviderError,
+        "gateway": errors.GatewayError,
+    }
+)
+
+# Meanings without the fields of the Python classes.
+_ERROR_WORDS: Final[Mapping[str, str]] = {
+    "budget_exceeded": "A hard budget has too little left for the worst cost of this call.",
+    "rate_limited": "One of the gateway's own limits is full; waiting as long as `retry-after` says helps.",
+    "provider_error": "The provider failed, in a way that none of the following names.",
+    "provider_timeout": "A deadline passed: `connect`, `first_byte`, `between_chunks` or `total`.",
+    "internal_error": "The gateway's own fault; its log has the details under the request id.",
+    "bad_config": "The configuration cannot be used; every problem is named with file, line and path.",
+    "overloaded": "More calls are in flight than `server.max_concurrent_calls` allows.",
+}
+
+# What a constructor needs, by the type of the parameter; the values do not matter for the names of an error.
+_ARGUMENTS: Final[Mapping[object, object]] = {str: "", int: 0, float: 0.0, float | None: None, Sequence[str]: ()}
+
+_STATUSES: Final = (400, 401, 402, 403, 404, 408, 413, 422, 429, 500, 502, 503, 504, 529)
+"""Statuses of providers that are worth a line."""
+
+
+def error_classes(branch: type[TollhouseError]) -> list[type[TollhouseError]]:
+    """One class for each code of a branch, in the order of the source: the most special one."""
+    by_code: dict[str, type[TollhouseError]] = {}
+    for value in vars(errors).values():
+        if isinstance(value, type) and issubclass(value, branch):
+            by_code[value.code] = value
+    return list(by_code.values())
+
+
+def example(kind: type[TollhouseError]) -> TollhouseError:
+    """An error of this class, its required arguments filled with nothing in particular."""
+    needed = [p for p in inspect.signature(kind).parameters.values() if p.default is p.empty]
+    given = {p.name: _ARGUMENTS[p.annotation] for p in needed if p.name != "status"}
+    if any(p.name == "status" for p in needed):
+        given["status"] = 400
+    build: Callable[..., TollhouseError] = kind
+    return build(**given)
+
+
+def _errors(branch: str) -> Callable[[], str]:
+    def rows() -> Iterator[Row]:
+        for kind in error_classes(BRANCHES[branch]):
+            error = example(kind)
+            is_passed_on = isinstance(error, ProviderRefused)
+            names = ("as below",) * 2 if is_passed_on else _spellings(error)
+            status = "as below" if is_passed_on else str(error.http_status)
+            meaning = _ERROR_WORDS.get(error.code) or prose((kind.__doc__ or "").partition("\n\n")[0])
+            yield f"`{error.code}`", status, f"`{error.grpc_status}`", meaning, *names
+
+    head = ("code", "HTTP", "gRPC", "meaning", "OpenAI `type` / `code`", "Anthropic `type`")
+    return lambda: table(head, rows())
+
+
+def _refusals() -> str:
+    def rows() -> Iterator[Row]:
+        for status in _STATUSES:
+            error = ProviderRefused("", status=status)
+            yield str(status), str(error.http_status), *_spellings(error)
+
+    return table(("provider's status", "yours", "OpenAI `type` / `code`", "Anthropic `type`"), rows())
+
+
+class _ErrorBody(msgspec.Struct):
+    type: str
+    code: str | None = None
+
+
+class _ErrorAnswer(msgspec.Struct):
+    error: _ErrorBody
+
+
+def _spellings(error: TollhouseError) -> tuple[str, str]:
+    openai, anthropic = _encoded(OPENAI_CHAT, error), _encoded(ANTHROPIC, error)
+    return f"`{openai.type}` / `{openai.code}`", f"`{anthropic.type}`"
+
+
+class _Speaker(Protocol):
+    def encode_error(self, error: TollhouseError, request_id: str) -> bytes: ...
+
+
+def _encoded(dialect: _Speaker, error: TollhouseError) -> _ErrorBody:
+    return msgspec.json.decode(dialect.encode_error(error, "req_0"), type=_ErrorAnswer).error
+
+
+# ------------------------------------------------------------------------------------------------------ translation
+
+_OPENAI_WORDS: Final = ("stop", "length", "tool_calls", "function_call", "content_filter")
+"""OpenAI's own finish reasons (platform.openai.com/docs/api-reference/chat/object, 2026)."""
+
+_BUDGETS: Final = (1_024, 4_000, 8_192, 16_000, 32_000)
+
+
+def _to_openai() -> str:
+    rows = (
+        (f"`{word}`", f"`{finish_word(reason, None, is_legacy=False, has_refusal=False)}`")
+        for word, reason in FINISH.items()
+    )
+    return table(("Anthropic's `stop_reason`", "for an OpenAI client"), rows)
+
+
+def _to_anthropic() -> str:
+    rows = ((f"`{word}`", f"`{STOP_REASON[finish_reason(word)]}`") for word in _OPENAI_WORDS)
+    return table(("OpenAI's `finish_reason`", "for an Anthropic client"), rows)
+
+
+def _efforts() -> str:
+    rows = ((f"`{effort}`", f"{tokens:,}") for effort, tokens in anthropic_traits.EFFORT_BUDGETS.items())
+    return table(("effort", "thinking tokens"), rows)
+
+
+def _budgets() -> str:
+    def rows() -> Iterator[Row]:
+        for tokens in _BUDGETS:
+            fields = write_reasoning(Reasoning(budget_tokens=tokens), openai_traits.OPENAI, Receipt())
+            yield f"{tokens:,}", f"`{fields['reasoning_effort']}`"
+
+    return table(("thinking tokens", "effort"), rows())
+
+
+# -------------------------------------------------------------------------------------------------- metrics and log
+
+_LINE_WORDS: Final[Mapping[str, str]] = {
+    "at": "When the call arrived, UTC, ISO 8601.",
+    "duration_ms": "From the call's arrival to its last byte, in milliseconds.",
+    "first_byte_ms": "From the call's arrival to the first content for the client, in milliseconds.",
+    "usage_source": "Where the counts come from: `reported`, `rebuilt`, `estimated` or `none`.",
+    "tenant": "Whom the key belongs to.",
+    "project": "What the key is used for.",
+    "streamed": "Whether the client asked for a stream.",
+    "price_version": "The version of the price book that `cost_nano` was made with.",
+    "cost_nano": "In nano-USD; missing when the price or the usage is not known: unknown is not free.",
+    "attempts": "Each upstream call, if there were several or if the call failed.",
+    "cache_read_tokens": "The part of the input that was read from the provider's cache.",
+    "reasoning_tokens": "The part of the output that is reasoning.",
+}
+
+_ATTEMPT_WORDS: Final[Mapping[str, str]] = {
+    "provider": "The configured name.",
+    "model": "The provider's own name of the model.",
+    "duration_us": "In microseconds.",
+}
+
+
+def _metrics() -> str:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    # A series has labels only once something was counted in it.
+    metrics.finished(
+        CallRecord(
+            id="",
+            started_at_us=0,
+            door="d",
+            provider="p",
+            model="m",
+            usage=Usage(input_tokens=1, output_tokens=1),
+            cost_nano=1,
+            first_byte_us=1,
+            attempts=(Attempt(provider="p", model="m", outcome="ok"),),
+        )
+    )
+    rows: list[Row] = []
+    for family in registry.collect():
+        labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append((f"`{name}`", family.type, _code(labels) or "none", family.documentation))
+    return table(("metric", "type", "labels", "meaning"), rows)
+
+
+def _calls_log() -> str:
+    meanings = {**docstrings(usage_module, Usage), **docstrings(record_module, CallRecord), **_LINE_WORDS}
+    return table(
+        ("field", "left out when", "meaning"),
+        (
+            (
+                f"`{field.name}`",
+                "never" if field.required else _left_out(field.default),
+                _known(meanings, field.name, Line),
+            )
+            for field in msgspec.structs.fields(Line)
+        ),
+    )
+
+
+def _attempt_fields() -> str:
+    meanings = {**docstrings(record_module, Attempt), **_ATTEMPT_WORDS}
+    return table(
+        ("field", "meaning"),
+        ((f"`{field.name}`", _known(meanings, field.name, Attempt)) for field in msgspec.structs.fields(Attempt)),
+    )
+
+
+def _known(meanings: Mapping[str, str], name: str, owner: Owner) -> str:
+    if name not in meanings:
+        raise SystemExit(f"{owner.__name__}.{name} has no docstring, and no words in {__name__}.")
+    return meanings[name]
+
+
+def _left_out(default: object) -> str:
+    match default:
+        case None:
+            return "not known"
+        case "" | ():
+            return "empty"
+        case bool():
+            return str(default).lower()
+        case _:
+            return f"`{default}`"
+
+
+# ---------------------------------------------------------------------------------------------------- command line
+
+
+def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
+    """Every command's path and help, depth first."""
+    yield context.command_path, command.get_help(context)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                yield from commands(inner, _context(inner, name, context))
+
+
+def command_tree() -> list[tuple[str, str]]:
+    """The whole command line: `tollhouse`, `tollhouse config`, … with the help of each."""
+    return list(commands(command_line, _context(command_line, "tollhouse", None)))
+
+
+def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
+    # The width is fixed, for the page must not depend on whoever builds it.
+    settings = {"terminal_width": 100, "max_content_width": 100, **command.context_settings}
+    return click.Context(command, info_name=name, parent=parent, **settings)
+
+
+def _command_line() -> str:
+    return "\n".join(f"## `{path}`\n\n```text\n{text.rstrip()}\n```\n" for path, text in command_tree())
+
+
+# ----------------------------------------------------------------------------------------------------------- common
+
+
+@cache
+def _classes(module: ModuleType) -> Mapping[str, ast.ClassDef]:
+    tree = ast.parse(inspect.getsource(module))
+    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+
+
+def docstrings(module: ModuleType, owner: Owner) -> dict[str, str]:
+    """The docstrings below the attributes of a class, each on one line."""
+    body = _classes(module)[owner.__name__].body
+    found: dict[str, str] = {}
+    for attribute, after in pairwise(body):
+        match attribute, after:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                found[name] = prose(text)
+    return found
+
+
+def prose(docstring: str) -> str:
+    """A docstring as one line."""
+    return " ".join(docstring.split())
+
+
+def table(head: Row, rows: Iterable[Row]) -> str:
+    """A Markdown table."""
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _code(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
+    {
+        **{f"settings.{name}": _settings(name) for name in SETTINGS},
+        "settings.rates": _rates,
+        "providers.types": _provider_types,
+        "providers.traits": _provider_traits,
+        **{f"providers.traits.{dialect}": _traits(dialect) for dialect in _TRAITS},
+        **{f"errors.{branch}": _errors(branch) for branch in BRANCHES},
+        "errors.refusals": _refusals,
+        "translation.to-openai": _to_openai,
+        "translation.to-anthropic": _to_anthropic,
+        "translation.efforts": _efforts,
+        "translation.budgets": _budgets,
+        "metrics": _metrics,
+        "calls-log": _calls_log,
+        "calls-log.attempts": _attempt_fields,
+        "commands": _command_line,
+    }
+)
+"""What can stand in a page, by name."""
+
+
+def pages(docs: Path) -> dict[Path, tuple[str, str]]:
+    """Each page that has regions: its text as it is, and as it should be.  Raises `SystemExit` for a wrong set of regions."""
+    found: dict[Path, tuple[str, str]] = {}
+    used: list[str] = []
+    for path in sorted(docs.rglob("*.md")):
+        text = path.read_text(encoding="utf-8")
+        names = [match[2] for match in _REGION.finditer(text)]
+        if len(names) != text.count("<!-- generated:"):
+            raise SystemExit(f"{path.name}: a region does not end with `<!-- end: NAME -->`.")
+        if names:
+            used += names
+            found[path] = (text, _REGION.sub(_filled, text))
+    if sorted(used) != sorted(REGIONS):
+        wrong = sorted((set(used) ^ set(REGIONS)) | {name for name in used if used.count(name) > 1})
+        raise SystemExit(f"Every region has to stand in exactly one page; see to {', '.join(wrong)}.")
+    return found
+
+
+def _filled(match: re.Match[str]) -> str:
+    build = REGIONS.get(match[2])
+    if build is None:
+        raise SystemExit(f"There is no region {match[2]!r}; there are {', '.join(REGIONS)}.")
+    return f"{match[1]}\n{build().rstrip()}\n\n{match[3]}"
+
+
+def main(arguments: Sequence[str] | None = None, *, docs: Path = DOCS) -> None:
+    """Writes the pages that are stale, or says which are."""
+    parser = argparse.ArgumentParser(description="Fill the generated parts of docs/ out of the code.")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a page is stale")
+    is_check = parser.parse_args(arguments).check
+    stale = {path: wanted for path, (text, wanted) in pages(docs).items() if text != wanted}
+    if is_check and stale:
+        names = ", ".join(f"docs/{path.relative_to(docs)}" for path in stale)
+        sys.exit(f"{names}: stale; run `python -m tools.build_docs`.")
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
+        print(f"docs/{path.relative_to(docs)}")
+
+
+if __name__ == "__main__":
+    main()
