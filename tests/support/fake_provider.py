@@ -43,7 +43,7 @@ a ledger.
 import asyncio
 import random
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self, assert_never
@@ -148,6 +148,8 @@ class FakeProvider:
         """The reply to calls that nothing else was said for."""
         self.models: tuple[str, ...] = ("fake-large", "fake-small")
         """What the model lists hold."""
+        self.failing_models: Mapping[str, Failure] = {}
+        """Flavours whose model list is an error."""
         self.calls: list[Exchange] = []
         """Every call to an endpoint that answers; model lists and token counts are in `other_calls`."""
         self.other_calls: list[Exchange] = []
@@ -245,6 +247,8 @@ class FakeProvider:
     def _side_answer(self, exchange: Exchange) -> Rendered | None:
         is_anthropic = exchange.flavour == "anthropic"
         if exchange.method == "GET" and exchange.path.endswith("/models"):
+            if (failure := self.failing_models.get(exchange.flavour)) is not None:
+                return _render(failure, exchange)
             render = fake_anthropic.models if is_anthropic else fake_openai.models
             return _json(render(self.models))
         if exchange.path.endswith("/count_tokens"):

@@ -1,6 +1,6 @@
 """Cursor.
 
-Cursor has no endpoint that completes chats: its public API starts agents (cursor.com/docs/cloud-agent/api, read October
+Cursor has no endpoint that completes chats: its public API starts agents (cursor.com/docs/cloud-agent/api, read November
 2026).  What people call a Cursor endpoint is a bridge of their own that speaks Chat Completions, so the address has to be
 written in the configuration, and nothing is taken for granted about the models behind it.
 """

@@ -1,4 +1,4 @@
-"""Google's Gemini API, through its OpenAI-compatible endpoint (ai.google.dev/gemini-api/docs/openai, read October 2026)."""
+"""Google's Gemini API, through its OpenAI-compatible endpoint (ai.google.dev/gemini-api/docs/openai, read November 2026)."""
 
 from typing import Final
 
@@ -35,7 +35,16 @@ def traits_for(model: str) -> OpenAIChatTraits:
     return _TRAITS
 
 
-_MULTIMODAL: Final = facts("text", "images", "audio", "tools", "reasoning", "json_schema", max_output_tokens=65_536)
+_MULTIMODAL: Final = facts(
+    "text",
+    "images",
+    "audio",
+    "tools",
+    "reasoning",
+    "json_schema",
+    max_output_tokens=65_536,
+    context_tokens=1_048_576,
+)
 
 # Limits and `thinking` are Google's own words (`gemini/gemini-models-63babe`).
 facts_for: Final = by_prefix(
@@ -46,7 +55,7 @@ facts_for: Final = by_prefix(
         "gemini-flash-latest": _MULTIMODAL,
         "gemini-flash-lite-latest": _MULTIMODAL,
         "gemini-pro-latest": _MULTIMODAL,
-        "gemma-4-": facts("text", "images", "tools", "reasoning", max_output_tokens=32_768),
+        "gemma-4-": facts("text", "images", "tools", "reasoning", max_output_tokens=32_768, context_tokens=262_144),
     }
 )
 

@@ -1,4 +1,4 @@
-"""Groq (console.groq.com/docs/openai, read October 2026)."""
+"""Groq (console.groq.com/docs/openai, read November 2026)."""
 
 import re
 from dataclasses import replace

@@ -1,8 +1,8 @@
-"""Mistral (docs.mistral.ai/api, read October 2026).
+"""Mistral.
 
-Anything that the reference does not list is 422 `extra_forbidden`; users report it for `max_completion_tokens` and
-`stream_options.include_usage`, which common clients always send.  Streams report usage unasked, in the finish chunk
-(`mistral/mistral-chat-stream-text-91c1ea`).
+Anything that the API reference (docs.mistral.ai/api) does not list is 422 `extra_forbidden`; users report it for
+`max_completion_tokens` and `stream_options.include_usage`, which common clients always send.  Streams report usage
+unasked, in the finish chunk (`mistral/mistral-chat-stream-text-91c1ea`).
 """
 
 import re
@@ -58,11 +58,7 @@ facts_for: Final = by_prefix(
     {
         "mistral-small": facts("text", "images", "tools", "reasoning", "json_schema"),
         "mistral-medium": facts("text", "images", "tools", "reasoning", "json_schema"),
-        "mistral-large": facts("text", "tools", "json_schema"),
-        "ministral": facts("text", "tools", "json_schema"),
         "magistral": facts("text", "tools", "reasoning"),
-        "codestral": facts("text", "tools", "json_schema"),
-        "devstral": facts("text", "tools", "json_schema"),
     }
 )
 

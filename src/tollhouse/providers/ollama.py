@@ -1,4 +1,4 @@
-"""Ollama, on the operator's own machine (docs.ollama.com/api/openai-compatibility, read October 2026)."""
+"""Ollama, on the operator's own machine (docs.ollama.com/api/openai-compatibility, read November 2026)."""
 
 from dataclasses import replace
 from typing import Final

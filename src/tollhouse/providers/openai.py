@@ -14,7 +14,7 @@ from tollhouse.providers.provider import ProviderKind
 # (platform.openai.com/docs/guides/reasoning; users' reports of 2025 and 2026).
 _FIXED_SAMPLING: Final = re.compile(r"o\d|gpt-5(?!\.|-chat)")
 # GPT-5.1 and later sample freely when `reasoning_effort` is `none`, which is their default; which of the two a request
-# asks for is its own business (platform.openai.com/docs/guides/latest-model, read October 2026).
+# asks for is its own business (OpenAI's guide as github.com/vercel/ai/issues/10932 quotes it, 2025).
 _REASONING: Final = re.compile(r"gpt-5\.")
 # Models that do not reason refuse `reasoning_effort` as an unknown argument.
 _NOT_REASONING: Final = re.compile(r"gpt-3\.5|gpt-4|chatgpt-4o|gpt-5-chat|gpt-audio")
@@ -48,11 +48,11 @@ def traits_for(model: str) -> OpenAIChatTraits:
     return OPENAI
 
 
-# Figures of the model pages (platform.openai.com/docs/models, read 2026).
+# Limits as OpenAI's model pages gave them in 2025; later members of a family are taken to keep them.
 facts_for: Final = by_prefix(
     {
         "gpt-5": facts("text", "images", "documents", "tools", "reasoning", "json_schema", max_output_tokens=128_000),
-        "gpt-5-chat": facts("text", "images", "documents", "json_schema", max_output_tokens=16_384),
+        "gpt-5-chat": ModelFacts(max_output_tokens=16_384),
         "gpt-4.1": facts("text", "images", "documents", "tools", "json_schema", "logprobs", max_output_tokens=32_768),
         "gpt-4o": facts("text", "images", "documents", "tools", "json_schema", "logprobs", max_output_tokens=16_384),
         "gpt-4o-audio": facts("text", "audio", "tools", max_output_tokens=16_384),

@@ -2,7 +2,7 @@
 
 Keys belong to a region.  The default is the international one; write another as `base_url`:
 `https://dashscope.aliyuncs.com/compatible-mode/v1` (China), `https://dashscope-us.aliyuncs.com/compatible-mode/v1`
-(Virginia), or a workspace's own domain (alibabacloud.com/help/model-studio/base-url, read October 2026).
+(Virginia), or a workspace's own domain (alibabacloud.com/help/model-studio/base-url, read November 2026).
 """
 
 from typing import Final
@@ -33,10 +33,6 @@ def traits_for(model: str) -> OpenAIChatTraits:
 
 facts_for: Final = by_prefix(
     {
-        "qwen-turbo": facts("text", "tools"),
-        "qwen-plus": facts("text", "tools", "reasoning"),
-        "qwen-max": facts("text", "tools"),
-        "qwen3-max": facts("text", "tools"),
         "qwen3-vl": facts("text", "images", "tools", "reasoning"),
         "qwen-vl": facts("text", "images"),
         "qwq": facts("text", "tools", "reasoning"),

@@ -9,8 +9,8 @@ from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
 
-# `completion_tokens` leaves reasoning out (`xai/xai-chat-stream-reasoning-41781f`).  Files go through the Responses API only
-# (docs.x.ai, read October 2026).
+# `completion_tokens` leaves reasoning out (`xai/xai-chat-stream-reasoning-41781f`).  Nothing is
+# known of files or audio in chat.
 _OLD: Final = OpenAIChatTraits(
     reasoning_outside_output=True,
     reasoning_style="none",
