@@ -31,13 +31,14 @@ def test_a_line_says_who_what_where_and_how_much():
     assert text.endswith(b"\n")
     line = msgspec.json.decode(text)
     assert line["at"] == "2026-11-21T12:06:37.123Z"
-    assert line["duration_ms"] == 1.5
-    assert (line["input_tokens"], line["output_tokens"], line["cost_nano"]) == (7, 0, 0)
-    assert "reasoning_tokens" not in line, "not said is not zero"
-    assert "attempts" not in line, "one good attempt is nothing to tell"
+    assert line["duration_us"] == 1500
+    assert line["usage"] == {"input_tokens": 7, "output_tokens": 0, "source": "reported"}, "not said is not zero"
+    assert line["cost_nano"] == 0
+    assert "tenant" not in line
+    assert line["attempts"] == [{"provider": "openai", "model": "gpt-4o", "outcome": "ok"}]
 
 
-def test_failed_attempts_are_listed():
+def test_failed_attempts_are_listed_with_their_status():
     written: list[bytes] = []
     log = CallsLog(written.append)
     attempts = (Attempt(provider="a", model="m", outcome="provider_refused", status=503),)

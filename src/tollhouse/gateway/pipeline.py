@@ -48,7 +48,7 @@ from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.policy.admission import Admission, Ask, Hold
 from tollhouse.upstream.failure import parse_retry_after, verdict
 from tollhouse.upstream.health import HealthBook
-from tollhouse.upstream.transport import Incoming, Outgoing
+from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 256 * 1024
@@ -191,13 +191,13 @@ class _Run:
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
         gateway = self._gateway
-        now = gateway.monotonic()
-        plan = Plan(len(route.candidates), gateway.retry, now=now, random=gateway.random)
+        self._began = gateway.monotonic()
+        plan = Plan(len(route.candidates), gateway.retry, now=self._began, random=gateway.random)
+        candidate = route.candidates[0]
+        deadlines = candidate.deadlines
         while True:
-            candidate = route.candidates[plan.current]
-            self._began = gateway.monotonic()
             try:
-                await self._attempt(candidate, route, peek, plan.remaining(self._began))
+                await self._attempt(candidate, route, peek, deadlines)
             except ProviderError as error:
                 self._note(candidate, error)
                 if self._begun:
@@ -210,10 +210,14 @@ class _Run:
                     await asyncio.sleep(following.wait_seconds)
             else:
                 return
+            self._began = gateway.monotonic()
+            candidate = route.candidates[plan.current]
+            left = plan.remaining(self._began)
+            deadlines = replace(candidate.deadlines, total=min(left, candidate.deadlines.total))
 
     # -- one attempt
 
-    async def _attempt(self, candidate: Candidate, route: Route, peek: Peek, remaining: float) -> None:
+    async def _attempt(self, candidate: Candidate, route: Route, peek: Peek, deadlines: Deadlines) -> None:
         call, record = self._call, self._record
         provider = candidate.provider
         self._candidate = candidate
@@ -234,9 +238,6 @@ class _Run:
                     f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {self._receipt.header()}.",
                     lost=self._receipt.entries,
                 )
-        deadlines = candidate.deadlines
-        if remaining < deadlines.total:
-            deadlines = replace(deadlines, total=remaining)
         self._is_attempting = True
         incoming = self._incoming = await candidate.transport.send(
             Outgoing(

@@ -10,7 +10,7 @@ from tollhouse.chat.usage import Usage
 NOTHING_USED = Usage()
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One upstream call and how it ended."""
 
     provider: str
@@ -22,7 +22,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     duration_us: int = 0
 
 
-class CallRecord(msgspec.Struct, kw_only=True):
+class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Everything we write down about one call.  Times are in microseconds; money in nano-USD."""
 
     id: str

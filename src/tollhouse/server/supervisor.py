@@ -25,6 +25,7 @@ from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, GatewayError, TollhouseError
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
+from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.embedded import start_local
 from tollhouse.server.listener import Listener, Place, reserve
@@ -62,8 +63,8 @@ async def serve(config_file: Path, config: Config, environ: Mapping[str, str], t
         if server.workers == 1:
             await _serve_alone(job, config, environ, admin, told=told, held=(held, held_admin))
         else:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-metrics-"))
-            supervisor = Supervisor(replace(job, metrics_directory=directory), config, admin)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
+            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin)
             await supervisor.run(told, (held, held_admin))
 
 
@@ -107,7 +108,6 @@ class _Child:
         self.restarts = 0
         self.process: asyncio.subprocess.Process | None = None
         self._job = write_job(job)
-        self._environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": job.metrics_directory}
 
     async def start(self) -> None:
         """Starts the process and waits until it listens.  Raises `GatewayError` if it ends or stays silent."""
@@ -117,7 +117,6 @@ class _Child:
             "tollhouse.server.worker",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=self._environ,
         )
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a worker has pipes")
@@ -159,7 +158,6 @@ class Supervisor:
 
     async def run(self, told: Told, held: tuple[socket.socket, ...]) -> None:
         """Returns after a drain.  Raises `GatewayError` if the workers cannot start."""
-        # The library chooses its value class by this variable when it is first imported; the supervisor only reads.
         listener = Listener(
             AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics), self._admin
         )
@@ -245,12 +243,12 @@ class Supervisor:
         return not self._stopping.is_set() and any(child.is_ready for child in self._children)
 
     def _metrics(self) -> tuple[bytes, str]:
-        from tollhouse.telemetry.metrics import CONTENT_TYPE, render_all
+        from tollhouse.telemetry.exposition import CONTENT_TYPE, render
 
-        return render_all(self._job.metrics_directory), CONTENT_TYPE
+        return render(reports.metrics_of(reports.read(Path(self._job.reports_folder)))), CONTENT_TYPE
 
     def health_json(self) -> bytes:
-        """The body of `GET /health`.  A provider's state is what any of the workers saw last."""
+        """The body of `GET /health`.  Of the workers' opinions of a provider the worst is shown."""
         return msgspec.json.encode(
             {
                 "status": "draining" if self._stopping.is_set() else "serving" if self._is_ready() else "starting",
@@ -260,5 +258,6 @@ class Supervisor:
                     {"number": child.number, "ready": child.is_ready, "restarts": child.restarts}
                     for child in self._children
                 ],
+                "providers": reports.providers_of(reports.read(Path(self._job.reports_folder))),
             }
         )

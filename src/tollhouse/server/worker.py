@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 
 from tollhouse._version import __version__
 from tollhouse.config.load import diff, load
@@ -27,13 +26,14 @@ from tollhouse.errors import ConfigError, TollhouseError
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 from tollhouse.providers.registry import defaults_by_type
+from tollhouse.server import reports
 from tollhouse.server.http.app import Dialects, PublicApp
 from tollhouse.server.http.asgi import App
 from tollhouse.server.listener import Listener, Place, Server
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.calls_log import CallsLog
-from tollhouse.telemetry.metrics import CONTENT_TYPE, Metrics, render, render_all
+from tollhouse.telemetry.metrics import Metrics
 
 LOG_FLUSH_SECONDS: Final = 0.25
 CUT_SECONDS: Final = 5.0
@@ -49,8 +49,8 @@ class Job:
     config_file: str
     place: Place
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
-    metrics_directory: str = ""
-    """Where the workers' metrics meet; empty when there is only one."""
+    reports_folder: str = ""
+    """Where the workers' reports meet; empty when there is only one."""
 
 
 class Worker:
@@ -70,10 +70,8 @@ class Worker:
         self._job = job
         self._environ = environ
         self._started = time.monotonic()
-        self._registry = CollectorRegistry()
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
-        self._metrics = Metrics(self._registry)
+        self._metrics = Metrics()
+        self._reports = Path(job.reports_folder) if job.reports_folder else None
         self._calls_log = CallsLog(_calls_writer(config.log.calls)) if config.log.calls != "off" else None
         self.books = LedgerWriter.start(WriterSettings(url=config.ledger.url), loop)
         self._engine = Engine(
@@ -88,7 +86,7 @@ class Worker:
             health=self.health_json,
             metrics=self.metrics_text,
             unexpected=_unexpected,
-            in_flight=self._metrics.in_flight.inc,
+            in_flight=self._count_in_flight,
         )
         self._listener = listen(self.app, job.place)
         self._flushing = loop.create_task(self._flush_often())
@@ -122,8 +120,7 @@ class Worker:
         self._flushing.cancel()
         await self.books.aclose()
         await self._engine.aclose()
-        if self._calls_log is not None:
-            self._calls_log.flush()
+        self._flush()
 
     def reload(self) -> None:
         """Reads the configuration again and swaps it in; if anything is wrong with it, the old one goes on serving."""
@@ -157,8 +154,19 @@ class Worker:
 
     def metrics_text(self) -> tuple[bytes, str]:
         """The exposition text, summed over all workers, and its content type."""
-        directory = self._job.metrics_directory
-        return (render_all(directory) if directory else render(self._registry)), CONTENT_TYPE
+        from tollhouse.telemetry.exposition import CONTENT_TYPE, render
+
+        snapshot = self._metrics.snapshot()
+        if self._reports is not None:
+            others = [report for report in reports.read(self._reports) if report.pid != os.getpid()]
+            snapshot = reports.metrics_of([self._report(), *others])
+        return render(snapshot), CONTENT_TYPE
+
+    def _report(self) -> reports.Report:
+        return reports.Report(os.getpid(), self._metrics.snapshot(), self.app.serving.gateway.health.snapshot())
+
+    def _count_in_flight(self, change: int) -> None:
+        self._metrics.in_flight += change
 
     def _finished(self, record: CallRecord) -> None:
         self._metrics.finished(record)
@@ -168,8 +176,13 @@ class Worker:
     async def _flush_often(self) -> None:
         while True:
             await asyncio.sleep(LOG_FLUSH_SECONDS)
-            if self._calls_log is not None:
-                self._calls_log.flush()
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._calls_log is not None:
+            self._calls_log.flush()
+        if self._reports is not None:
+            reports.write(self._reports, self._report())
 
 
 def _calls_writer(place: str) -> Callable[[bytes], None]:
@@ -198,7 +211,7 @@ def read_job(text: str) -> Job:
         local={
             name: LocalAddress(entry["base_url"], Secret(entry["api_key"])) for name, entry in fields["local"].items()
         },
-        metrics_directory=fields["metrics_directory"],
+        reports_folder=fields["reports_folder"],
     )
 
 
@@ -213,7 +226,7 @@ def write_job(job: Job) -> str:
                 name: {"base_url": entry.base_url, "api_key": entry.api_key.reveal()}
                 for name, entry in job.local.items()
             },
-            "metrics_directory": job.metrics_directory,
+            "reports_folder": job.reports_folder,
         }
     )
 

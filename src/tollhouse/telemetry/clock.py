@@ -1,9 +1,15 @@
 """Times as text."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def iso_utc(at_us: int) -> str:
     """Microseconds since the epoch as RFC 3339 in UTC with milliseconds: `2026-11-21T12:00:00.123Z`."""
     seconds, micros = divmod(at_us, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{micros // 1000:03d}Z"
+    return f"{_whole(seconds)}.{micros // 1000:03d}Z"
+
+
+@lru_cache(maxsize=8)  # many lines share a second, and calendars are slow
+def _whole(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}"

@@ -1,154 +1,167 @@
-"""Prometheus metrics, all made from finished call records.
+"""The gateway's metrics, counted from finished call records.
+
+Counting is a few additions to plain integers; a metrics library costs several microseconds for each of a dozen samples a call,
+and a third of the start.  It comes in (`exposition`) when somebody scrapes.  A snapshot of one process is a value, so that
+the workers' can be added up by whoever answers the scrape.
 
 Labels are bounded: doors and providers come from our code and the configuration; a model gets a series of its own only once a
 call to it succeeded, and only while there are fewer than `MAX_MODELS` of them.  Others count under `other`, so that a client
 that invents names cannot make series.
-
-With several workers the library's multi-process mode sums them: `enable_multiprocess` has to run, in every process, before
-this module is imported for the first time.
 """
 
+from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+import msgspec
 
 from tollhouse.ledger.record import CallRecord
 
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MAX_MODELS: Final = 200
 OTHER: Final = "other"
 
-DURATION_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
-FIRST_TOKEN_BUCKETS: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 4, 8, 16, 32, 64)
+DURATION_BUCKETS_US: Final = tuple(
+    int(seconds * 1_000_000) for seconds in (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
+)
+FIRST_TOKEN_BUCKETS_US: Final = tuple(
+    int(seconds * 1_000_000) for seconds in (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 4, 8, 16, 32, 64)
+)
 
 
-class _Series:
-    """The children of one combination of labels, looked up once."""
+class Histogram(msgspec.Struct):
+    """Counts by bucket (the last one is everything above), and the sum of what was observed, in microseconds."""
 
-    __slots__ = ("cost", "duration", "first_token", "outcomes", "tokens")
+    counts: list[int]
+    total_us: int = 0
 
-    def __init__(self, metrics: "Metrics", door: str, provider: str, model: str) -> None:
-        self.duration = metrics.duration.labels(door, provider, model)
-        self.first_token = metrics.first_token.labels(door, provider, model)
-        self.cost = metrics.cost.labels(provider, model)
-        self.tokens = {
-            kind: metrics.tokens.labels(provider, model, kind)
-            for kind in ("input", "cache_read", "cache_write", "output", "reasoning")
-        }
-        self.outcomes: dict[str, Counter] = {}
+    def observe(self, value_us: int, bounds_us: tuple[int, ...]) -> None:
+        """Counts one value; a value at a bound belongs to that bucket."""
+        self.counts[bisect_left(bounds_us, value_us)] += 1
+        self.total_us += value_us
+
+    def add(self, other: "Histogram") -> None:
+        """Adds another process's counts."""
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.total_us += other.total_us
+
+
+def _empty(bounds_us: tuple[int, ...]) -> Histogram:
+    return Histogram([0] * (len(bounds_us) + 1))
+
+
+class Series(msgspec.Struct):
+    """Everything counted for one door, provider and model."""
+
+    door: str
+    provider: str
+    model: str
+    outcomes: dict[str, int] = msgspec.field(default_factory=dict)
+    """Calls by `ok` or the stable code of the error that the client saw."""
+    duration: Histogram = msgspec.field(default_factory=lambda: _empty(DURATION_BUCKETS_US))
+    first_token: Histogram = msgspec.field(default_factory=lambda: _empty(FIRST_TOKEN_BUCKETS_US))
+    input_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    output_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_nano: int = 0
+
+    def count(self, record: CallRecord) -> None:
+        """Counts one call."""
+        outcomes = self.outcomes
+        outcomes[record.outcome] = outcomes.get(record.outcome, 0) + 1
+        self.duration.observe(record.duration_us, DURATION_BUCKETS_US)
+        if record.first_byte_us is not None:
+            self.first_token.observe(record.first_byte_us, FIRST_TOKEN_BUCKETS_US)
+        usage = record.usage
+        self.input_tokens += usage.input_tokens or 0
+        self.cache_read_tokens += usage.cache_read_tokens or 0
+        self.cache_write_tokens += usage.cache_write_tokens or 0
+        self.output_tokens += usage.output_tokens or 0
+        self.reasoning_tokens += usage.reasoning_tokens or 0
+        self.cost_nano += record.cost_nano or 0
+
+    def add(self, other: "Series") -> None:
+        """Adds another process's counts."""
+        for outcome, count in other.outcomes.items():
+            self.outcomes[outcome] = self.outcomes.get(outcome, 0) + count
+        self.duration.add(other.duration)
+        self.first_token.add(other.first_token)
+        self.input_tokens += other.input_tokens
+        self.cache_read_tokens += other.cache_read_tokens
+        self.cache_write_tokens += other.cache_write_tokens
+        self.output_tokens += other.output_tokens
+        self.reasoning_tokens += other.reasoning_tokens
+        self.cost_nano += other.cost_nano
+
+
+class Snapshot(msgspec.Struct):
+    """The counts of one process, or of several added up."""
+
+    series: list[Series] = msgspec.field(default_factory=list)
+    attempts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    """Upstream calls: provider → outcome → how many."""
+    in_flight: int = 0
 
 
 class Metrics:
-    """The gateway's metrics of one process."""
+    """The counts of this process."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.calls = Counter(
-            "tollhouse_calls",
-            "Calls by how they ended: ok, or the stable code of the error that the client saw.",
-            ("door", "provider", "model", "outcome"),
-            registry=registry,
-        )
-        self.attempts = Counter(
-            "tollhouse_attempts", "Upstream calls by how they ended.", ("provider", "outcome"), registry=registry
-        )
-        self.duration = Histogram(
-            "tollhouse_call_duration_seconds",
-            "From a call's arrival to its last byte.",
-            ("door", "provider", "model"),
-            buckets=DURATION_BUCKETS,
-            registry=registry,
-        )
-        self.first_token = Histogram(
-            "tollhouse_time_to_first_token_seconds",
-            "From a call's arrival to the first content for the client.",
-            ("door", "provider", "model"),
-            buckets=FIRST_TOKEN_BUCKETS,
-            registry=registry,
-        )
-        self.tokens = Counter(
-            "tollhouse_tokens",
-            "Model tokens; input and output are totals, the other kinds are parts of them.",
-            ("provider", "model", "kind"),
-            registry=registry,
-        )
-        self.cost = Counter(
-            "tollhouse_cost_usd",
-            "Cost of calls whose price is known, in dollars.",
-            ("provider", "model"),
-            registry=registry,
-        )
-        self.in_flight = Gauge(
-            "tollhouse_calls_in_flight", "Calls being answered now.", registry=registry, multiprocess_mode="livesum"
-        )
-        self._series: dict[tuple[str, str, str], _Series] = {}
-        self._attempt_children: dict[tuple[str, str], Counter] = {}
+    def __init__(self) -> None:
+        self.in_flight = 0
+        """Calls being answered now; the front door keeps it."""
+        self._series: dict[tuple[str, str, str], Series] = {}
+        self._attempts: dict[str, dict[str, int]] = {}
         self._models: set[tuple[str, str]] = set()
 
     def finished(self, record: CallRecord) -> None:
         """Counts one finished call."""
-        series = self._find(record)
-        outcome = series.outcomes.get(record.outcome)
-        if outcome is None:
-            model = self._model(record)
-            outcome = self.calls.labels(record.door, record.provider, model, record.outcome)
-            series.outcomes[record.outcome] = outcome
-        outcome.inc()
-        series.duration.observe(record.duration_us / 1e6)
-        if record.first_byte_us is not None:
-            series.first_token.observe(record.first_byte_us / 1e6)
+        series = self._series.get((record.door, record.provider, record.model))
+        if series is None:
+            series = self._find(record)
+        series.count(record)
         for attempt in record.attempts:
-            self._attempt(attempt.provider, attempt.outcome).inc()
-        usage, tokens = record.usage, series.tokens
-        if usage.input_tokens:
-            tokens["input"].inc(usage.input_tokens)
-        if usage.output_tokens:
-            tokens["output"].inc(usage.output_tokens)
-        if usage.cache_read_tokens:
-            tokens["cache_read"].inc(usage.cache_read_tokens)
-        if usage.cache_write_tokens:
-            tokens["cache_write"].inc(usage.cache_write_tokens)
-        if usage.reasoning_tokens:
-            tokens["reasoning"].inc(usage.reasoning_tokens)
-        if record.cost_nano:
-            series.cost.inc(record.cost_nano / 1e9)
+            outcomes = self._attempts.get(attempt.provider)
+            if outcomes is None:
+                outcomes = self._attempts[attempt.provider] = {}
+            outcomes[attempt.outcome] = outcomes.get(attempt.outcome, 0) + 1
 
-    def _find(self, record: CallRecord) -> _Series:
-        key = (record.door, record.provider, record.model)
+    def snapshot(self) -> Snapshot:
+        """The counts as they are now; shares its parts with the live ones, so encode or add them up at once."""
+        return Snapshot(list(self._series.values()), self._attempts, self.in_flight)
+
+    def _find(self, record: CallRecord) -> Series:
+        key = (record.door, record.provider, self._model(record))
         series = self._series.get(key)
         if series is None:
-            model = self._model(record)
-            key = (record.door, record.provider, model)
-            series = self._series.get(key)
-            if series is None:
-                series = self._series[key] = _Series(self, *key)
+            series = self._series[key] = Series(*key)
         return series
 
     def _model(self, record: CallRecord) -> str:
         name = (record.provider, record.model)
-        if name in self._models:
+        if name in self._models or not record.model:
             return record.model
-        if not record.model:
-            return ""
         if record.outcome == "ok" and len(self._models) < MAX_MODELS:
             self._models.add(name)
             return record.model
         return OTHER
 
-    def _attempt(self, provider: str, outcome: str) -> Counter:
-        child = self._attempt_children.get((provider, outcome))
-        if child is None:
-            child = self._attempt_children[provider, outcome] = self.attempts.labels(provider, outcome)
-        return child
 
-
-def render(registry: CollectorRegistry) -> bytes:
-    """The exposition text of this process."""
-    return generate_latest(registry)
-
-
-def render_all(directory: str) -> bytes:
-    """The exposition text summed over every worker that writes into `directory`."""
-    registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call]  # the library leaves it untyped
-    return generate_latest(registry)
+def added(snapshots: Iterable[Snapshot]) -> Snapshot:
+    """The sum of several processes' counts."""
+    whole = Snapshot()
+    found: dict[tuple[str, str, str], Series] = {}
+    for snapshot in snapshots:
+        whole.in_flight += snapshot.in_flight
+        for series in snapshot.series:
+            key = (series.door, series.provider, series.model)
+            mine = found.get(key)
+            if mine is None:
+                mine = found[key] = Series(*key)
+            mine.add(series)
+        for provider, outcomes in snapshot.attempts.items():
+            sums = whole.attempts.setdefault(provider, {})
+            for outcome, count in outcomes.items():
+                sums[outcome] = sums.get(outcome, 0) + count
+    whole.series = list(found.values())
+    return whole

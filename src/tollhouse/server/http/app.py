@@ -5,7 +5,7 @@ know nothing of providers, prices or routes.
 """
 
 import asyncio
-import secrets
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -67,7 +67,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]
         self.dialect = dialect
-        self.id = "req_" + secrets.token_hex(12)
+        self.id = "req_" + os.urandom(12).hex()
         self.arrived = time.monotonic()
         self.is_begun = False
 
