@@ -27,7 +27,7 @@ from typing import Final, Literal, Protocol, TypeAlias, Union, get_args, get_ori
 
 import click
 import msgspec
-from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from tollhouse import errors
 from tollhouse.chat import usage as usage_module
@@ -50,7 +50,7 @@ from tollhouse.ledger import record as record_module
 from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.providers.provider import ProviderKind
 from tollhouse.providers.registry import PROVIDER_TYPES
-from tollhouse.telemetry.calls_log import Line
+from tollhouse.telemetry import exposition
 from tollhouse.telemetry.metrics import Metrics
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
@@ -58,7 +58,6 @@ DOCS: Final = Path(__file__).parents[1] / "docs"
 _REGION: Final = re.compile(r"(<!-- generated: ([\w.-]+) -->\n).*?(<!-- end: \2 -->)", re.DOTALL)
 
 Row: TypeAlias = tuple[str, ...]
-Owner: TypeAlias = type[object]
 
 # ---------------------------------------------------------------------------------------------------- configuration
 
@@ -485,32 +484,35 @@ def _budgets() -> str:
 
 # -------------------------------------------------------------------------------------------------- metrics and log
 
-_LINE_WORDS: Final[Mapping[str, str]] = {
-    "at": "When the call arrived, UTC, ISO 8601.",
-    "duration_ms": "From the call's arrival to its last byte, in milliseconds.",
-    "first_byte_ms": "From the call's arrival to the first content for the client, in milliseconds.",
-    "usage_source": "Where the counts come from: `reported`, `rebuilt`, `estimated` or `none`.",
+_CALL_WORDS: Final[Mapping[str, str]] = {
     "tenant": "Whom the key belongs to.",
     "project": "What the key is used for.",
     "streamed": "Whether the client asked for a stream.",
-    "price_version": "The version of the price book that `cost_nano` was made with.",
-    "cost_nano": "In nano-USD; missing when the price or the usage is not known: unknown is not free.",
-    "attempts": "Each upstream call, if there were several or if the call failed.",
+    "usage": "The tokens, as below.",
+    "cost_nano": "What the call cost. Left out when the price or the usage is not known: unknown is not free.",
+    "receipt": "What translation dropped or changed.",
+    "duration_us": "From the call's arrival to its last byte.",
+    "attempts": "Each upstream call, as below.",
+}
+
+_USAGE_WORDS: Final[Mapping[str, str]] = {
     "cache_read_tokens": "The part of the input that was read from the provider's cache.",
     "reasoning_tokens": "The part of the output that is reasoning.",
+    "input_audio_tokens": "The part of the input that is sound.",
+    "output_audio_tokens": "The part of the output that is sound.",
+    "source": "Where the counts come from: `reported`, `rebuilt`, `estimated` or `none`.",
 }
 
 _ATTEMPT_WORDS: Final[Mapping[str, str]] = {
     "provider": "The configured name.",
     "model": "The provider's own name of the model.",
-    "duration_us": "In microseconds.",
+    "duration_us": "From the sending of the request to the end of the answer.",
 }
 
 
 def _metrics() -> str:
-    registry = CollectorRegistry()
-    metrics = Metrics(registry)
-    # A series has labels only once something was counted in it.
+    metrics = Metrics()
+    # Only a series in which something was counted has samples, and with them its labels.
     metrics.finished(
         CallRecord(
             id="",
@@ -518,47 +520,28 @@ def _metrics() -> str:
             door="d",
             provider="p",
             model="m",
-            usage=Usage(input_tokens=1, output_tokens=1),
-            cost_nano=1,
-            first_byte_us=1,
             attempts=(Attempt(provider="p", model="m", outcome="ok"),),
         )
     )
     rows: list[Row] = []
-    for family in registry.collect():
+    for family in text_string_to_metric_families(exposition.render(metrics.snapshot()).decode()):
+        if not family.name.startswith("tollhouse_"):
+            continue  # of the process, by the Prometheus client
         labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
         name = f"{family.name}_total" if family.type == "counter" else family.name
         rows.append((f"`{name}`", family.type, _code(labels) or "none", family.documentation))
     return table(("metric", "type", "labels", "meaning"), rows)
 
 
-def _calls_log() -> str:
-    meanings = {**docstrings(usage_module, Usage), **docstrings(record_module, CallRecord), **_LINE_WORDS}
-    return table(
-        ("field", "left out when", "meaning"),
-        (
-            (
-                f"`{field.name}`",
-                "never" if field.required else _left_out(field.default),
-                _known(meanings, field.name, Line),
-            )
-            for field in msgspec.structs.fields(Line)
-        ),
-    )
+def _logged(module: ModuleType, owner: type[msgspec.Struct], words: Mapping[str, str]) -> Callable[[], str]:
+    def rows() -> Iterator[Row]:
+        meanings = {**docstrings(module, owner), **words}
+        for field in msgspec.structs.fields(owner):
+            if field.name not in meanings:
+                raise SystemExit(f"{owner.__name__}.{field.name} has no docstring, and no words in {__name__}.")
+            yield f"`{field.name}`", "never" if field.required else _left_out(field.default), meanings[field.name]
 
-
-def _attempt_fields() -> str:
-    meanings = {**docstrings(record_module, Attempt), **_ATTEMPT_WORDS}
-    return table(
-        ("field", "meaning"),
-        ((f"`{field.name}`", _known(meanings, field.name, Attempt)) for field in msgspec.structs.fields(Attempt)),
-    )
-
-
-def _known(meanings: Mapping[str, str], name: str, owner: Owner) -> str:
-    if name not in meanings:
-        raise SystemExit(f"{owner.__name__}.{name} has no docstring, and no words in {__name__}.")
-    return meanings[name]
+    return lambda: table(("field", "left out when", "meaning"), rows())
 
 
 def _left_out(default: object) -> str:
@@ -569,6 +552,8 @@ def _left_out(default: object) -> str:
             return "empty"
         case bool():
             return str(default).lower()
+        case Usage():
+            return "nothing is known"
         case _:
             return f"`{default}`"
 
@@ -610,7 +595,7 @@ def _classes(module: ModuleType) -> Mapping[str, ast.ClassDef]:
     return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
 
 
-def docstrings(module: ModuleType, owner: Owner) -> dict[str, str]:
+def docstrings(module: ModuleType, owner: type) -> dict[str, str]:
     """The docstrings below the attributes of a class, each on one line."""
     body = _classes(module)[owner.__name__].body
     found: dict[str, str] = {}
@@ -650,8 +635,9 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "translation.efforts": _efforts,
         "translation.budgets": _budgets,
         "metrics": _metrics,
-        "calls-log": _calls_log,
-        "calls-log.attempts": _attempt_fields,
+        "calls-log": _logged(record_module, CallRecord, _CALL_WORDS),
+        "calls-log.usage": _logged(usage_module, Usage, _USAGE_WORDS),
+        "calls-log.attempts": _logged(record_module, Attempt, _ATTEMPT_WORDS),
         "commands": _command_line,
     }
 )

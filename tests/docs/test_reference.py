@@ -7,13 +7,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
+import msgspec
 import pytest
 import yaml
 
+from tollhouse.chat.usage import Usage
 from tollhouse.config.load import parse
 from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, TollhouseError
+from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.providers.registry import PROVIDER_TYPES, defaults_by_type
+from tollhouse.telemetry.calls_log import CallsLog
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -40,6 +44,11 @@ tool = load_tool()
 
 def named(page: Path) -> str:
     return str(page.relative_to(ROOT))
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return _FENCE.sub("", page.read_text())
 
 
 # ------------------------------------------------------------------------------------------------------- generated parts
@@ -108,6 +117,40 @@ def keys_that_loading_knows(text: str) -> list[str]:
     return said.partition("The keys here are ")[2].rstrip(".").split(", ")
 
 
+def test_every_field_that_a_line_of_the_calls_log_can_have_is_documented() -> None:
+    lines: list[bytes] = []
+    log = CallsLog(lines.append)
+    log.finished(full_record())
+    log.flush()
+    line = msgspec.json.decode(b"".join(lines))
+    assert list(line) == ["at", *documented_fields("calls-log")]
+    assert set(line["usage"]) == set(documented_fields("calls-log.usage"))
+    assert set(line["attempts"][0]) == set(documented_fields("calls-log.attempts"))
+
+
+def full_record() -> CallRecord:
+    """One whose every field has something to say."""
+    counts = {field.name: 1 for field in msgspec.structs.fields(Usage) if field.name != "source"}
+    words = {field.name: "x" for field in msgspec.structs.fields(CallRecord) if field.type is str}
+    return CallRecord(
+        **words,
+        started_at_us=1,
+        streamed=True,
+        status=200,
+        usage=Usage(**counts, source="reported"),
+        cost_nano=1,
+        first_byte_us=1,
+        duration_us=1,
+        attempts=(Attempt(provider="p", model="m", outcome="ok", status=200, duration_us=1),),
+    )
+
+
+def documented_fields(region: str) -> list[str]:
+    page = (ROOT / "docs/metrics.md").read_text()
+    part = page.partition(f"<!-- generated: {region} -->")[2].partition("<!-- end:")[0]
+    return re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
+
+
 def test_every_type_of_provider_stands_in_one_row() -> None:
     page = (ROOT / "docs/providers.md").read_text()
     rows = [line for line in page.partition("<!-- end: providers.types -->")[0].splitlines() if line.startswith("| `")]
@@ -133,15 +176,14 @@ def descendants(kind: type[TollhouseError]) -> Iterator[type[TollhouseError]]:
 
 def headings(page: Path) -> set[str]:
     """The anchors that a page has, as GitHub makes them."""
-    text = _FENCE.sub("", page.read_text())
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     broken = []
-    for target in _LINK.findall(_FENCE.sub("", page.read_text())):
+    for target in _LINK.findall(prose(page)):
         if target.startswith(("http://", "https://", "mailto:")):
             continue
         path, _, anchor = target.partition("#")
@@ -152,6 +194,17 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         elif anchor and file.suffix == ".md" and anchor not in headings(file):
             broken.append(target)
     assert broken == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_every_place_in_the_code_that_is_named_exists(page: Path) -> None:
+    """`gateway/plan.py` is below `src/tollhouse`; `tests/ledger` and `tools/build_docs.py` are below the root."""
+    if page.parent.name == "decisions":
+        return  # a decision speaks of the code of its day
+    named_places = re.findall(r"`((?:src|tests|tools|bench|docs)/[\w/.-]+|[a-z_]+/[\w/]*\.py|[a-z_]+/)`", prose(page))
+    roots = (ROOT, ROOT / "src/tollhouse")
+    missing = [place for place in named_places if not any((root / place).exists() for root in roots)]
+    assert missing == []
 
 
 # -------------------------------------------------------------------------------------------------------------- examples
@@ -201,9 +254,10 @@ def test_every_command_that_is_named_exists(page: Path) -> None:
     """Commands stand in code: after a backtick, or at the start of a line in a shell's block."""
     paths = {path for path, _ in tool.command_tree()}
     groups = {path.rpartition(" ")[0] for path in paths}
-    text = page.read_text()
-    code = re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
-    code += [line for language, block in _FENCE.findall(text) if language == "sh" for line in block.splitlines()]
+    code = re.findall(r"`([^`\n]+)`", prose(page))
+    code += [
+        line for language, block in _FENCE.findall(page.read_text()) if language == "sh" for line in block.splitlines()
+    ]
     unknown = []
     for piece in code:
         for words in _COMMAND.findall(piece.partition("#")[0]):
