@@ -99,8 +99,10 @@ def _count(value: Json) -> int | None:
 
 def _first(fields: Mapping[str, Json], *names: str) -> int | None:
     for name in names:
-        count = _count(fields.get(name))
-        if count is not None:
+        value = fields.get(name)
+        if type(value) is int and 0 <= value <= MAX_COUNT:  # what all but odd providers say; this runs on each answer
+            return value
+        if value is not None and (count := _count(value)) is not None:
             return count
     return None
 

@@ -8,7 +8,9 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Glance, ModelCard, Peek
 from tollhouse.dialects.openai_chat import failure
 from tollhouse.dialects.openai_chat import models as lists
+from tollhouse.dialects.openai_chat.decode_request import decode_request as read_request
 from tollhouse.dialects.openai_chat.decoder import OpenAIChatDecoder
+from tollhouse.dialects.openai_chat.encode_request import encode_request as write_request
 from tollhouse.dialects.openai_chat.encoder import OpenAIChatEncoder
 from tollhouse.dialects.openai_chat.glance import glance as glance_at
 from tollhouse.dialects.openai_chat.observer import OpenAIChatObserver
@@ -31,6 +33,10 @@ class OpenAIChat:
     def peek(self, body: bytes) -> Peek:
         """Reads the top level of a request."""
         return peek_at(body)
+
+    def decode_request(self, body: bytes) -> Request:
+        """A client's request in full."""
+        return read_request(body)
 
     def encode_response(self, response: Response, request: Request, receipt: Receipt) -> bytes:
         """A whole answer for the client that sent `request`."""
@@ -57,6 +63,10 @@ class OpenAIChat:
         return lists.encode_model(model)
 
     # -- the provider's side
+
+    def encode_request(self, request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> bytes:
+        """The request for a provider; notes in `receipt` what it cannot say."""
+        return write_request(request, traits, receipt)
 
     def patch(self, peek: Peek, model: str, traits: OpenAIChatTraits) -> bytes:
         """The same-dialect lane's request."""

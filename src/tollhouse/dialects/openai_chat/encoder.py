@@ -57,14 +57,14 @@ _encode: Final = msgspec.json.Encoder().encode
 class _Choice:
     """One answer on its way out."""
 
-    __slots__ = ("before", "calls", "characters", "has_refusal", "part_start", "thoughts", "unargued")
+    __slots__ = ("before", "calls", "characters", "has_refusal", "is_unargued", "part_start", "thoughts")
 
     def __init__(self) -> None:
         self.before = (b"", b"")
         """What stands before and after a delta of the open part."""
         self.calls = 0
-        self.unargued: dict[int, ToolCall] = {}
-        """Calls that had no arguments so far."""
+        self.is_unargued = False
+        """The last call has had no arguments so far."""
         self.characters = 0
         """Of text so far, and where the open part began: citations are placed in the whole text."""
         self.part_start = 0
@@ -98,8 +98,8 @@ class OpenAIChatEncoder:
             kind = self._open_kind[event.choice]
             if kind is Text:
                 choice.characters += len(event.text)
-            elif choice.unargued and kind is ToolCall and event.text:
-                choice.unargued.pop(choice.calls - 1, None)
+            elif choice.is_unargued and event.text:
+                choice.is_unargued = False
             return head + _encode(event.text) + tail
         match event:
             case Delta():
@@ -181,6 +181,8 @@ class OpenAIChatEncoder:
         number, part = event.choice, event.part
         out = self._role(number)
         choice = self._choices[number]
+        if choice.is_unargued:
+            out += self._empty_arguments(number, choice)
         self._open_kind[number] = part.__class__
         choice.before = (b"", b"")
         path = f"choices[{number}].message"
@@ -225,8 +227,7 @@ class OpenAIChatEncoder:
     def _call(self, number: int, choice: _Choice, part: ToolCall) -> bytes:
         place = choice.calls
         choice.calls += 1
-        if not part.arguments and not part.custom:
-            choice.unargued[place] = part
+        choice.is_unargued = not part.arguments and not part.custom
         if self._legacy and place == 0:
             choice.before = self._around(number, b'"function_call":{"arguments":', b"}")
             return self._chunk(number, {"function_call": {"name": part.name, "arguments": part.arguments}})
@@ -234,7 +235,7 @@ class OpenAIChatEncoder:
             self._receipt.dropped(
                 f"choices[{number}].message.function_call", "the old form holds one call; ask with `tools` for more"
             )
-            choice.unargued.pop(place, None)
+            choice.is_unargued = False
             return b""
         kind, field = ("custom", "input") if part.custom else ("function", "arguments")
         choice.before = self._around(
@@ -265,10 +266,8 @@ class OpenAIChatEncoder:
     def _finished(self, event: Finished) -> bytes:
         out = self._role(event.choice)
         choice = self._choices[event.choice]
-        if event.reason not in {"length", "content_filter"}:
-            # Anthropic streams nothing for a call without arguments; here clients parse what they get.
-            for place in choice.unargued:
-                out += self._chunk(event.choice, self._empty_arguments(place))
+        if choice.is_unargued and event.reason not in {"length", "content_filter"}:
+            out += self._empty_arguments(event.choice, choice)
         if event.reason == "pause":
             self._receipt.changed(
                 f"choices[{event.choice}].finish_reason", "the provider paused its turn, said as `stop`"
@@ -278,10 +277,16 @@ class OpenAIChatEncoder:
         )
         return out + self._chunk(event.choice, {}, finish=word)
 
-    def _empty_arguments(self, place: int) -> Json:
+    def _empty_arguments(self, number: int, choice: _Choice) -> bytes:
+        """Anthropic streams nothing for a call without arguments; clients here parse what they get.
+
+        Only when something follows it: a call that a limit cut off must not look whole.
+        """
+        choice.is_unargued = False
         if self._legacy:
-            return {"function_call": {"arguments": "{}"}}
-        return {"tool_calls": [{"index": place, "function": {"arguments": "{}"}}]}
+            return self._chunk(number, {"function_call": {"arguments": "{}"}})
+        piece: Json = {"index": choice.calls - 1, "function": {"arguments": "{}"}}
+        return self._chunk(number, {"tool_calls": [piece]})
 
     def _ended(self) -> bytes:
         if not self._includes_usage or self._usage.is_empty:

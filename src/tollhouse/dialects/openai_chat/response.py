@@ -183,8 +183,10 @@ class _Message:
         self.annotations: list[Json] = []
         self.calls: list[ToolCall] = []
         self.audio: Json = None
+        self.last: Part | None = None
 
     def add(self, part: Part, receipt: Receipt) -> None:
+        self.last = part
         match part:
             case Text():
                 if self.calls and part.text:
@@ -237,11 +239,11 @@ class _Message:
             fields["audio"] = self.audio
         if self.calls and request.legacy_functions:
             call, *others = self.calls
-            fields["function_call"] = _write_function(call, "arguments", is_cut=is_cut)
+            fields["function_call"] = _write_function(call, "arguments", is_cut=is_cut and call is self.last)
             if others:
                 receipt.dropped(f"{self.path}.function_call", "the old form holds one call; ask with `tools` for more")
         elif self.calls:
-            fields["tool_calls"] = [_write_call(call, is_cut=is_cut) for call in self.calls]
+            fields["tool_calls"] = [_write_call(call, is_cut=is_cut and call is self.last) for call in self.calls]
         return fields
 
 
@@ -278,6 +280,6 @@ def _write_call(call: ToolCall, *, is_cut: bool) -> Json:
 
 
 def _write_function(call: ToolCall, field: str, *, is_cut: bool) -> Json:
-    # Clients parse the arguments; none at all means an empty object, unless the answer was cut before them.
+    # Clients parse the arguments; none at all means an empty object, unless a limit cut the answer off before them.
     text = call.arguments or ("" if call.custom or is_cut else "{}")
     return {"name": call.name, field: text}

@@ -35,6 +35,8 @@ class OpenAIChatTraits:
     """How a request says how much to think: OpenAI's `reasoning_effort`; `{"thinking": {"type": …}}` of GLM and DeepSeek
     (`deepseek-chat-json-error-400-498311`); Qwen's `enable_thinking` and `thinking_budget`; OpenRouter's
     `{"reasoning": {…}}`; or not at all (`xai-chat-json-error-400-bd6f29` refuses the parameter)."""
+    thinking_effort: bool = False
+    """Beside `thinking`, `reasoning_effort` is read too (DeepSeek, `deepseek-chat-stream-reasoning-6e96d6`)."""
     developer_role: bool = True
     """`developer` messages are understood; else they are sent as `system`."""
     images: bool = True
