@@ -19,6 +19,7 @@ The fixture `fake_provider` (`support.fixtures`) gives a running one.
 A request for the model `replay:openai/openai-chat-stream-…` gets that recording without any preparation.  `Answer` makes text
 (`words(200)` is handy), thinking, tool calls, a refusal, any finish reason and any usage; `Failure` is an error of any
 status; `Raw`, `HTML_PAGE`, `EMPTY`, `GARBAGE`, `BROKEN_JSON` and `redirect(…)` are what no provider should say.
+Model lists hold `fake.models`; `fake.failing_models` makes a flavour's list an error.
 
 **What goes wrong.**  `faulty(reply, …)` with, in any combination:
 

@@ -14,6 +14,7 @@ _TRAITS: Final = OpenAIChatTraits(
     max_tokens_field="max_tokens",
     reasoning_field="reasoning_content",
     reasoning_style="thinking",
+    thinking_effort=True,
     developer_role=False,
     images=False,
     documents=False,

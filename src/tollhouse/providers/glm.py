@@ -67,12 +67,14 @@ def authenticate(key: str) -> Authenticate:
 
 
 # `response_format` knows only `json_object` (docs.z.ai/guides/capabilities/struct-output, 2026).  The documentation knows
-# `tool_choice: auto` alone, but a named tool was accepted (`glm/glm-chat-stream-tool-call-ac26fd`), and so was `strict`.
+# `tool_choice: auto` alone, but a named tool was accepted (`glm/glm-chat-stream-tool-call-ac26fd`), and so were `strict` and
+# `reasoning_effort` (`glm/glm-chat-stream-reasoning-d3d24c`).
 # The penalties and log-probabilities are not among the documented fields.
 _TRAITS: Final = OpenAIChatTraits(
     max_tokens_field="max_tokens",
     reasoning_field="reasoning_content",
     reasoning_style="thinking",
+    thinking_effort=True,
     developer_role=False,
     documents=False,
     audio=False,
