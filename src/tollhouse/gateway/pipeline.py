@@ -46,7 +46,7 @@ from tollhouse.gateway.translator import Translator
 from tollhouse.ledger.prices import PriceBook, cost
 from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.policy.admission import Admission, Ask, Hold
-from tollhouse.upstream.failure import parse_retry_after, verdict
+from tollhouse.upstream.failure import Verdict, parse_retry_after, verdict
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
@@ -54,6 +54,9 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 256 * 1024
 DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
+HOLD_SECONDS: Final = 10.0
+"""How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
+MAX_HELD_BYTES: Final = 64 * 1024
 
 JSON_HEAD: Final = (b"content-type", b"application/json")
 SSE_HEAD: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
@@ -116,6 +119,7 @@ class _Run:
         "_begun",
         "_call",
         "_candidate",
+        "_failure",
         "_gateway",
         "_hold",
         "_incoming",
@@ -153,6 +157,8 @@ class _Run:
         self._began = 0.0
         """When the current attempt began."""
         self._is_attempting = False
+        self._failure: ProviderError | None = None
+        """How the last attempt failed, while the next has not begun."""
         self._is_settled = False
 
     async def go(self) -> None:
@@ -200,10 +206,11 @@ class _Run:
                 await self._attempt(candidate, route, peek, deadlines)
             except ProviderError as error:
                 self._note(candidate, error)
+                self._failure = error
                 if self._begun:
                     raise
                 self._drop()
-                following = plan.after(verdict(error), _retry_after(error), gateway.monotonic())
+                following = plan.after(_verdict(error), _retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
                 if following.wait_seconds:
@@ -239,6 +246,7 @@ class _Run:
                     lost=self._receipt.entries,
                 )
         self._is_attempting = True
+        self._failure = None
         incoming = self._incoming = await candidate.transport.send(
             Outgoing(
                 address=candidate.address,
@@ -283,26 +291,27 @@ class _Run:
         sink = self._sink
         if _is_event_stream(incoming):
             watch = self._watch = self._watcher(candidate, peek)
-            out = await self._first(incoming, watch)
+            out, is_open = await self._first(incoming, watch)
         else:
             translator = watch = self._watch = self._translator(candidate)
-            out = translator.feed_events(await self._unstreamed(incoming, candidate))
+            out = translator.feed_events(await self._unstreamed(incoming, candidate)) + translator.close()
+            is_open = False
             self._record.first_byte_us = self._elapsed_us()
         await self._begin(200, SSE_HEAD, candidate)
-        while not watch.is_final:
+        while is_open:
             if out:
                 await sink.body(out, more=True)
             data = await incoming.read_some()
-            if not data:
-                out = b""
-                break
-            out = watch.feed(data)
+            out = watch.feed(data) if data else b""
             if self._record.first_byte_us is None and watch.has_content:
                 self._record.first_byte_us = self._elapsed_us()
+            if not data or watch.is_final:
+                is_open = False
+                if watch.failure is None:
+                    out += watch.close()
         if watch.failure is not None:
             await self._broken(candidate, watch.failure, out)
             return
-        out += watch.close()
         self._record.finish = watch.finish or ""
         self._note(candidate, None)
         await self._settle(watch.usage())
@@ -321,22 +330,31 @@ class _Run:
             created=int(self._gateway.wall()),
         )
 
-    async def _first(self, incoming: Incoming, watch: StreamWatch) -> bytes:
-        """The first bytes for the client.  Until there are some, another candidate can still take over."""
+    async def _first(self, incoming: Incoming, watch: StreamWatch) -> tuple[bytes, bool]:
+        """The first bytes for the client, and whether more may come.
+
+        They are held until there is something of the answer among them: providers say who they are and that they are at it
+        before they fail (`openrouter/openrouter-chat-stream-error-in-stream-322572`), and until the client has seen a byte
+        another candidate can take over.  One that goes on like that is passed on after `HOLD_SECONDS`, as a sign of life.
+        """
+        monotonic = self._gateway.monotonic
+        release_at = monotonic() + HOLD_SECONDS
         out = b""
-        while not out and not watch.is_final:
+        is_open = True
+        while (
+            is_open and not watch.has_content and (not out or (len(out) < MAX_HELD_BYTES and monotonic() < release_at))
+        ):
             data = await incoming.read_some()
-            if not data:
-                break
-            out = watch.feed(data)
-        if watch.failure is not None and not watch.has_content:
-            raise watch.failure
+            if data:
+                out += watch.feed(data)
+            is_open = bool(data) and not watch.is_final
+        if not is_open and watch.failure is None:
+            out += watch.close()
         if watch.has_content:
             self._record.first_byte_us = self._elapsed_us()
-        elif not out and not watch.is_final:
-            # Nothing came but the end: `close` raises, and as no head has gone out, another candidate may try.
-            watch.close()
-        return out
+        elif watch.failure is not None:
+            raise watch.failure
+        return out, is_open
 
     async def _unstreamed(self, incoming: Incoming, candidate: Candidate) -> Iterator[Event]:
         """A 200 that is no event stream: an error page, an error in disguise, or a provider that does not stream."""
@@ -389,7 +407,11 @@ class _Run:
             record.status = ClientLeft.http_status
         if self._is_attempting:
             self._note_attempt(ClientLeft.code, None if self._incoming is None else self._incoming.status)
-        self._settle_now(self._used() if self._watch is not None else self._used_unheard())
+        if self._failure is not None:
+            usage = self._used_after(self._failure)
+        else:
+            usage = self._used() if self._watch is not None else self._used_unheard()
+        self._settle_now(usage)
 
     def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
         """Writes down how an attempt ended, for the record and for the provider's health."""
@@ -525,6 +547,13 @@ def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
     if wait is not None:
         headers.append((b"retry-after", b"%d" % max(1, -(-int(wait * 1000) // 1000))))
     return headers
+
+
+def _verdict(error: ProviderError) -> Verdict:
+    """What an error allows of which the client has seen nothing: a silence in the answer is then one before its first byte."""
+    if isinstance(error, UpstreamTimeout) and error.phase == "between_chunks":
+        return Verdict.NEXT_CANDIDATE
+    return verdict(error)
 
 
 def _retry_after(error: TollhouseError) -> float | None:

@@ -37,6 +37,7 @@ class Translator:
         "_created",
         "_decoder",
         "_encoder",
+        "_is_reported",
         "_last",
         "_parser",
         "_usage",
@@ -53,6 +54,8 @@ class Translator:
         self._encoder = encoder
         self._created = created
         self._usage: Usage | None = None
+        self._is_reported = False
+        """Whether `_usage` is more than what a stream's first event knew: of the output that is next to nothing."""
         self._characters = 0
         self._last = b""
         self.finish: FinishReason | None = None
@@ -89,7 +92,12 @@ class Translator:
     def usage(self) -> Usage:
         """The reported usage, or one rebuilt from what was seen (of its output only)."""
         reported = self._usage
-        if reported is not None and reported.output_tokens is not None and self.finish is not None:
+        if (
+            reported is not None
+            and self._is_reported
+            and reported.output_tokens is not None
+            and self.finish is not None
+        ):
             return reported
         rebuilt = -(-self._characters // CHARACTERS_PER_TOKEN)
         if reported is None:
@@ -120,6 +128,7 @@ class Translator:
                         self.finish = event.reason
                 case UsageReported():
                     self._usage = event.usage
+                    self._is_reported = True
                 case Failed():
                     self.failure = failure(event)
                     self.is_final = True
