@@ -220,8 +220,7 @@ class ProviderRefused(ProviderError):
         retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message, provider=provider, status=status, param=param)
-        # A provider's 401 or 403 is about the gateway's credential, never about the caller's: that is a bad gateway.
-        self.http_status = 502 if status in {401, 403} else status if 400 <= status <= 599 else 502
+        self.http_status = _passed_on(status)
         self.kind = kind
         self.provider_code = provider_code
         self.retry_after_seconds = retry_after_seconds
@@ -270,7 +269,10 @@ class UpstreamTooLarge(ProviderError):
 
 
 class StreamFailed(ProviderError):
-    """The provider reported an error inside a 200 stream or a 200 body."""
+    """The provider reported an error inside a 200 stream or a 200 body.
+
+    `status` is the one that the error itself names.  Where nothing was sent to the caller yet, it becomes the answer's.
+    """
 
     code = "provider_stream_error"
 
@@ -284,8 +286,17 @@ class StreamFailed(ProviderError):
         provider_code: str | None = None,
     ) -> None:
         super().__init__(message, provider=provider, status=status)
+        self.http_status = 502 if status is None else _passed_on(status)
         self.kind = kind
         self.provider_code = provider_code
+
+
+def _passed_on(status: int) -> int:
+    """The status for our caller.
+
+    A provider's 401 or 403 is about the gateway's credential, never about the caller's: that is a bad gateway.
+    """
+    return status if 400 <= status <= 599 and status not in {401, 403} else 502
 
 
 # -------------------------------------------------------------------------------------------------------------- gateway
