@@ -120,6 +120,13 @@ def test_a_long_message_is_bounded():
             None,
         ),
         (ConnectFailed("down"), "server_error", "provider_unreachable", None),
+        # The gateway's credential is at fault, not the caller's.
+        (
+            ProviderRefused("no", status=401, kind="invalid_request_error", provider_code="invalid_api_key"),
+            "server_error",
+            "provider_refused",
+            None,
+        ),
         (
             ProviderRefused(
                 "long",

@@ -130,6 +130,9 @@ _OPENAI_TYPES: Final = frozenset(
 
 def _type_and_code(error: TollhouseError) -> tuple[str, str | None]:
     match error:
+        case ProviderRefused() | StreamFailed() if error.status in {401, 403}:
+            # It is about the gateway's credential: under the provider's own names, callers would go and check theirs.
+            return "server_error", error.code
         case ProviderRefused() | StreamFailed():
             kind = error.kind if error.kind in _OPENAI_TYPES else _type_of_status(error.http_status)
             return kind, error.provider_code or error.kind or error.code
