@@ -1,0 +1,261 @@
+"""Who is asked next when a provider fails, who is not, and what the client and the ledger hear of it."""
+
+import itertools
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import pytest
+
+from support.clients import CLIENTS, KEYS, LANES, PROVIDERS, settings
+from support.fake_provider import FakeProvider
+from support.fake_replies import Answer, Failure, Reset, Stall, faulty, redirect
+from support.serving import Serving
+from tollhouse.ledger.record import Attempt
+
+ON_GRANIAN = pytest.mark.parametrize("server", ["granian"])
+CLIENT_NAMES = list(CLIENTS)
+BOTH = {f"from_{name}": f"[{name}/{model}, openai/second]" for name, model in PROVIDERS.items()}
+QUICK = "\nretry: {backoff_base: 1ms}"
+
+
+def attempts_of(row: Mapping[str, Any]) -> list[Attempt]:
+    """The attempts as a ledger row lists them."""
+    return [
+        Attempt(provider=provider, model=model, outcome=outcome, status=status, duration_us=duration_us)
+        for provider, model, outcome, status, duration_us in msgspec.json.decode(row["attempts_detail"])
+    ]
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """An address at which connections are refused: the port is held, and nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 408, 409, 429, 500, 502, 503, 504, 529])
+@ON_GRANIAN
+async def test_a_failure_that_is_not_the_callers_moves_on_to_the_next_candidate(
+    serving: Serving, fake_provider: FakeProvider, status: int
+):
+    for model in PROVIDERS.values():
+        fake_provider.reply_to(model, Failure(status=status))
+    fake_provider.reply_to("second", Answer(text="Second here."))
+    gateway = await serving(settings(fake_provider, **BOTH))
+    for (client, provider), stream in itertools.product(LANES, (False, True)):
+        asks = CLIENTS[client]
+        answer = await gateway.ask(asks.path, asks.question(f"from-{provider}", stream=stream))
+        said = asks.read(answer.body) if stream else asks.read_whole(answer.body)
+        assert (answer.status, said.text) == (200, "Second here."), (client, provider, stream)
+        assert answer.headers["x-tollhouse-model"] == "openai/second"
+        row = gateway.rows()[-1]
+        assert (row["provider"], row["model"], row["status"], row["outcome"]) == ("openai", "second", 200, "ok")
+        first, second = attempts_of(row)
+        assert (first.provider, first.status, first.outcome) == (provider, status, "provider_refused")
+        assert (second.provider, second.status, second.outcome) == ("openai", 200, "ok")
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 422])
+@ON_GRANIAN
+async def test_the_callers_own_mistake_is_theirs_and_nobody_else_is_asked(
+    serving: Serving, fake_provider: FakeProvider, status: int
+):
+    fake_provider.default = Failure(status=status, message="max_tokens is too large: 9999999.")
+    gateway = await serving(settings(fake_provider, **BOTH))
+    for number, (client, provider) in enumerate(LANES, start=1):
+        asks = CLIENTS[client]
+        answer = await gateway.ask(asks.path, asks.question(f"from-{provider}", stream=True))
+        said = asks.read_whole(answer.body)
+        assert answer.status == status
+        assert said.error is not None
+        assert "max_tokens is too large" in said.error
+        assert len(fake_provider.calls) == number
+        row = gateway.rows()[-1]
+        assert (row["status"], row["outcome"], row["attempts"]) == (status, "provider_refused", 1)
+        assert (row["cost_nano"], row["usage_source"]) == (0, "none"), "refused before any work was done"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@ON_GRANIAN
+async def test_a_models_refusal_is_an_answer_and_is_not_asked_around(
+    serving: Serving, fake_provider: FakeProvider, stream: bool
+):
+    fake_provider.default = Answer(text="I cannot help with that.", finish="content_filter")
+    gateway = await serving(settings(fake_provider, **BOTH))
+    for client, provider in LANES:
+        asks = CLIENTS[client]
+        answer = await gateway.ask(asks.path, asks.question(f"from-{provider}", stream=stream))
+        said = asks.read(answer.body) if stream else asks.read_whole(answer.body)
+        assert (answer.status, said.text) == (200, "I cannot help with that.")
+        assert said.finish == {"openai": "content_filter", "anthropic": "refusal"}[client]
+    assert len(fake_provider.calls) == len(LANES)
+    assert {row["attempts"] for row in gateway.rows()} == {1}
+
+
+@pytest.mark.parametrize("client", CLIENT_NAMES)
+async def test_a_refused_connection_moves_on_and_is_no_attempt_that_reached_anybody(
+    serving: Serving, fake_provider: FakeProvider, nobody: str, client: str
+):
+    gateway = await serving(
+        f"providers: {{gone: {{type: anthropic-compatible, base_url: '{nobody}', api_key: x}}, "
+        f"here: {{type: openai-compatible, base_url: '{fake_provider.url}/v1', api_key: x}}}}\n"
+        "models: {both: [gone/m, here/m]}"
+    )
+    asks = CLIENTS[client]
+    answer = await gateway.ask(asks.path, asks.question("both"))
+    assert answer.status == 200
+    assert answer.headers["x-tollhouse-model"] == "here/m"
+    (row,) = gateway.rows()
+    assert (row["provider"], row["outcome"], row["status"]) == ("here", "ok", 200)
+
+
+@pytest.mark.parametrize("fault", [Stall("before_head"), Stall("in_head"), Reset("before_head")], ids=repr)
+@ON_GRANIAN
+async def test_silence_and_a_reset_before_the_head_move_on(
+    serving: Serving, fake_provider: FakeProvider, fault: Stall | Reset
+):
+    for model in PROVIDERS.values():
+        fake_provider.reply_to(model, faulty(Answer(text="late"), fault))
+    fake_provider.reply_to("second", Answer(text="Second here."))
+    gateway = await serving(settings(fake_provider, **BOTH) + "\ndeadlines: {first_byte: 300ms, between_chunks: 300ms}")
+    for client, provider in LANES:
+        asks = CLIENTS[client]
+        answer = await gateway.ask(asks.path, asks.question(f"from-{provider}"))
+        assert (answer.status, asks.read_whole(answer.body).text) == (200, "Second here.")
+        first, _ = attempts_of(gateway.rows()[-1])
+        assert first.outcome in {"provider_timeout", "provider_connection_lost"}
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_credential_of_ours_is_a_502_that_shows_no_part_of_it(
+    serving: Serving, fake_provider: FakeProvider, status: int
+):
+    for name, model in PROVIDERS.items():
+        key = KEYS[name]
+        shown = f"Incorrect API key provided: {key}. You sent Bearer {key}, also known as {key[:7]}*******{key[-4:]}."
+        fake_provider.reply_to(model, Failure(status=status, message=shown))
+    gateway = await serving(settings(fake_provider))
+    for client, provider in LANES:
+        asks = CLIENTS[client]
+        answer = await gateway.ask(asks.path, asks.question(f"to-{provider}"))
+        assert answer.status == 502, "a 401 would make the caller change a key that is right"
+        said = asks.read_whole(answer.body)
+        assert said.error_type not in {"authentication_error", "permission_error"}
+        for secret in KEYS.values():
+            for start in range(len(secret) - 5):
+                assert secret[start : start + 6] not in answer.body.decode(), (client, provider, answer.body)
+    assert [call.key for call in fake_provider.calls] == [KEYS[provider] for _, provider in LANES], "asked once each"
+
+
+@pytest.mark.parametrize("client", CLIENT_NAMES)
+async def test_a_retry_after_is_waited_for_and_the_same_provider_asked_again(
+    serving: Serving, fake_provider: FakeProvider, client: str
+):
+    fake_provider.reply(Failure(status=429, headers=(("retry-after-ms", "20"),)), Answer(text="Now."))
+    gateway = await serving(settings(fake_provider) + QUICK)
+    asks = CLIENTS[client]
+    answer = await gateway.ask(asks.path, asks.question("to-openai"))
+    assert (answer.status, asks.read_whole(answer.body).text) == (200, "Now.")
+    (row,) = gateway.rows()
+    assert row["attempts"] == 2
+    assert row["duration_us"] >= 20_000, "not earlier than it was told"
+
+
+@pytest.mark.parametrize("client", CLIENT_NAMES)
+async def test_a_longer_retry_after_is_the_clients_to_wait_for(
+    serving: Serving, fake_provider: FakeProvider, client: str
+):
+    fake_provider.default = Failure(status=429, retry_after="77")
+    gateway = await serving(settings(fake_provider) + QUICK)
+    asks = CLIENTS[client]
+    for provider in PROVIDERS:
+        answer = await gateway.ask(asks.path, asks.question(f"to-{provider}"))
+        assert (answer.status, answer.headers["retry-after"]) == (429, "77")
+        assert asks.read_whole(answer.body).is_broken
+    assert len(fake_provider.calls) == len(PROVIDERS)
+
+
+async def test_no_more_attempts_are_made_than_configured_and_each_is_listed(
+    serving: Serving, fake_provider: FakeProvider
+):
+    fake_provider.default = Failure(status=503)
+    both = "[openai/gpt-4o-mini, anthropic/claude-sonnet-4-5]"
+    gateway = await serving(settings(fake_provider, both=both) + "\nretry: {max_attempts: 5, backoff_base: 1ms}")
+    for asks in CLIENTS.values():
+        fake_provider.calls.clear()
+        answer = await gateway.ask(asks.path, asks.question("both"))
+        assert answer.status == 503
+        assert [call.flavour for call in fake_provider.calls] == [
+            "openai",
+            "anthropic",
+            "openai",
+            "anthropic",
+            "openai",
+        ]
+        row = gateway.rows()[-1]
+        assert row["attempts"] == 5
+        assert [attempt.provider for attempt in attempts_of(row)] == [call.flavour for call in fake_provider.calls]
+        assert {attempt.status for attempt in attempts_of(row)} == {503}
+
+
+@pytest.mark.parametrize("client", CLIENT_NAMES)
+async def test_a_redirect_is_not_followed_with_our_key(serving: Serving, fake_provider: FakeProvider, client: str):
+    fake_provider.default = redirect(f"{fake_provider.url}/elsewhere/v1/chat/completions")
+    gateway = await serving(settings(fake_provider) + QUICK)
+    asks = CLIENTS[client]
+    answer = await gateway.ask(asks.path, asks.question("to-openai"))
+    assert answer.status == 502
+    assert all("elsewhere" not in call.path for call in (*fake_provider.calls, *fake_provider.other_calls))
+
+
+LOST: dict[str, tuple[str, dict[str, Any], str]] = {
+    "openai": ("anthropic", {"seed": 7}, "seed"),
+    "anthropic": ("openai", {"top_k": 5}, "top_k"),
+}
+"""For each client: a provider of the other dialect, a field that it cannot express, and the word for it."""
+
+
+@pytest.mark.parametrize("client", CLIENT_NAMES)
+async def test_what_cannot_cross_is_in_a_receipt_for_client_and_ledger(
+    serving: Serving, fake_provider: FakeProvider, client: str
+):
+    provider, fields, word = LOST[client]
+    gateway = await serving(settings(fake_provider))
+    asks = CLIENTS[client]
+    for stream in (False, True):
+        answer = await gateway.ask(asks.path, asks.question(f"to-{provider}", stream=stream, **fields))
+        assert answer.status == 200
+        assert word in answer.headers["x-tollhouse-receipt"]
+        assert word in gateway.rows()[-1]["receipt"]
+    own = await gateway.ask(asks.path, asks.question(f"to-{client}", **fields))
+    assert "x-tollhouse-receipt" not in own.headers, "forwarded as it is"
+    assert gateway.rows()[-1]["receipt"] == ""
+
+
+@pytest.mark.parametrize("client", CLIENT_NAMES)
+async def test_a_strict_model_refuses_with_a_400_that_names_what_cannot_cross(
+    serving: Serving, fake_provider: FakeProvider, client: str
+):
+    provider, fields, word = LOST[client]
+    target = f"{{route: {provider}/{PROVIDERS[provider]}, strict: true}}"
+    gateway = await serving(settings(fake_provider, exact=target))
+    asks = CLIENTS[client]
+    refused = await gateway.ask(asks.path, asks.question("exact", **fields))
+    said = asks.read_whole(refused.body)
+    assert (refused.status, said.error_type) == (400, "invalid_request_error")
+    assert said.error is not None
+    assert word in said.error
+    assert provider in said.error
+    assert (fake_provider.calls, gateway.rows()) == ([], [])
+    assert (await gateway.ask(asks.path, asks.question("exact"))).status == 200, "without the field it is served"
+
+
+async def test_receipts_can_be_kept_from_clients(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(settings(fake_provider) + "\nserver: {receipts: false}")
+    asks = CLIENTS["openai"]
+    answer = await gateway.ask(asks.path, asks.question("to-anthropic", seed=7))
+    assert "x-tollhouse-receipt" not in answer.headers
+    assert "seed" in gateway.rows()[0]["receipt"]
