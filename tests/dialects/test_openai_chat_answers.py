@@ -197,6 +197,13 @@ def test_an_answer_is_said_in_openais_form():
     assert not lost
 
 
+def test_anthropics_service_tier_is_said_in_openais_words():
+    response = msgspec.structs.replace(answer(Text("a")), service_tier="standard")
+    assert encode(response)[0]["service_tier"] == "default"
+    encoder = DIALECT.stream_encoder(ASKED, Receipt())
+    assert b'"service_tier":"default"' in b"".join(encoder.encode(event) for event in unfold(response))
+
+
 def test_usage_that_nobody_said_is_left_out():
     assert "usage" not in encode(answer(Text("a")))[0]
 

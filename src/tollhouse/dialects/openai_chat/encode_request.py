@@ -37,7 +37,7 @@ from tollhouse.chat.model import (
     ToolResult,
 )
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, signed_detail
+from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, service_tier, signed_detail
 from tollhouse.dialects.openai_chat.reasoning import write_reasoning
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.dialects.openai_chat.wire import NAME, Json
@@ -52,9 +52,7 @@ _NO_ARGUMENTS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _ONE_STRING: Final = msgspec.Raw(
     b'{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
 )
-# Anthropic's `standard_only` asks for no priority capacity, as OpenAI's `default` does.
-_SERVICE_TIERS: Final = {"standard_only": "default", "standard": "default"}
-_KNOWN_TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale", "on_demand", "performance"})
+_KNOWN_TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale", "fast", "on_demand", "performance"})
 
 Fields = dict[str, Json]
 Body = dict[str, object]
@@ -155,7 +153,7 @@ def _service(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Bo
         else:
             body["user"] = request.user
     if request.service_tier is not None:
-        tier = _SERVICE_TIERS.get(request.service_tier, request.service_tier)
+        tier = service_tier(request.service_tier)
         if traits.service_tier and tier in _KNOWN_TIERS:
             body["service_tier"] = tier
         elif tier not in {"auto", "default"}:

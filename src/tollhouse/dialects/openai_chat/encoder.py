@@ -45,7 +45,13 @@ from tollhouse.dialects.openai_chat.failure import encode_stream_error
 from tollhouse.dialects.openai_chat.finish import finish_word
 from tollhouse.dialects.openai_chat.logprobs import write_logprobs
 from tollhouse.dialects.openai_chat.observer import DONE
-from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, signed_detail, write_annotation
+from tollhouse.dialects.openai_chat.pieces import (
+    decoded,
+    encrypted_detail,
+    service_tier,
+    signed_detail,
+    write_annotation,
+)
 from tollhouse.dialects.openai_chat.wire import NAME, Json
 
 PING: Final = b": ping\n\n"
@@ -149,7 +155,7 @@ class OpenAIChatEncoder:
             "model": event.model,
         }
         if event.service_tier is not None:
-            head["service_tier"] = event.service_tier
+            head["service_tier"] = service_tier(event.service_tier)
         if event.usage is not None:
             self._usage = event.usage
         self._prefix = b"data: " + _encode(head)[:-1] + b',"choices":['

@@ -180,9 +180,9 @@ class OpenAIChatObserver:
 
     def _watch(self, chunk: _Chunk) -> bool:
         """Takes note of a chunk; says whether the client may see it."""
-        if chunk.usage is not None:
+        if chunk.usage:
             self._usage = chunk.usage
-        elif chunk.x_groq is not None and chunk.x_groq.usage is not None:
+        elif chunk.x_groq is not None and chunk.x_groq.usage:
             self._usage = chunk.x_groq.usage
         if chunk.error is not None:
             self.failure = failed({"error": chunk.error, "code": chunk.code})

@@ -14,6 +14,15 @@ REASONING_FORMAT: Final = "anthropic-claude-v1"
 """OpenRouter's name for signed reasoning; Anthropic is the only provider whose thinking carries a signature beside its text."""
 
 
+# Anthropic's `standard_only` asks for no priority capacity, as OpenAI's `default` does; its answers say `standard`.
+_SERVICE_TIERS: Final = {"standard_only": "default", "standard": "default"}
+
+
+def service_tier(tier: str) -> str:
+    """A service tier in OpenAI's words, where it has one for it."""
+    return _SERVICE_TIERS.get(tier, tier)
+
+
 class Opaque(NamedTuple):
     """What `reasoning_details` hold (openrouter.ai/docs, "Reasoning tokens")."""
 

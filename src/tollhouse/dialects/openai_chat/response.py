@@ -37,6 +37,7 @@ from tollhouse.dialects.openai_chat.pieces import (
     read_annotations,
     read_details,
     read_sources,
+    service_tier,
     signed_detail,
     write_annotation,
 )
@@ -81,7 +82,7 @@ def encode_response(response: Response, request: Request, receipt: Receipt) -> b
     if not response.usage.is_empty:
         body["usage"] = write_usage(response.usage)
     if response.service_tier is not None:
-        body["service_tier"] = response.service_tier
+        body["service_tier"] = service_tier(response.service_tier)
     return msgspec.json.encode(body)
 
 
