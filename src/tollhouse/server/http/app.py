@@ -26,7 +26,7 @@ from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.pipeline import Gateway, error_headers
 from tollhouse.policy.identity import KeyRing, Principal
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
-from tollhouse.server.http.bodies import read_body
+from tollhouse.server.http.bodies import discard_body, has_body, read_body
 from tollhouse.server.http.departure import Departure
 
 JSON: Final = b"application/json"
@@ -57,7 +57,19 @@ Handler = Callable[["Exchange"], Awaitable[None]]
 class Exchange:
     """One HTTP request and the way back to its client.  It is the gateway's `Sink`."""
 
-    __slots__ = ("_send", "arrived", "dialect", "headers", "id", "is_begun", "method", "path", "receive", "scope")
+    __slots__ = (
+        "_send",
+        "arrived",
+        "dialect",
+        "headers",
+        "id",
+        "is_begun",
+        "is_read",
+        "method",
+        "path",
+        "receive",
+        "scope",
+    )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect[Any]) -> None:
         self.scope = scope
@@ -70,6 +82,14 @@ class Exchange:
         self.id = "req_" + os.urandom(12).hex()
         self.arrived = time.monotonic()
         self.is_begun = False
+        self.is_read = False
+        """Whether the request's body was read to its end."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The request's body; see `read_body`."""
+        body = await read_body(self.receive, self.headers, limit_bytes)
+        self.is_read = True
+        return body
 
     async def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
@@ -93,12 +113,20 @@ class Exchange:
         await self.body(b"" if self.method == "HEAD" else data, more=False)
 
     async def refuse(self, error: TollhouseError) -> None:
-        """Sends an error in the client's dialect."""
+        """Sends an error in the client's dialect, and lets the client finish sending what was not read of its body."""
         headers = error_headers(error)
         if isinstance(error, MethodNotAllowed):
             headers.append((b"allow", ", ".join(error.allowed).encode()))
-        await self.head(error.http_status, headers)
-        await self.body(self.dialect.encode_error(error, self.id), more=False)
+        data = self.dialect.encode_error(error, self.id)
+        if self.is_read or not has_body(self.headers):
+            await self.head(error.http_status, headers)
+            await self.body(data, more=False)
+            return
+        # The length tells the client that this is all, while the exchange stays open for the rest of its body.
+        await self.head(error.http_status, [*headers, (b"content-length", b"%d" % len(data))])
+        await self.body(data, more=True)
+        await discard_body(self.receive)
+        await self.body(b"", more=False)
 
     def credential(self) -> bytes | None:
         """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
@@ -209,7 +237,7 @@ class PublicApp:
         self._running.add(task)
         self._in_flight(1)
         try:
-            body = await read_body(exchange.receive, exchange.headers, serving.max_body_bytes)
+            body = await exchange.read(serving.max_body_bytes)
             call = self._made(exchange, principal, door, body)
             async with Departure(exchange.receive):
                 await serving.gateway.answer(call, exchange)
@@ -240,7 +268,7 @@ class PublicApp:
     async def _count_tokens(self, exchange: Exchange) -> None:
         serving = self.serving
         principal = self._enter(exchange, serving)
-        body = await read_body(exchange.receive, exchange.headers, serving.max_body_bytes)
+        body = await exchange.read(serving.max_body_bytes)
         call = self._made(exchange, principal, "anthropic_count_tokens", body)
         async with Departure(exchange.receive):
             counted = await count_tokens(serving.gateway, call)

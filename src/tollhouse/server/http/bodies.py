@@ -1,12 +1,16 @@
-"""Reading a request body within its bounds."""
+"""Reading a request body within its bounds, and getting rid of one that is not wanted."""
 
 import asyncio
+from contextlib import suppress
 
 from tollhouse.errors import BadRequest, BodyTooLarge, ClientLeft, UnsupportedMediaType
 from tollhouse.server.http.asgi import Headers, Receive
 
 BODY_SECONDS = 60.0
 """How long a client may take to send its whole body."""
+DISCARD_BYTES = 128 * 1024 * 1024
+DISCARD_SECONDS = 5.0
+"""How much more of a refused body, and for how long, is taken in and thrown away."""
 
 
 async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> bytes:
@@ -40,6 +44,30 @@ async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> byt
             return await _read_rest(receive, body, limit_bytes)
     except TimeoutError as error:
         raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:.0f} s.") from error
+
+
+def has_body(headers: Headers) -> bool:
+    """Whether a request comes with a body."""
+    return any(
+        name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0")) for name, value in headers
+    )
+
+
+async def discard_body(receive: Receive) -> None:
+    """Takes in the rest of a body that was refused, within bounds.
+
+    Clients send all of a request before they look for an answer (both vendors' SDKs do).  If the connection were closed
+    with bytes of theirs unread, TCP would reset it, and the answer that says what is wrong would be lost on the way (RFC 9112,
+    section 9.6).
+    """
+    left = DISCARD_BYTES
+    with suppress(TimeoutError):  # a slow sender has had its answer
+        async with asyncio.timeout(DISCARD_SECONDS):
+            while left > 0:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+                left -= len(message.get("body", b""))
 
 
 async def _read_rest(receive: Receive, first: bytes, limit_bytes: int) -> bytes:
