@@ -39,7 +39,7 @@ from tollhouse.errors import (
     UpstreamTimeout,
 )
 from tollhouse.gateway import estimate
-from tollhouse.gateway.call import Call, Sink
+from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route, Router
 from tollhouse.gateway.translator import Translator
@@ -57,6 +57,8 @@ DRAIN_SECONDS: Final = 0.25
 HOLD_SECONDS: Final = 10.0
 """How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
 MAX_HELD_BYTES: Final = 64 * 1024
+MIN_SECRET_CHARACTERS: Final = 4
+"""Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
 
 JSON_HEAD: Final = (b"content-type", b"application/json")
 SSE_HEAD: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
@@ -533,11 +535,27 @@ class _Run:
 
 async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) -> ProviderRefused:
     """The error in an answer with an error status."""
+    provider = candidate.provider
     body = await incoming.read_all(MAX_ERROR_BYTES)
-    error = candidate.provider.dialect.decode_error(incoming.status, body)
-    error.provider = candidate.provider.name
+    if incoming.status == 401:
+        # Providers quote the key, whole or in part, and only the operator can do something about it.
+        error = ProviderRefused(f"Provider {provider.name!r} does not accept the gateway's own key for it.", status=401)
+        error.hint = "Whoever runs this gateway has to set a right one."
+    else:
+        error = provider.dialect.decode_error(incoming.status, body)
+        error.message = _without_key(error.message, provider.authenticate(now_seconds))
+    error.provider = provider.name
     error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=now_seconds, body=body)
     return error
+
+
+def _without_key(message: str, credentials: Headers) -> str:
+    """A provider's words without the credential that it was sent, whatever its form."""
+    for _, value in credentials:
+        secret = value.rpartition(b" ")[2].decode("latin-1")
+        if len(secret) >= MIN_SECRET_CHARACTERS:
+            message = message.replace(secret, "***")
+    return message
 
 
 def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
