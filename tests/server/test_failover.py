@@ -150,6 +150,18 @@ async def test_a_refused_credential_of_ours_is_a_502_that_shows_no_part_of_it(
     assert [call.key for call in fake_provider.calls] == [KEYS[provider] for _, provider in LANES], "asked once each"
 
 
+@pytest.mark.parametrize("status", [401, 403, 400])
+async def test_a_key_of_no_known_form_is_not_shown_either(serving: Serving, fake_provider: FakeProvider, status: int):
+    key = "correcthorsebatterystaple"
+    fake_provider.default = Failure(status=status, message=f"You said {key}: not valid.")
+    text = f"providers: {{lab: {{type: openai-compatible, base_url: '{fake_provider.url}/v1', api_key: {key}}}}}"
+    gateway = await serving(text)
+    for asks in CLIENTS.values():
+        answer = await gateway.ask(asks.path, asks.question("lab/m"))
+        assert key not in answer.body.decode()
+        assert "lab" in answer.body.decode() or "not valid" in answer.body.decode()
+
+
 @pytest.mark.parametrize("client", CLIENT_NAMES)
 async def test_a_retry_after_is_waited_for_and_the_same_provider_asked_again(
     serving: Serving, fake_provider: FakeProvider, client: str

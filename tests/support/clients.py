@@ -19,7 +19,7 @@ from support.fake_provider import FakeProvider
 PROMPT: Final = "What stood where roads met?"
 PROVIDERS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
 """Provider types that the tests configure, each with a model that has a price."""
-KEYS: Final = {"openai": "sk-fake-openai-0123456789abcdef", "anthropic": "sk-ant-fake-0123456789abcdef"}
+KEYS: Final = {"openai": "sk-Qq7Zv1Xw9Kp3Lm5Nt8Rb2Yd", "anthropic": "sk-ant-Hj4Fs6Gc8Vb0Wn2Mx9Tz"}
 LANES: Final = [(client, provider) for client in ("openai", "anthropic") for provider in ("openai", "anthropic")]
 
 
