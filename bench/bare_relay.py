@@ -92,6 +92,7 @@ async def _serve(port: int, provider_port: int) -> None:
         interface=Interfaces.ASGINL,
         http=HTTPModes.auto,
         websockets=False,
+        backlog=2048,  # also how many connections it serves at a time
         log_enabled=False,
     )
     await server.serve()

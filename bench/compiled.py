@@ -54,6 +54,8 @@ class Load:
     requests: int
     connections: int
     warmup: int = 0
+    warmup_request: bytes | None = None
+    """Sent instead of `request` in the warm-up; its answers end alike."""
     rate: float = 0.0
     """Requests a second at fixed times; 0 for a closed loop."""
 
@@ -80,12 +82,10 @@ def fake_provider(cores: frozenset[int]) -> Iterator[int]:
 
 def run_load(load: Load, cores: frozenset[int], before: Callable[[], None] | None = None) -> LoadResult:
     """Warms up, calls `before`, then sends the measured requests.  Raises `BenchError` at the first wrong answer."""
-    with tempfile.NamedTemporaryFile(suffix=".http") as file:
-        file.write(load.request)
-        file.flush()
+    with tempfile.TemporaryDirectory(prefix="tollhouse-load-") as folder:
         with running_on(cores):
             process = subprocess.Popen(
-                _arguments(load, file.name),
+                _arguments(load, Path(folder)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -102,10 +102,13 @@ def run_load(load: Load, cores: frozenset[int], before: Callable[[], None] | Non
     return msgspec.json.decode(output, type=LoadResult)
 
 
-def _arguments(load: Load, request_file: str) -> list[str]:
+def _arguments(load: Load, folder: Path) -> list[str]:
+    (folder / "request").write_bytes(load.request)
+    (folder / "warmup").write_bytes(load.warmup_request or load.request)
     options = {
         "port": load.port,
-        "request": request_file,
+        "request": folder / "request",
+        "warmup-request": folder / "warmup",
         "end": load.end,
         "connections": load.connections,
         "requests": load.requests,

@@ -32,7 +32,7 @@ http {{
     scgi_temp_path {folder}/scgi;
     upstream provider {{
         server 127.0.0.1:{provider_port};
-        keepalive 256;
+        keepalive 512;
         keepalive_timeout 300s;
         keepalive_requests 1000000000;
     }}

@@ -1,6 +1,6 @@
 """What is measured: the kinds of calls, and one run of one kind against one server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.compiled import Load, LoadResult, run_load
@@ -10,9 +10,15 @@ from bench.payloads import Dialect, Stream, end_of, http_request
 from bench.procs import Cores, cpu_seconds, cpu_seconds_once_quiet
 from bench.subject import Running
 
-PACED_GAP_US: Final = 1000
-"""Between the events of a stream.  With `CONNECTIONS` streams at once some 30,000 events a second pass, each on its own."""
-CONNECTIONS: Final = 32
+PACED_GAP_US: Final = 20_000
+"""Between the events of a stream, as of a model that says fifty words a second.
+
+It is long on purpose: on a busy machine a process may wait some milliseconds for its core, and two events of one stream must
+not meet meanwhile, or they pass as one.
+"""
+STREAM_CONNECTIONS: Final = 192
+"""Streams at a time: with the gap above some 9,600 events a second: the core has work, and none piles up."""
+JSON_CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,15 +88,33 @@ class Effort:
     """Of JSON, a round and server."""
     streams: int
     """A round, server and length of stream."""
-    few_events: int = 50
-    many_events: int = 250
+    few_events: int
+    many_events: int
     memory_requests: int
     latency_requests: int
     starts: int
 
 
-FULL: Final = Effort(rounds=5, requests=8000, streams=600, memory_requests=50_000, latency_requests=500, starts=5)
-QUICK: Final = Effort(rounds=1, requests=1500, streams=96, memory_requests=2000, latency_requests=100, starts=2)
+FULL: Final = Effort(
+    rounds=5,
+    requests=8000,
+    streams=STREAM_CONNECTIONS,
+    few_events=50,
+    many_events=250,
+    memory_requests=50_000,
+    latency_requests=500,
+    starts=5,
+)
+QUICK: Final = Effort(
+    rounds=1,
+    requests=1500,
+    streams=STREAM_CONNECTIONS,
+    few_events=20,
+    many_events=60,
+    memory_requests=2000,
+    latency_requests=100,
+    starts=2,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +165,18 @@ def measure_stream(
 def load_of(
     scenario: Scenario, port: int, requests: int, stream: Stream | None = None, *, translating: bool = False
 ) -> Load:
-    """The load of one run, with a warm-up of two requests a connection."""
+    """The load of one run.  The warm-up opens every connection, the server's to the provider included."""
     dialect = scenario.client if translating else scenario.provider
+    model = MODELS[scenario.provider]
+    connections = STREAM_CONNECTIONS if stream else JSON_CONNECTIONS
     return Load(
         port=port,
-        request=http_request(dialect, model=MODELS[scenario.provider], key=KEY, stream=stream),
+        request=http_request(dialect, model=model, key=KEY, stream=stream),
+        warmup_request=http_request(dialect, model=model, key=KEY, stream=stream and replace(stream, events=1)),
         end=end_of(dialect, stream),
         requests=requests,
-        connections=CONNECTIONS,
-        warmup=2 * CONNECTIONS,
+        connections=connections,
+        warmup=2 * connections,
     )
 
 

@@ -4,8 +4,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -59,14 +59,15 @@ class Session:
         """Everything, in the order of the table.  Raises `BenchError` when a server or an answer is not right."""
         if not self.options.cores.are_apart:
             self.remarks.append("One core only: the load generator disturbed what it measured.")
-        if self.options.parts & {"cpu", "latency", "memory"}:
-            self._run_long()
+        if self.options.parts & {"cpu", "latency"}:
+            self._compare_with_nginx()
+        if "memory" in self.options.parts:
+            self._measure_memory()
         if "start" in self.options.parts:
             self.say("start")
             self._measure_starts()
 
-    def _run_long(self) -> None:
-        """What is measured on servers that keep running."""
+    def _compare_with_nginx(self) -> None:
         cores, parts = self.options.cores, self.options.parts
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-bench-")))
@@ -81,8 +82,6 @@ class Session:
                 plain = load_of(CHAT, server.subject.port, self.options.effort.latency_requests)
                 servers = {each.subject.name: each.subject.port for each in (server, yardstick) if each}
                 self.rows += added_latency(plain, provider_port, servers, cores.others)
-            if "memory" in parts:
-                self._measure_memory(server)
 
     def _subject(self, folder: Path, provider_port: int) -> Subject:
         port = free_port()
@@ -118,15 +117,19 @@ class Session:
                 self.rows += outcome.rows
                 self.remarks += outcome.remarks
 
-    def _measure_memory(self, server: Running) -> None:
+    def _measure_memory(self) -> None:
+        """Of a server that has done nothing else."""
         requests = self.options.effort.memory_requests
         self.say(f"memory after {requests:,} requests")
-        self._send(server, requests)
-        used = memory(server.pid)
-        group = f"Memory after {requests:,} requests more than all of the above"
+        with self._fresh_server() as server:
+            fresh = memory(server.pid)
+            self._send(server, requests)
+            used = memory(server.pid)
+        group = f"Memory after {requests:,} requests"
         self.rows += [
             Row(group=group, name="resident", measured=_once(used.rss / 2**20), unit="MB", most=RSS_MOST_MB),
             Row(group=group, name="proportional (PSS)", measured=_once(used.pss / 2**20), unit="MB"),
+            Row(group=group, name="resident before the first request", measured=_once(fresh.rss / 2**20), unit="MB"),
             Row(group=group, name="processes", measured=_once(used.processes), unit=""),
         ]
 
@@ -148,16 +151,20 @@ class Session:
             ]
 
     def _start(self) -> tuple[float, float]:
-        """Seconds from the start of a server in an empty folder to being live, and to the end of its first answer."""
-        cores = self.options.cores
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-start-")))
-            provider_port = stack.enter_context(fake_provider(cores.others))
-            subject = self._subject(folder, provider_port)
-            before = time.monotonic()
-            server = stack.enter_context(running(subject, cores.server))
-            run_load(replace(load_of(CHAT, subject.port, 1), connections=1, warmup=0), cores.others)
+        """Seconds from the start of a server to being live, and to the end of its first answer."""
+        before = time.monotonic()
+        with self._fresh_server() as server:
+            first = replace(load_of(CHAT, server.subject.port, 1), connections=1, warmup=0)
+            run_load(first, self.options.cores.others)
             return server.started_seconds, time.monotonic() - before
+
+    @contextmanager
+    def _fresh_server(self) -> Iterator[Running]:
+        """A server in an empty folder, with a provider of its own."""
+        with ExitStack() as stack:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-bench-")))
+            provider_port = stack.enter_context(fake_provider(self.options.cores.others))
+            yield stack.enter_context(running(self._subject(folder, provider_port), self.options.cores.server))
 
 
 def _once(value: float) -> Spread:

@@ -1,12 +1,13 @@
 /* A closed-loop load generator that costs almost nothing and believes no answer unseen.
  *
  *   load --port N --request FILE --end TEXT [--connections N] [--requests N] [--warmup N] [--rate PER_SECOND]
+ *        [--warmup-request FILE]
  *
  * Sends the bytes of FILE, a whole HTTP/1.1 request, again and again over keep-alive connections on 127.0.0.1, one
  * request at a time on each.  Every answer must have status 200, its HTTP framing must be whole, and its body must end
  * with TEXT (white space aside); the first that does not ends the run with exit status 1 and a word on stderr.
  *
- * After the warm-up it prints {"phase": "ready"} and waits for a line on stdin, so that whoever measures can read the
+ * After the warm-up (with a request of its own, if given, whose answers must end alike) it prints {"phase": "ready"} and waits for a line on stdin, so that whoever measures can read the
  * clocks of the server first; then come the measured requests, and one JSON object with what was seen.  With --rate,
  * requests start at fixed times whether or not earlier ones are done, and latencies count from those times.
  */
@@ -24,11 +25,12 @@
 #include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_HEAD_BYTES = 16 * 1024, READ_BYTES = 64 * 1024, MAX_READY = 256, TAIL_BYTES = 64, MAX_CONNECTIONS = 4096 };
+enum { MAX_HEAD_BYTES = 16 * 1024, READ_BYTES = 64 * 1024, MAX_READY = 256, TAIL_BYTES = 64, MAX_CONNECTIONS = 4096, PATIENCE_MS = 30000 };
 
 /* Where in an answer's framing the next byte belongs. */
 typedef enum { IDLE, HEAD, SIZED_BODY, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILERS } State;
@@ -49,7 +51,7 @@ typedef struct Connection {
 
 static struct {
     int port;
-    const char *request_file, *end;
+    const char *request_file, *warmup_file, *end;
     long connections, requests, warmup;
     double rate;
 } options = {.end = "", .connections = 32, .requests = 1000};
@@ -61,7 +63,7 @@ static struct {
     uint32_t *total_us, *first_us; /* one of each per request */
 } run;
 
-static char *request;
+static char request[1 << 20];
 static size_t request_bytes;
 static int poller, timer;
 static Connection *idle;
@@ -87,6 +89,8 @@ static void fail(const char *format, ...) {
 static void open_connection(Connection *c) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* Also bounds connect: a server with a full queue lets it wait for minutes. */
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &(struct timeval){.tv_sec = 10}, sizeof(struct timeval));
     if (c->fd < 0 || connect(c->fd, (struct sockaddr *)&to, sizeof to)) fail("cannot connect: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
     fcntl(c->fd, F_SETFL, O_NONBLOCK);
@@ -279,8 +283,8 @@ static void run_requests(long requests) {
     struct epoll_event ready[MAX_READY];
     while (run.done < run.target) {
         start_what_may();
-        int n = epoll_wait(poller, ready, MAX_READY, 30000);
-        if (n == 0) fail("nothing came for 30 s");
+        int n = epoll_wait(poller, ready, MAX_READY, PATIENCE_MS);
+        if (n == 0) fail("nothing came for %d ms", PATIENCE_MS);
         for (int i = 0; i < n; i++) {
             uint64_t ticks;
             if (ready[i].data.ptr != &timer) read_answer(ready[i].data.ptr);
@@ -312,6 +316,7 @@ static void read_options(int argc, char **argv) {
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--port")) options.port = atoi(argv[i + 1]);
         if (!strcmp(argv[i], "--request")) options.request_file = argv[i + 1];
+        if (!strcmp(argv[i], "--warmup-request")) options.warmup_file = argv[i + 1];
         if (!strcmp(argv[i], "--end")) options.end = argv[i + 1];
         if (!strcmp(argv[i], "--connections")) options.connections = atol(argv[i + 1]);
         if (!strcmp(argv[i], "--requests")) options.requests = atol(argv[i + 1]);
@@ -323,17 +328,16 @@ static void read_options(int argc, char **argv) {
         fail("usage: load --port N --request FILE --end TEXT [--connections N] [--requests N] [--warmup N] [--rate R]");
 }
 
-static void read_request_file(void) {
-    FILE *file = fopen(options.request_file, "rb");
-    if (!file) fail("%s: %s", options.request_file, strerror(errno));
-    request = malloc(1 << 20);
-    request_bytes = request ? fread(request, 1, 1 << 20, file) : 0;
+static void read_request(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file) fail("%s: %s", path, strerror(errno));
+    request_bytes = fread(request, 1, sizeof request, file);
     fclose(file);
 }
 
 int main(int argc, char **argv) {
     read_options(argc, argv);
-    read_request_file();
+    read_request(options.warmup_file ? options.warmup_file : options.request_file);
     long most = options.requests > options.warmup ? options.requests : options.warmup;
     run.total_us = calloc((size_t)most, sizeof *run.total_us);
     run.first_us = calloc((size_t)most, sizeof *run.first_us);
@@ -347,6 +351,7 @@ int main(int argc, char **argv) {
         make_idle(c);
     }
     run_requests(options.warmup);
+    read_request(options.request_file);
     printf("{\"phase\": \"ready\"}\n");
     fflush(stdout);
     if (getchar() == EOF) return 1;
