@@ -36,7 +36,7 @@ class UvicornListener:
 
     def __init__(self, app: App, place: Place) -> None:
         config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # its own aliases of the ASGI types are TypedDicts
+            app,
             host=place.host,
             port=place.port,
             lifespan="off",

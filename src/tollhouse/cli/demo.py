@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Final
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -50,7 +51,9 @@ log: {{calls: "{calls}", level: warning}}
 @click.command("demo", help="Stream two real answers through a gateway of your own, with no key and no network.")
 @click.option("--keep", is_flag=True, help="Leave the gateway running afterwards, until Ctrl-C.")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port to listen on; any free one by default.")
-@click.option("--prompt", default="In two sentences: why is the sky blue?", help="What to ask.", show_default=True)
+@click.option(
+    "--prompt", default="What is the capital of France? Answer in one sentence.", help="What to ask.", show_default=True
+)
 def command(keep: bool, port: int, prompt: str) -> None:
     """Runs the demonstration; exit status 0 means that both answers came and both rows are in the ledger."""
     console = Console(highlight=False)
@@ -170,27 +173,35 @@ def _ask_openai(console: Console, url: str, key: str, prompt: str) -> None:
     import openai
 
     console.print("[bold]The openai SDK[/] asks, POST /v1/chat/completions:")
+    began = time.monotonic()
     client = openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0)
     stream = client.chat.completions.create(
-        model="demo", messages=[{"role": "user", "content": prompt}], stream=True, max_tokens=ANSWER_TOKENS
+        model="demo",
+        messages=[{"role": "user", "content": prompt}],
+        stream=True,
+        max_tokens=ANSWER_TOKENS,
+        temperature=0,
     )
     with stream:
-        _print_words(console, (chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices))
+        _print_words(console, began, (chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices))
 
 
 def _ask_anthropic(console: Console, url: str, key: str, prompt: str) -> None:
     import anthropic
 
     console.print("[bold]The anthropic SDK[/] asks, POST /v1/messages:")
+    began = time.monotonic()
     client = anthropic.Anthropic(base_url=url, api_key=key, max_retries=0)
     with client.messages.stream(
-        model="demo", messages=[{"role": "user", "content": prompt}], max_tokens=ANSWER_TOKENS
+        model="demo",
+        messages=[{"role": "user", "content": prompt}],
+        max_tokens=ANSWER_TOKENS,
+        extra_body={"temperature": 0},
     ) as stream:
-        _print_words(console, stream.text_stream)
+        _print_words(console, began, stream.text_stream)
 
 
-def _print_words(console: Console, pieces: Iterator[str]) -> None:
-    began = time.monotonic()
+def _print_words(console: Console, began: float, pieces: Iterator[str]) -> None:
     first = None
     console.print("  ", end="")
     for piece in pieces:
@@ -212,17 +223,17 @@ def _show_ledger(console: Console, ledger: Path) -> None:
     connection.close()
     if len(rows) != 2:
         raise GatewayError(f"The ledger has {len(rows)} rows where two calls were made.")
-    table = Table(title="The ledger", title_justify="left", title_style="bold", caption_justify="left")
+    table = Table(title="The ledger", title_justify="left", title_style="bold", caption_justify="left", box=SIMPLE_HEAD)
     table.add_column("call", no_wrap=True)
-    for name in ("input", "output", "counts", "cost", "first token", "whole"):
+    for name in ("input", "output", "counts", "cost", "1st token", "whole"):
         table.add_column(name, justify="right", no_wrap=True)
     for _, door, _, _, _, given, made, source, cost, first, whole, outcome in rows:
         table.add_row(
-            f"{door} ({outcome})",
+            door if outcome == "ok" else f"{door} ({outcome})",
             str(given),
             str(made),
             source,
-            "unknown" if cost is None else f"${cost / 1e9:.6f}",
+            "unknown" if cost is None else f"${cost / 1e9:.6f}" if cost else "$0",
             "-" if first is None else f"{first / 1000:.0f} ms",
             f"{whole / 1000:.0f} ms",
         )
