@@ -4,11 +4,12 @@ A provider that can count is asked, and its number is passed on; it costs nothin
 in the ledger.  For the others the gateway estimates, and says so: an estimate never passes for a count.
 """
 
+import asyncio
 from dataclasses import dataclass
 
 import msgspec
 
-from tollhouse.errors import ProviderError, UpstreamMalformed
+from tollhouse.errors import ClientLeft, ConnectFailed, ProviderError, TollhouseError, UpstreamMalformed
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.estimate import input_tokens
 from tollhouse.gateway.pipeline import MAX_ERROR_BYTES, Gateway, refusal
@@ -55,19 +56,34 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     try:
         body = call.dialect.patch(peek, candidate.model, candidate.traits)
         counted = await _asked(gateway, call, candidate, body)
+    except ConnectFailed:
+        raise  # nothing was sent: the call has not reached the provider
     except ProviderError as error:
-        record.outcome, record.status = error.code, error.http_status
+        await _write(gateway, call, record, error)
         raise
-    finally:
-        record.duration_us = int((gateway.monotonic() - call.arrived) * 1e6)
-        record.attempts = (
-            Attempt(
-                provider=record.provider, model=record.model, outcome=record.outcome, duration_us=record.duration_us
-            ),
-        )
-        await gateway.books.write(record)
-        gateway.finished(record)
+    except asyncio.CancelledError:
+        await _write(gateway, call, record, ClientLeft("The client left."))
+        raise
+    await _write(gateway, call, record, None)
     return Counted(counted, is_estimate=False)
+
+
+async def _write(gateway: Gateway, call: Call, record: CallRecord, error: TollhouseError | None) -> None:
+    if error is not None:
+        record.outcome, record.status = error.code, error.http_status
+    record.duration_us = int((gateway.monotonic() - call.arrived) * 1e6)
+    record.attempts = (
+        Attempt(
+            provider=record.provider,
+            model=record.model,
+            outcome=record.outcome,
+            status=200 if error is None else getattr(error, "status", None),
+            duration_us=record.duration_us,
+        ),
+    )
+    waiting = gateway.books.write(record)
+    gateway.finished(record)
+    await waiting
 
 
 async def _asked(gateway: Gateway, call: Call, candidate: Candidate, body: bytes) -> int:
