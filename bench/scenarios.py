@@ -98,7 +98,7 @@ class Effort:
 FULL: Final = Effort(
     rounds=5,
     requests=8000,
-    streams=STREAM_CONNECTIONS,
+    streams=2 * STREAM_CONNECTIONS,
     few_events=50,
     many_events=250,
     memory_requests=50_000,
