@@ -421,6 +421,8 @@ class _Run:
         gateway.health.note(candidate.provider.name, error, now_seconds=gateway.wall())
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
+        if isinstance(error, UpstreamTimeout):
+            error.hint = error.hint or _which_deadline(error.phase, candidate)
         if isinstance(error, ConnectFailed):
             self._is_attempting = False  # nothing was sent: the call has not reached this provider
             return
@@ -565,6 +567,18 @@ def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
     if wait is not None:
         headers.append((b"retry-after", b"%d" % max(1, -(-int(wait * 1000) // 1000))))
     return headers
+
+
+def _which_deadline(phase: str, candidate: Candidate) -> str:
+    """What an operator would change; for `total` the attempt may have had less, if others went before it."""
+    deadlines = candidate.deadlines
+    seconds = {
+        "connect": deadlines.connect,
+        "first_byte": deadlines.first_byte,
+        "between_chunks": deadlines.between_chunks,
+        "total": deadlines.total,
+    }[phase]
+    return f"`deadlines.{phase}` is {seconds:g} s."
 
 
 def _verdict(error: ProviderError) -> Verdict:
