@@ -143,12 +143,16 @@ class AnthropicClient:
 CLIENTS: Final[dict[str, Client]] = {"openai": OpenAIClient(), "anthropic": AnthropicClient()}
 
 
-def settings(fake: FakeProvider, **routes: str) -> str:
-    """A configuration of both provider types at the fake, with an alias for each (`openai`, `anthropic`) and `routes`."""
+def settings(fake: FakeProvider, *, deadlines: str = "{}", **routes: str) -> str:
+    """A configuration of both provider types at the fake, with an alias for each (`to-openai`, `to-anthropic`) and `routes`.
+
+    A third provider, `spare`, is there to take over.  `deadlines` are not its, so that it may take its time.
+    """
     providers = ", ".join(
-        f"{name}: {{base_url: '{fake.base_url(name)}', api_key: {KEYS[name]}, models: [{model}]}}"
+        f"{name}: {{base_url: '{fake.base_url(name)}', api_key: {KEYS[name]}, deadlines: {deadlines}, models: [{model}]}}"
         for name, model in PROVIDERS.items()
     )
+    providers += f", spare: {{type: openai-compatible, base_url: '{fake.url}/v1', api_key: x}}"
     aliases = {f"to-{name}": f"{name}/{model}" for name, model in PROVIDERS.items()} | {
         name.replace("_", "-"): route for name, route in routes.items()
     }
