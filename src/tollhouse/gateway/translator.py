@@ -68,6 +68,8 @@ class Translator:
         out: list[bytes] = []
         for frame in self._parser.feed(data):
             self._translate(self._decoder.feed(frame), out)
+            if self.is_final:
+                break  # whatever follows is not part of the answer
         return b"".join(out)
 
     def feed_events(self, events: Iterable[Event]) -> bytes:
@@ -132,6 +134,8 @@ class Translator:
                 case Failed():
                     self.failure = failure(event)
                     self.is_final = True
+                    out.append(encode(event))
+                    return
                 case Ended():
                     self.is_final = True
                     self._last = encode(event)
