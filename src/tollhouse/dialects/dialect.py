@@ -28,8 +28,7 @@ MAX_EVENT_BYTES = 4 * 1024 * 1024
 TraitsT_contra = TypeVar("TraitsT_contra", contravariant=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Peek:
+class Peek(msgspec.Struct, frozen=True):
     """A request body of which only the top level was read: every value is still raw JSON."""
 
     fields: Mapping[str, msgspec.Raw]
@@ -43,8 +42,7 @@ class Peek:
     choices: int
 
 
-@dataclass(frozen=True, slots=True)
-class Glance:
+class Glance(msgspec.Struct, frozen=True):
     """What the gateway must know of a whole JSON answer that it otherwise forwards untouched."""
 
     usage: Usage

@@ -1,8 +1,9 @@
 """One call as the pipeline sees it: what a front door hands in, and where the answer goes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.policy.identity import Principal
@@ -10,8 +11,7 @@ from tollhouse.policy.identity import Principal
 Headers = Sequence[tuple[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """A request that was read and whose caller is known."""
 
     id: str

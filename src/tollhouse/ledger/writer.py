@@ -46,6 +46,9 @@ class WriterSettings:
     journal_max_bytes: int = 256 * 1024 * 1024
     retry_seconds: float = 1.0
     """How often a database that failed is tried again."""
+    gather_seconds: float = 0.002
+    """How long a busy gateway waits for more rows before it commits.  The answers wait with them, so it is small; a quiet
+    gateway does not wait.  A commit of one row costs four times the CPU of one in a group of eight."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +85,8 @@ class LedgerWriter:
         self._in_flight = 0
         self._is_overflowing = False
         self._is_scheduled = False
+        self._gathers = False
+        """Whether the last batch held rows of several calls."""
         self._is_closed = False
         self._failed = 0
         self._overflowed = 0
@@ -115,8 +120,7 @@ class LedgerWriter:
         elif len(self._pending) < self._settings.max_queued_rows:
             self._pending.append((row_of(record), future))
             if not self._is_scheduled and not self._in_flight:
-                self._is_scheduled = True
-                self._loop.call_soon(self._hand_over)
+                self._schedule()
         elif len(self._overflow) < self._settings.max_queued_rows:
             self._overflow.append((row_of(record), future))
             if not self._is_overflowing:
@@ -176,18 +180,28 @@ class LedgerWriter:
 
     # ------------------------------------------------------------------------------------------------ on the loop
 
+    def _schedule(self) -> None:
+        """Hands the gathered rows over soon: at once when calls come one by one, a moment later when they come together."""
+        self._is_scheduled = True
+        if self._gathers and not self._is_closed:
+            self._loop.call_later(self._settings.gather_seconds, self._hand_over)
+        else:
+            self._loop.call_soon(self._hand_over)
+
     def _hand_over(self) -> None:
         self._is_scheduled = False
         if self._pending and not self._in_flight:
             batch, self._pending = self._pending, []
             self._in_flight = len(batch)
+            self._gathers = len(batch) > 1
             self._inbox.put(batch)
 
     def _settle(self, batch: Sequence[Waiting], failures: _Failures) -> None:
         self._resolve(batch, failures)
         self._in_flight -= len(batch)
         if not self._in_flight:
-            self._hand_over()
+            if self._pending and not self._is_scheduled:
+                self._schedule()
             self._tell_idle()
 
     def _hand_to_journal(self) -> None:

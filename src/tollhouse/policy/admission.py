@@ -4,14 +4,14 @@ A call is admitted before it is sent, which may reserve what it can cost at wors
 did cost.  Every way of the pipeline ends in `settle`, also a client that left and a provider that never answered.
 """
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from tollhouse.policy.identity import Principal
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True):
     """What a call wants, as far as it is known before it is sent."""
 
     principal: Principal

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 Headers = Sequence[tuple[bytes, bytes]]
 """Header fields in order; names in lower case when they come from a response."""
 
@@ -52,8 +54,7 @@ class Address:
     """The Host header's value."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(msgspec.Struct, frozen=True):
     """One request to a provider, ready to be written."""
 
     address: Address

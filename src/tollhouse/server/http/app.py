@@ -79,7 +79,7 @@ class Exchange:
         self.path: str = scope["path"]
         self.headers: Headers = scope["headers"]
         self.dialect = dialect
-        self.id = "req_" + os.urandom(12).hex()
+        self.id = new_request_id()
         self.arrived = time.monotonic()
         self.is_begun = False
         self.is_read = False
@@ -143,6 +143,14 @@ class Exchange:
     def has_header(self, wanted: bytes) -> bool:
         """Whether a header of that lower-case name was sent."""
         return any(name == wanted for name, _ in self.headers)
+
+
+def new_request_id() -> str:
+    """`req_`, the time in milliseconds and 48 random bits, in hexadecimal: unique, and in the order of time.
+
+    The order keeps the ledger's index of ids growing at its end, where a commit touches one page and not one for each row.
+    """
+    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(6).hex()}"
 
 
 class PublicApp:
