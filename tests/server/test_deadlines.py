@@ -13,7 +13,8 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Failure, Stall, faulty, words
 from support.serving import Serving
 
-ON_GRANIAN = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["granian"])
+"""What these tests look at does not depend on the server."""
 ONCE = "\nretry: {max_attempts: 1}"
 
 
@@ -36,7 +37,6 @@ def full() -> Iterator[str]:
 
 @pytest.mark.parametrize("lane", LANES, ids="-to-".join)
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@ON_GRANIAN
 async def test_a_provider_that_says_nothing_is_a_504_that_names_the_first_byte(
     serving: Serving, fake_provider: FakeProvider, lane: tuple[str, str], stream: bool
 ):
@@ -56,7 +56,6 @@ async def test_a_provider_that_says_nothing_is_a_504_that_names_the_first_byte(
 
 
 @pytest.mark.parametrize("lane", LANES, ids="-to-".join)
-@ON_GRANIAN
 async def test_a_stream_that_stops_coming_ends_with_an_error_event_that_names_the_wait(
     serving: Serving, fake_provider: FakeProvider, lane: tuple[str, str]
 ):
@@ -76,7 +75,6 @@ async def test_a_stream_that_stops_coming_ends_with_an_error_event_that_names_th
 
 
 @pytest.mark.parametrize("client", list(CLIENTS))
-@ON_GRANIAN
 async def test_half_a_body_is_a_504_that_names_the_wait(serving: Serving, fake_provider: FakeProvider, client: str):
     fake_provider.default = faulty(Answer(text=words(9)), Stall(0))
     gateway = await serving(settings(fake_provider) + ONCE + "\ndeadlines: {between_chunks: 200ms}")
@@ -87,7 +85,6 @@ async def test_half_a_body_is_a_504_that_names_the_wait(serving: Serving, fake_p
 
 
 @pytest.mark.parametrize("client", list(CLIENTS))
-@ON_GRANIAN
 async def test_a_stream_that_is_not_over_in_time_is_ended_by_the_total(
     serving: Serving, fake_provider: FakeProvider, client: str
 ):
@@ -114,7 +111,6 @@ async def test_the_total_holds_over_all_attempts_and_waits(serving: Serving, fak
 
 
 @pytest.mark.parametrize("client", list(CLIENTS))
-@ON_GRANIAN
 async def test_a_connection_that_is_never_accepted_is_a_504_that_names_it(serving: Serving, full: str, client: str):
     gateway = await serving(
         f"providers: {{lab: {{type: openai-compatible, base_url: '{full}/v1', api_key: x}}}}{ONCE}\n"

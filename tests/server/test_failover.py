@@ -14,7 +14,8 @@ from support.fake_replies import Answer, Failure, Reset, Stall, faulty, redirect
 from support.serving import Serving
 from tollhouse.ledger.record import Attempt
 
-ON_GRANIAN = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["granian"])
+"""What these tests look at does not depend on the server."""
 CLIENT_NAMES = list(CLIENTS)
 BOTH = {f"from_{name}": f"[{name}/{model}, spare/second]" for name, model in PROVIDERS.items()}
 QUICK = "\nretry: {backoff_base: 1ms}"
@@ -37,7 +38,6 @@ def nobody() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 408, 409, 429, 500, 502, 503, 504, 529])
-@ON_GRANIAN
 async def test_a_failure_that_is_not_the_callers_moves_on_to_the_next_candidate(
     serving: Serving, fake_provider: FakeProvider, status: int
 ):
@@ -59,7 +59,6 @@ async def test_a_failure_that_is_not_the_callers_moves_on_to_the_next_candidate(
 
 
 @pytest.mark.parametrize("status", [400, 404, 413, 422])
-@ON_GRANIAN
 async def test_the_callers_own_mistake_is_theirs_and_nobody_else_is_asked(
     serving: Serving, fake_provider: FakeProvider, status: int
 ):
@@ -79,7 +78,6 @@ async def test_the_callers_own_mistake_is_theirs_and_nobody_else_is_asked(
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
-@ON_GRANIAN
 async def test_a_models_refusal_is_an_answer_and_is_not_asked_around(
     serving: Serving, fake_provider: FakeProvider, stream: bool
 ):
@@ -113,7 +111,6 @@ async def test_a_refused_connection_moves_on_and_is_no_attempt_that_reached_anyb
 
 
 @pytest.mark.parametrize("fault", [Stall("before_head"), Stall("in_head"), Reset("before_head")], ids=repr)
-@ON_GRANIAN
 async def test_silence_and_a_reset_before_the_head_move_on(
     serving: Serving, fake_provider: FakeProvider, fault: Stall | Reset
 ):

@@ -34,7 +34,8 @@ from support.peer import Peer, Visit
 from support.serving import Running, Serving
 from tollhouse.ledger.prices import PriceBook
 
-ON_GRANIAN = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["granian"])
+"""What these tests look at does not depend on the server."""
 CLASSES = {
     "input_tokens": "input",
     "cache_read_tokens": "cache_read",
@@ -86,7 +87,6 @@ async def test_a_call_costs_what_the_price_book_says_cached_tokens_included(
 
 
 @pytest.mark.parametrize("lane", LANES, ids="-to-".join)
-@ON_GRANIAN
 async def test_a_model_without_a_price_costs_not_nothing_but_nobody_knows_what(
     serving: Serving, fake_provider: FakeProvider, lane: tuple[str, str]
 ):
@@ -98,7 +98,6 @@ async def test_a_model_without_a_price_costs_not_nothing_but_nobody_knows_what(
 
 
 @pytest.mark.parametrize("client", list(CLIENTS))
-@ON_GRANIAN
 async def test_an_answer_without_a_word_on_usage_is_not_free(
     serving: Serving, fake_provider: FakeProvider, client: str
 ):
@@ -233,7 +232,6 @@ async def one_call(gateway: Running, lane: tuple[str, str], kind: str, stream: b
     return request_id
 
 
-@ON_GRANIAN
 async def test_a_mixed_run_of_two_hundred_calls_is_billed_to_the_token(serving: Serving, fake_provider: FakeProvider):
     for name, kind in KINDS.items():
         fake_provider.reply_to(name, kind.reply)
