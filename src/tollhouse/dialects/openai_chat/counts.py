@@ -28,15 +28,15 @@ def read_usage(fields: Mapping[str, Json] | None, *, reasoning_outside_output: b
     prompt_parts = _object(fields, "prompt_tokens_details", "input_tokens_details")
     completion_parts = _object(fields, "completion_tokens_details", "output_tokens_details")
     # OpenAI; Together (`together-chat-json-text-4d6038`); DeepSeek; gateways in front of Anthropic.
-    read = _or(
-        _first(prompt_parts, "cached_tokens"),
-        _first(fields, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"),
-    )
-    written = _or(
-        _first(prompt_parts, "cache_write_tokens", "cache_creation_tokens"),
-        _first(fields, "cache_creation_input_tokens"),
-    )
-    reasoning = _or(_first(completion_parts, "reasoning_tokens"), _first(fields, "reasoning_tokens"))
+    read = _first(prompt_parts, "cached_tokens")
+    if read is None:
+        read = _first(fields, "prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+    written = _first(prompt_parts, "cache_write_tokens", "cache_creation_tokens")
+    if written is None:
+        written = _first(fields, "cache_creation_input_tokens")
+    reasoning = _first(completion_parts, "reasoning_tokens")
+    if reasoning is None:
+        reasoning = _first(fields, "reasoning_tokens")
     if completion is not None:
         total = _first(fields, "total_tokens")
         completion, reasoning = _whole_output(
@@ -105,10 +105,6 @@ def _first(fields: Mapping[str, Json], *names: str) -> int | None:
         if value is not None and (count := _count(value)) is not None:
             return count
     return None
-
-
-def _or(first: int | None, second: int | None) -> int | None:
-    return second if first is None else first
 
 
 def _object(fields: Mapping[str, Json], *names: str) -> Mapping[str, Json]:
