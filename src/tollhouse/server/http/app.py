@@ -219,13 +219,16 @@ class PublicApp:
         except ClientLeft:
             pass  # nobody is there to be told
         except TollhouseError as error:
+            if exchange.is_begun:
+                raise  # the server then breaks the connection: a cut answer must not end cleanly
             await exchange.refuse(error)
-        except Exception as error:  # noqa: BLE001  # the outer edge of a request
+        except Exception as error:
             self._unexpected(exchange.id, error)
-            if not exchange.is_begun:
-                await exchange.refuse(
-                    GatewayError("Something went wrong inside the gateway.", hint="Its log has the details.")
-                )
+            if exchange.is_begun:
+                raise
+            await exchange.refuse(
+                GatewayError("Something went wrong inside the gateway.", hint="Its log has the details.")
+            )
 
     # -- calls
 
