@@ -333,7 +333,7 @@ class Draining(GatewayError):
 
 
 class Overloaded(GatewayError):
-    """More calls are in flight than `server.max_concurrent` allows."""
+    """More calls are in flight than `server.max_concurrent_calls` allows."""
 
     code = "overloaded"
     http_status = 503

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.recordings import Recording, by_id, recordings
+from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic import DIALECT, AnthropicTraits
 from tollhouse.errors import BadRequest, StreamFailed, UpstreamMalformed
 
@@ -27,7 +28,7 @@ def test_nulls_count_as_absent():
 def test_of_a_repeated_key_the_last_one_is_read_and_sent():
     peek = DIALECT.peek(b'{"model":"a","model":"b","max_tokens":1,"max_tokens":2}')
     assert peek.model == "b"
-    assert DIALECT.patch(peek, "c", TRAITS) == b'{"model":"c","max_tokens":2}'
+    assert DIALECT.patch(peek, "c", TRAITS, Receipt()) == b'{"model":"c","max_tokens":2}'
 
 
 @pytest.mark.parametrize(
@@ -58,7 +59,7 @@ def test_patch_changes_the_model_and_no_other_byte_of_a_value():
     body = (
         b'{"model":"smart","messages": [ {"role":"user", "content":"\xc3\xa9 \\u00e9 1.0e2"} ],"new_thing":{"a" : 1}}'
     )
-    patched = DIALECT.patch(DIALECT.peek(body), "claude-x", TRAITS)
+    patched = DIALECT.patch(DIALECT.peek(body), "claude-x", TRAITS, Receipt())
     assert patched == (
         b'{"model":"claude-x","messages":[ {"role":"user", "content":"\xc3\xa9 \\u00e9 1.0e2"} ],"new_thing":{"a" : 1}}'
     )
@@ -67,7 +68,7 @@ def test_patch_changes_the_model_and_no_other_byte_of_a_value():
 def test_patch_leaves_out_what_the_provider_refuses():
     peek = DIALECT.peek(b'{"model":"m","speed":"fast","messages":[]}')
     traits = AnthropicTraits(drop_fields=frozenset({"speed"}))
-    assert DIALECT.patch(peek, "m", traits) == b'{"model":"m","messages":[]}'
+    assert DIALECT.patch(peek, "m", traits, Receipt()) == b'{"model":"m","messages":[]}'
 
 
 def test_patch_folds_system_turns_for_a_provider_that_refuses_them():
@@ -76,8 +77,8 @@ def test_patch_folds_system_turns_for_a_provider_that_refuses_them():
     body = {"model": "m", "messages": [{"role": "user", "content": "hi"}, {"role": "system", "content": [block]}]}
     peek = DIALECT.peek(json.dumps(body).encode())
 
-    assert json.loads(DIALECT.patch(peek, "m", TRAITS)) == body
-    folded = json.loads(DIALECT.patch(peek, "m", FOLDING))["messages"]
+    assert json.loads(DIALECT.patch(peek, "m", TRAITS, Receipt())) == body
+    folded = json.loads(DIALECT.patch(peek, "m", FOLDING, Receipt()))["messages"]
     assert folded == [
         {"role": "user", "content": "hi"},
         {"role": "user", "content": [{**block, "text": "<system-reminder>\nenv\n</system-reminder>"}]},
@@ -87,7 +88,7 @@ def test_patch_folds_system_turns_for_a_provider_that_refuses_them():
 def test_messages_that_cannot_be_folded_are_the_callers_mistake():
     peek = DIALECT.peek(b'{"model":"m","messages":["system"]}')
     with pytest.raises(BadRequest) as caught:
-        DIALECT.patch(peek, "m", FOLDING)
+        DIALECT.patch(peek, "m", FOLDING, Receipt())
     assert caught.value.param == "messages.0"
 
 
@@ -96,7 +97,7 @@ def test_a_folded_system_turn_never_parts_a_tool_call_from_its_result():
     result = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}]}
     system = {"role": "system", "content": "note"}
     body = {"model": "m", "messages": [call, system, result, call, system]}
-    folded = json.loads(DIALECT.patch(DIALECT.peek(json.dumps(body).encode()), "m", FOLDING))["messages"]
+    folded = json.loads(DIALECT.patch(DIALECT.peek(json.dumps(body).encode()), "m", FOLDING, Receipt()))["messages"]
 
     reminder = {"role": "user", "content": "<system-reminder>\nnote\n</system-reminder>"}
     assert folded == [call, result, reminder, call, reminder]
@@ -128,3 +129,18 @@ def test_an_error_in_a_200_body_is_an_error():
 def test_an_answer_in_no_known_form_is_malformed(body: bytes):
     with pytest.raises(UpstreamMalformed):
         DIALECT.glance(body, TRAITS)
+
+
+def test_what_a_model_refuses_is_left_out_with_a_word():
+    traits = AnthropicTraits(drop_fields=frozenset({"temperature", "top_k"}))
+    receipt = Receipt()
+    DIALECT.patch(DIALECT.peek(b'{"model":"m","max_tokens":5,"temperature":0.5,"messages":[]}'), "m", traits, receipt)
+    assert receipt.entries == ("dropped temperature: this model refuses it",)
+
+
+def test_folding_a_system_turn_is_noted_and_the_mere_word_is_not():
+    for role, entries in (("system", ("changed messages: system turns became text of the user's",)), ("user", ())):
+        receipt = Receipt()
+        body = {"model": "m", "messages": [{"role": role, "content": "system"}]}
+        DIALECT.patch(DIALECT.peek(json.dumps(body).encode()), "m", FOLDING, receipt)
+        assert receipt.entries == entries

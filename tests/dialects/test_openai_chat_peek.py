@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from support.recordings import Recording, by_id, recordings
+from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.openai_chat import DIALECT, OPENAI
 from tollhouse.errors import BadRequest
 
@@ -16,7 +17,7 @@ REQUESTS = [r for r in recordings("openai-chat") if r.request.body is not None]
 def test_a_recorded_request_changes_in_nothing_but_model_and_usage(recording: Recording):
     body = recording.request.body
     assert body is not None
-    sent = msgspec.json.decode(DIALECT.patch(DIALECT.peek(body), "the-model", OPENAI))
+    sent = msgspec.json.decode(DIALECT.patch(DIALECT.peek(body), "the-model", OPENAI, Receipt()))
     expected = dict(recording.request_json, model="the-model")
     if expected.get("stream"):
         expected["stream_options"] = {**expected.get("stream_options", {}), "include_usage": True}
@@ -25,34 +26,38 @@ def test_a_recorded_request_changes_in_nothing_but_model_and_usage(recording: Re
 
 def test_values_keep_their_very_bytes():
     body = b'{"messages": [ {"role":"user", "content":"\\u00e9"} ],"temperature":1.0e0,"model":"a"}'
-    assert DIALECT.patch(DIALECT.peek(body), "b", OPENAI) == body.replace(b'"messages": [', b'"messages":[').replace(
-        b'"model":"a"', b'"model":"b"'
-    ).replace(b'[ {"role"', b'[ {"role"')
+    assert DIALECT.patch(DIALECT.peek(body), "b", OPENAI, Receipt()) == body.replace(
+        b'"messages": [', b'"messages":['
+    ).replace(b'"model":"a"', b'"model":"b"').replace(b'[ {"role"', b'[ {"role"')
 
 
 def test_other_stream_options_stay():
     peek = DIALECT.peek(b'{"model":"m","stream":true,"stream_options":{"include_obfuscation":false}}')
-    sent = msgspec.json.decode(DIALECT.patch(peek, "m", OPENAI))
+    sent = msgspec.json.decode(DIALECT.patch(peek, "m", OPENAI, Receipt()))
     assert sent["stream_options"] == {"include_obfuscation": False, "include_usage": True}
 
 
 def test_a_provider_that_refuses_the_option_is_not_asked():
     peek = DIALECT.peek(b'{"model":"m","stream":true}')
-    assert "stream_options" not in msgspec.json.decode(DIALECT.patch(peek, "m", replace(OPENAI, asks_usage=False)))
+    assert "stream_options" not in msgspec.json.decode(
+        DIALECT.patch(peek, "m", replace(OPENAI, asks_usage=False), Receipt())
+    )
 
 
 def test_fields_are_dropped_and_renamed_for_a_provider():
     traits = replace(OPENAI, drop_fields=frozenset({"store"}), rename_fields={"max_completion_tokens": "max_tokens"})
-    sent = DIALECT.patch(DIALECT.peek(b'{"model":"m","store":true,"max_completion_tokens":5}'), "m", traits)
+    sent = DIALECT.patch(DIALECT.peek(b'{"model":"m","store":true,"max_completion_tokens":5}'), "m", traits, Receipt())
     assert msgspec.json.decode(sent) == {"model": "m", "max_tokens": 5}
-    both = DIALECT.patch(DIALECT.peek(b'{"model":"m","max_tokens":3,"max_completion_tokens":5}'), "m", traits)
+    both = DIALECT.patch(
+        DIALECT.peek(b'{"model":"m","max_tokens":3,"max_completion_tokens":5}'), "m", traits, Receipt()
+    )
     assert msgspec.json.decode(both) == {"model": "m", "max_tokens": 3}
 
 
 def test_of_a_repeated_key_the_last_holds_and_only_it_is_sent():
     peek = DIALECT.peek(b'{"model":"cheap","model":"dear","messages":[1],"messages":[2]}')
     assert peek.model == "dear"
-    assert DIALECT.patch(peek, "x", OPENAI) == b'{"model":"x","messages":[2]}'
+    assert DIALECT.patch(peek, "x", OPENAI, Receipt()) == b'{"model":"x","messages":[2]}'
 
 
 def test_what_the_gateway_needs_is_read():
@@ -106,3 +111,11 @@ def test_a_wrong_request_is_refused_with_its_place(body: bytes, param: str | Non
     with pytest.raises(BadRequest, match=word) as caught:
         DIALECT.peek(body)
     assert caught.value.param == param
+
+
+def test_what_a_model_refuses_is_left_out_with_a_word():
+    traits = replace(OPENAI, drop_fields=frozenset({"temperature", "top_p", "logit_bias"}))
+    receipt = Receipt()
+    peek = DIALECT.peek(b'{"model":"m","temperature":0.5,"top_p":null}')
+    assert DIALECT.patch(peek, "m", traits, receipt) == b'{"model":"m"}'
+    assert receipt.entries == ("dropped temperature: this model refuses it",)

@@ -141,7 +141,7 @@ def full_record() -> CallRecord:
         cost_nano=1,
         first_byte_us=1,
         duration_us=1,
-        attempts=(Attempt(provider="p", model="m", outcome="ok", status=200, duration_us=1),),
+        attempts=(Attempt(provider="p", model="m", outcome="provider_refused", status=503, duration_us=1, detail="no"),),
     )
 
 

@@ -46,6 +46,7 @@ def candidate(chosen: Provider, model: str, alias: str | None) -> Candidate:
         address=address,
         target=target(address, chosen.chat_path),
         deadlines=Deadlines(total=5.0) if alias == "hurried" else Deadlines(),
+        where=f"{address.host}:{address.port}",
         label=f"{chosen.name}/{model}".encode(),
     )
 

@@ -268,3 +268,14 @@ async def test_receipts_can_be_kept_from_clients(serving: Serving, fake_provider
     answer = await gateway.ask(asks.path, asks.question("to-anthropic", seed=7))
     assert "x-tollhouse-receipt" not in answer.headers
     assert "seed" in gateway.rows()[0]["receipt"]
+
+
+async def test_the_caller_does_not_learn_a_providers_address(serving: Serving):
+    gateway = await serving(
+        "providers: {lab: {type: openai-compatible, base_url: 'http://127.0.0.1:9/v1', api_key: x}}\n"
+        "models: {m: lab/m}\nretry: {max_attempts: 1}"
+    )
+    answer = await gateway.ask("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    assert answer.status == 502
+    assert b"127.0.0.1" not in answer.body
+    assert "provider 'lab'" in answer.json()["error"]["message"]

@@ -53,7 +53,7 @@ def test_a_status_has_one_verdict(status: int, expected: Verdict):
         (UpstreamTruncated("x"), RETRY),
         (UpstreamTimeout("x", phase="connect"), RETRY),
         (UpstreamTimeout("x", phase="first_byte"), NEXT),
-        (UpstreamTimeout("x", phase="between_chunks"), FINAL),
+        (UpstreamTimeout("x", phase="between_chunks"), NEXT),
         (UpstreamTimeout("x", phase="total"), FINAL),
         (UpstreamMalformed("x"), NEXT),
         (UpstreamTooLarge("x"), FINAL),

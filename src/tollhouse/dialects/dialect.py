@@ -185,8 +185,11 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
         """The request for a provider; notes in `receipt` what it cannot say.  `request.model` is the provider's name."""
         ...
 
-    def patch(self, peek: Peek, model: str, traits: TraitsT_contra) -> bytes:
-        """The same-dialect lane: the client's fields with the model's name replaced and usage asked for, the rest verbatim."""
+    def patch(self, peek: Peek, model: str, traits: TraitsT_contra, receipt: Receipt) -> bytes:
+        """The same-dialect lane: the client's fields with the model's name replaced and usage asked for, the rest verbatim.
+
+        What the model is known to refuse is left out and noted in `receipt`.
+        """
         ...
 
     def decode_response(self, body: bytes, traits: TraitsT_contra) -> Response:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from tollhouse.chat.receipt import Receipt
 from tollhouse.errors import ClientLeft, ConnectFailed, ProviderError, TollhouseError, UpstreamMalformed
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.estimate import input_tokens
@@ -54,7 +55,7 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
         price_version=gateway.prices.version,
     )
     try:
-        body = call.dialect.patch(peek, candidate.model, candidate.traits)
+        body = call.dialect.patch(peek, candidate.model, candidate.traits, Receipt())
         counted = await _asked(gateway, call, candidate, body)
     except ConnectFailed:
         raise  # nothing was sent: the call has not reached the provider

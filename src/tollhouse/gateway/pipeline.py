@@ -11,7 +11,7 @@ Three rules hold on every path out of here, the exceptional ones included:
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -28,6 +28,7 @@ from tollhouse.errors import (
     BudgetExceeded,
     ClientLeft,
     ConnectFailed,
+    Draining,
     GatewayError,
     ProviderError,
     ProviderRefused,
@@ -52,6 +53,7 @@ from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 256 * 1024
+MAX_DETAIL_CHARACTERS: Final = 200
 DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
 HOLD_SECONDS: Final = 10.0
@@ -67,8 +69,8 @@ SSE_HEAD: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"ca
 class Books(Protocol):
     """Where finished calls are written down."""
 
-    def write(self, record: CallRecord) -> Awaitable[None]:
-        """Takes the record at once; the awaitable is done when the row is safe."""
+    def write(self, record: CallRecord) -> "asyncio.Future[None]":
+        """Takes the record at once; the future is done when the row is safe, and need not be awaited for that."""
         ...
 
 
@@ -109,7 +111,11 @@ class Gateway:
     random: Callable[[], float]
 
     async def answer(self, call: Call, sink: Sink) -> None:
-        """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled."""
+        """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled.
+
+        Cancel it with the message `Draining.code` when the gateway itself ends the call; telling the client is then the
+        front door's part.
+        """
         await _Run(self, call, sink).go()
 
 
@@ -168,8 +174,8 @@ class _Run:
             await self._answer()
         except TollhouseError as error:
             await self._fail(error)
-        except asyncio.CancelledError:
-            self._leave()
+        except asyncio.CancelledError as error:
+            self._leave(Draining if Draining.code in error.args else ClientLeft)
             raise
         except Exception as error:  # noqa: BLE001  # the outer edge of a call: it is logged and this call ends
             self._gateway.unexpected(self._call.id, error)
@@ -206,13 +212,18 @@ class _Run:
         while True:
             try:
                 await self._attempt(candidate, route, peek, deadlines)
+            except Untranslatable:
+                # Another candidate's dialect may be able to say it.
+                following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
+                if following is None:
+                    raise
             except ProviderError as error:
                 self._note(candidate, error)
                 self._failure = error
                 if self._begun:
                     raise
                 self._drop()
-                following = plan.after(_verdict(error), _retry_after(error), gateway.monotonic())
+                following = plan.after(verdict(error), _retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
                 if following.wait_seconds:
@@ -232,21 +243,20 @@ class _Run:
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         is_same = provider.dialect is call.dialect
+        # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
+        receipt = self._receipt = Receipt()
         if is_same:
             record.lane = "same"
-            body = call.dialect.patch(peek, candidate.model, candidate.traits)
+            body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt)
         else:
             record.lane = "translated"
-            # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
-            self._receipt = Receipt()
-            body = provider.dialect.encode_request(
-                msgspec.structs.replace(self._decoded(), model=candidate.model), candidate.traits, self._receipt
+            request = msgspec.structs.replace(self._decoded(), model=candidate.model)
+            body = provider.dialect.encode_request(request, candidate.traits, receipt)
+        if route.strict and receipt:
+            raise Untranslatable(
+                f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
+                lost=receipt.entries,
             )
-            if route.strict and self._receipt:
-                raise Untranslatable(
-                    f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {self._receipt.header()}.",
-                    lost=self._receipt.entries,
-                )
         self._is_attempting = True
         self._failure = None
         incoming = self._incoming = await candidate.transport.send(
@@ -401,35 +411,41 @@ class _Run:
         await self._sink.head(error.http_status, error_headers(error))
         await self._sink.body(dialect.encode_error(error, self._call.id), more=False)
 
-    def _leave(self) -> None:
-        """The client is gone (or the gateway is ending the call): nobody to tell, but everything to settle."""
+    def _leave(self, why: type[ClientLeft | Draining]) -> None:
+        """The client is gone, or the gateway is ending the call: nobody to tell, but everything to settle."""
         record = self._record
-        record.outcome = ClientLeft.code
+        record.outcome = why.code
         if not self._begun:
-            record.status = ClientLeft.http_status
+            record.status = why.http_status
         if self._is_attempting:
-            self._note_attempt(ClientLeft.code, None if self._incoming is None else self._incoming.status)
+            self._note_attempt(why.code, None if self._incoming is None else self._incoming.status)
         if self._failure is not None:
             usage = self._used_after(self._failure)
         else:
             usage = self._used() if self._watch is not None else self._used_unheard()
-        self._settle_now(usage)
+        waiting = self._settle_now(usage)
+        if waiting is not None:
+            # Nobody awaits it any more; a row that neither store takes is still in the calls log.
+            waiting.add_done_callback(_heard)
 
     def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
         """Writes down how an attempt ended, for the record and for the provider's health."""
         gateway = self._gateway
         gateway.health.note(candidate.provider.name, error, now_seconds=gateway.wall())
+        status = None if self._incoming is None else self._incoming.status
+        if error is None:
+            self._note_attempt("ok", status)
+            return
+        detail = error.message
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
+            error.message = _without_address(error, candidate)
+            status = status or error.status
         if isinstance(error, UpstreamTimeout):
             error.hint = error.hint or _which_deadline(error.phase, candidate)
-        if isinstance(error, ConnectFailed):
-            self._is_attempting = False  # nothing was sent: the call has not reached this provider
-            return
-        status = self._incoming.status if self._incoming is not None else getattr(error, "status", None)
-        self._note_attempt("ok" if error is None else error.code, status)
+        self._note_attempt(error.code, status, detail)
 
-    def _note_attempt(self, outcome: str, status: int | None) -> None:
+    def _note_attempt(self, outcome: str, status: int | None, detail: str = "") -> None:
         record = self._record
         self._is_attempting = False
         record.attempts = (
@@ -440,6 +456,7 @@ class _Run:
                 outcome=outcome,
                 status=status,
                 duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
+                detail=detail[:MAX_DETAIL_CHARACTERS],
             ),
         )
 
@@ -464,7 +481,7 @@ class _Run:
 
     def _used_unheard(self) -> Usage:
         """What a call used that was sent but about which nothing was heard."""
-        if not self._record.attempts:
+        if not self._record.reached_provider:
             return Usage()
         try:
             return estimate.unreported(self._decoded())
@@ -489,7 +506,7 @@ class _Run:
         if waiting is not None:
             await waiting
 
-    def _settle_now(self, usage: Usage) -> Awaitable[None] | None:
+    def _settle_now(self, usage: Usage) -> "asyncio.Future[None] | None":
         """Prices the call and hands its record over, once.  The awaitable is done when the row is safe."""
         if self._is_settled:
             return None
@@ -499,7 +516,7 @@ class _Run:
         # An answer can lose something too, which for a stream is only known at its end.
         record.receipt = self._receipt.header() if self._receipt else ""
         record.duration_us = self._elapsed_us()
-        waiting: Awaitable[None] | None = None
+        waiting: asyncio.Future[None] | None = None
         if record.reached_provider:
             self._price(usage)
             waiting = gateway.books.write(record)
@@ -581,11 +598,18 @@ def _which_deadline(phase: str, candidate: Candidate) -> str:
     return f"`deadlines.{phase}` is {seconds:g} s."
 
 
-def _verdict(error: ProviderError) -> Verdict:
-    """What an error allows of which the client has seen nothing: a silence in the answer is then one before its first byte."""
-    if isinstance(error, UpstreamTimeout) and error.phase == "between_chunks":
-        return Verdict.NEXT_CANDIDATE
-    return verdict(error)
+def _without_address(error: ProviderError, candidate: Candidate) -> str:
+    """An error's words for the caller, who has no business with a provider's address; the operator's log has it."""
+    name = f"provider {candidate.provider.name!r}"
+    if isinstance(error, ConnectFailed):
+        return f"The gateway could not connect to {name}."
+    return error.message.replace(candidate.where, name)
+
+
+def _heard(settled: "asyncio.Future[None]") -> None:
+    """Looks at a future's error, so that asyncio does not complain that nobody did."""
+    if not settled.cancelled():
+        settled.exception()
 
 
 def _retry_after(error: TollhouseError) -> float | None:

@@ -32,6 +32,8 @@ class Candidate:
     target: bytes
     """The request target of the chat endpoint."""
     deadlines: Deadlines
+    where: str
+    """`host:port`, as the transport's messages have it."""
     label: bytes
     """`provider/model`, for the header that tells the client who answered."""
 

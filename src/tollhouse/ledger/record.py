@@ -6,6 +6,7 @@ The gateway fills it along the way and hands it over once.  It never holds promp
 import msgspec
 
 from tollhouse.chat.usage import Usage
+from tollhouse.errors import ConnectFailed
 
 NOTHING_USED = Usage()
 
@@ -20,6 +21,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     """The provider's HTTP status, if an answer came."""
     duration_us: int = 0
+    detail: str = ""
+    """What went wrong, for the operator: it may name the provider's address.  Not in the ledger."""
 
 
 class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -65,4 +68,4 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     @property
     def reached_provider(self) -> bool:
         """Whether bytes went to a provider: exactly these calls have a ledger row."""
-        return bool(self.attempts)
+        return any(attempt.outcome != ConnectFailed.code for attempt in self.attempts)

@@ -29,7 +29,9 @@ class CallsLog:
 
     def finished(self, record: CallRecord) -> bool:
         """Takes one record; true when a batch is full and `flush` is due."""
-        line = b'{"at":"%b",%b' % (iso_utc(record.started_at_us).encode(), self._encode(record)[1:])
+        # The encoding leaves defaults out, but `ok` is what one searches a log for.
+        outcome = b'"outcome":"ok",' if record.outcome == "ok" else b""
+        line = b'{"at":"%b",%b%b' % (iso_utc(record.started_at_us).encode(), outcome, self._encode(record)[1:])
         self._lines.append(line)
         self._size += len(line) + 1
         return self._size >= FLUSH_BYTES

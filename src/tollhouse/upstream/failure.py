@@ -62,7 +62,8 @@ _BY_PHASE: Final[dict[str, Verdict]] = {
     "connect": Verdict.RETRY_SAME_OR_NEXT,
     # The wait was long already; the same provider would most likely take it again.
     "first_byte": Verdict.NEXT_CANDIDATE,
-    "between_chunks": Verdict.FINAL,
+    # Heard something, then silence: nothing went to the client yet, so another provider may still answer.
+    "between_chunks": Verdict.NEXT_CANDIDATE,
     "total": Verdict.FINAL,
 }
 

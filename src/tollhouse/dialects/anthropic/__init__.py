@@ -62,8 +62,8 @@ class Anthropic:
     def encode_request(self, request: Request, traits: AnthropicTraits, receipt: Receipt) -> bytes:
         return encode_request(request, traits, receipt)
 
-    def patch(self, peek: Peek, model: str, traits: AnthropicTraits) -> bytes:
-        return patch(peek, model, traits)
+    def patch(self, peek: Peek, model: str, traits: AnthropicTraits, receipt: Receipt) -> bytes:
+        return patch(peek, model, traits, receipt)
 
     def decode_response(self, body: bytes, traits: AnthropicTraits) -> Response:  # noqa: ARG002
         return decode_response(body)

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.failure import decode_failure
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
@@ -25,6 +26,8 @@ from tollhouse.dialects.anthropic.wire import (
 )
 from tollhouse.dialects.dialect import Glance, Peek
 from tollhouse.errors import BadRequest, UpstreamMalformed
+
+_ABSENT: Final = msgspec.Raw(b"null")
 
 
 def bad_request(fault: WireFault) -> BadRequest:
@@ -74,16 +77,25 @@ def _peek_at(fields: dict[str, msgspec.Raw], name: str, decoder: "msgspec.json.D
         raise BadRequest(f"{name}: {describe(error)}.", param=name) from error
 
 
-def patch(peeked: Peek, model: str, traits: AnthropicTraits) -> bytes:
-    """The same request for `model`: other fields verbatim, unless the provider is known to refuse them."""
-    fields = {name: raw for name, raw in peeked.fields.items() if name not in traits.drop_fields}
+def patch(peeked: Peek, model: str, traits: AnthropicTraits, receipt: Receipt) -> bytes:
+    """The same request for `model`: other fields verbatim, unless the provider is known to refuse them.
+
+    What is left out or put in another form is noted in `receipt`.
+    """
+    fields = dict(peeked.fields)
+    for name in traits.drop_fields:
+        if bytes(fields.pop(name, _ABSENT)) != b"null":
+            receipt.dropped(name, "this model refuses it")
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     messages = fields.get("messages")
     if not traits.system_in_messages and messages is not None and b'"system"' in bytes(messages):
         try:
-            fields["messages"] = _fold_system(messages)
+            folded = _fold_system(messages)
         except WireFault as fault:
             raise bad_request(fault) from fault
+        if folded is not None:
+            fields["messages"] = folded
+            receipt.changed("messages", "system turns became text of the user's")
     return msgspec.json.encode(fields)
 
 
@@ -91,26 +103,29 @@ SYSTEM_REMINDER: Final = "<system-reminder>\n{}\n</system-reminder>"
 """How Claude Code itself puts a system text into a user's turn, for the models that it knows not to take the role."""
 
 
-def _fold_system(messages: msgspec.Raw) -> msgspec.Raw:
-    """The messages with every system turn made a user's turn.  Neighbouring user turns are one turn to Anthropic.
+def _fold_system(messages: msgspec.Raw) -> msgspec.Raw | None:
+    """The messages with every system turn made a user's turn; `None` if there is none.
 
+    Neighbouring user turns are one turn to Anthropic.
     A system turn that would come between tool calls and their results waits for the results, which must come first.
     """
     folded: list[object] = []
     waiting: list[object] = []
     follows_assistant = False
+    has_system = False
     turns = Fields(b'{"messages":%b}' % bytes(messages), "").take("messages", ARRAY) or []
     for index, raw in enumerate(turns):
         turn = Fields(raw, f"messages.{index}")
         role = turn.take("role", TEXT)
         if role == "system":
+            has_system = True
             reminder = {"role": "user", "content": _reminder(turn)}
             (waiting if follows_assistant else folded).append(reminder)
             continue
         follows_assistant = role == "assistant"
         folded += [*waiting, raw] if follows_assistant else [raw, *waiting]
         waiting = []
-    return msgspec.Raw(msgspec.json.encode(folded + waiting))
+    return msgspec.Raw(msgspec.json.encode(folded + waiting)) if has_system else None
 
 
 def _reminder(turn: Fields) -> object:

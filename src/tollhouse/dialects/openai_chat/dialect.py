@@ -68,9 +68,9 @@ class OpenAIChat:
         """The request for a provider; notes in `receipt` what it cannot say."""
         return write_request(request, traits, receipt)
 
-    def patch(self, peek: Peek, model: str, traits: OpenAIChatTraits) -> bytes:
+    def patch(self, peek: Peek, model: str, traits: OpenAIChatTraits, receipt: Receipt) -> bytes:
         """The same-dialect lane's request."""
-        return patch_request(peek, model, traits)
+        return patch_request(peek, model, traits, receipt)
 
     def glance(self, body: bytes, traits: OpenAIChatTraits) -> Glance:
         """Reads usage and finish of a whole answer that is forwarded."""

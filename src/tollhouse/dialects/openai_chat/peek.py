@@ -5,6 +5,7 @@ from typing import Final
 
 import msgspec
 
+from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.errors import BadRequest
@@ -56,14 +57,18 @@ def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
         raise BadRequest("The request is nested too deeply to be read: flatten it.") from error
 
 
-def patch(peek: Peek, model: str, traits: OpenAIChatTraits) -> bytes:
-    """The client's fields with the model's name replaced and usage asked for, the rest byte for byte."""
+def patch(peek: Peek, model: str, traits: OpenAIChatTraits, receipt: Receipt) -> bytes:
+    """The client's fields with the model's name replaced and usage asked for, the rest byte for byte.
+
+    What the model is known to refuse is left out and noted in `receipt`.
+    """
     fields = dict(peek.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if peek.stream and traits.asks_usage and not peek.include_usage:
         fields["stream_options"] = _asking_usage(fields.get("stream_options"))
     for name in traits.drop_fields:
-        fields.pop(name, None)
+        if not is_null(fields.pop(name, None)):
+            receipt.dropped(name, "this model refuses it")
     for name, other in traits.rename_fields.items():
         if name in fields:
             value = fields.pop(name)
