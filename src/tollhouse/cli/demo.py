@@ -237,8 +237,10 @@ def _show_ledger(console: Console, ledger: Path) -> None:
             "-" if first is None else f"{first / 1000:.0f} ms",
             f"{whole / 1000:.0f} ms",
         )
-    table.caption = f"key {rows[0][2]}, {rows[0][3]}/{rows[0][4]}: it runs on this machine, so it costs nothing"
     console.print(table)
+    console.print(
+        f"  [dim]key {rows[0][2]}, {rows[0][3]}/{rows[0][4]}; it runs on this machine, so it costs nothing[/]"
+    )
 
 
 def _show_next_steps(console: Console, url: str, key: str, *, keep: bool) -> None:
@@ -246,7 +248,7 @@ def _show_next_steps(console: Console, url: str, key: str, *, keep: bool) -> Non
         console.print("\nPoint your own tool at it (Ctrl-C ends it):")
     else:
         console.print(
-            "\nIt stops now. `tollhouse demo --keep` (or `make demo KEEP=1`) leaves it running and prints its own key;"
+            "\nIt stops now; `make demo KEEP=1` leaves it running and prints its key."
             "\n`tollhouse config init && tollhouse serve` runs one of your own. Then point your tool at it:"
         )
     shown = key if keep else "<your key>"
