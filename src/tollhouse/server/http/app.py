@@ -266,7 +266,7 @@ class PublicApp:
         """Ends every running call now: what it used is settled, and its client gets an error, not a clean end."""
         self._is_cutting = True
         for task in self._running:
-            task.cancel()
+            task.cancel(Draining.code)
 
     @staticmethod
     async def _say_goodbye(exchange: Exchange) -> None:
