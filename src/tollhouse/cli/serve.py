@@ -34,8 +34,8 @@ def command(
     given = {"host": host, "port": port, "admin_port": admin_port, "workers": workers}
     overrides = {name: value for name, value in given.items() if value is not None}
     # Dataclass fields by name: click has checked the types.
-    config = replace(config, server=replace(config.server, **overrides))  # type: ignore[arg-type]
-    if config.server.workers > 1 and not hasattr(os, "fork"):
+    server = replace(config.server, **overrides)  # type: ignore[arg-type]
+    if server.workers > 1 and not hasattr(os, "fork"):
         raise ConfigError(["Several workers need a POSIX system; set server.workers to 1."])
 
     from tollhouse.server.supervisor import serve
@@ -43,7 +43,7 @@ def command(
 
     logs.configure(config.log.level, config.log.format)
     try:
-        uvloop.run(serve(path, config, os.environ, lambda line: print(line, flush=True)))
+        uvloop.run(serve(path, config, os.environ, lambda line: print(line, flush=True), server=server))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)
         sys.exit(1)

@@ -4,16 +4,21 @@ import asyncio
 import errno
 import logging
 import socket
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from granian.constants import HTTPModes, Interfaces
 from granian.server.embed import Server as Granian
 
-from tollhouse.errors import ConfigError
+from tollhouse.errors import ConfigError, GatewayError
 from tollhouse.server.http.asgi import App
 
 BACKLOG: Final = 2048
+LISTEN_SECONDS: Final = 20.0
+"""How long a server may take from its start until it accepts connections."""
+PROBE_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,26 @@ def _bind(trial: socket.socket, place: Place, what: str) -> None:
         raise ConfigError([f"The {what} cannot listen on {place.host}:{place.port}: {error}."]) from error
 
 
+async def until_listening(place: Place, is_over: Callable[[], bool] = lambda: False) -> None:
+    """Returns when connections to `place` are accepted, or when `is_over` says that nobody will do so any more.
+
+    Granian listens from a thread of its own and does not tell when it does, so there is nothing to wait on but the port.
+    Raises `GatewayError` after `LISTEN_SECONDS`.
+    """
+    loop = asyncio.get_running_loop()
+    give_up_at = loop.time() + LISTEN_SECONDS
+    while not is_over():
+        family = socket.AF_INET6 if ":" in place.host else socket.AF_INET
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)  # noqa: FBT003  # the name says which
+            with suppress(OSError):
+                await loop.sock_connect(probe, (place.host, place.port))
+                return
+        if loop.time() > give_up_at:
+            raise GatewayError(f"{place.host}:{place.port} did not begin to listen within {LISTEN_SECONDS:.0f} s.")
+        await asyncio.sleep(PROBE_SECONDS)
+
+
 class Server(Protocol):
     """What a worker needs of an HTTP server.  `Listener` is the one that the gateway uses."""
 
@@ -103,7 +128,7 @@ class Listener:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begins to listen; `wait` says when it is over."""
+        """Begins to listen, which takes a moment (see `until_listening`); `wait` says when it is over."""
         self._task = asyncio.get_running_loop().create_task(self._server.serve())
 
     async def wait(self) -> None:

@@ -11,7 +11,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,14 +21,14 @@ import msgspec
 
 from tollhouse._version import __version__
 from tollhouse.config.load import load
-from tollhouse.config.schema import Config
+from tollhouse.config.schema import Config, ServerSettings
 from tollhouse.errors import ConfigError, GatewayError, TollhouseError
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.embedded import start_local
-from tollhouse.server.listener import Listener, Place, reserve
+from tollhouse.server.listener import Listener, Place, reserve, until_listening
 from tollhouse.server.worker import CUT_SECONDS, Job, Worker, write_job
 from tollhouse.telemetry import logs
 
@@ -49,9 +49,14 @@ class Told(Protocol):
         ...
 
 
-async def serve(config_file: Path, config: Config, environ: Mapping[str, str], told: Told) -> None:
-    """Runs the gateway until SIGTERM or SIGINT.  Raises `TollhouseError` for whatever keeps it from starting."""
-    server = config.server
+async def serve(
+    config_file: Path, config: Config, environ: Mapping[str, str], told: Told, *, server: ServerSettings | None = None
+) -> None:
+    """Runs the gateway until SIGTERM or SIGINT.  Raises `TollhouseError` for whatever keeps it from starting.
+
+    `config` is what the file says, which a reload compares with; `server` holds the settings that the command line changed.
+    """
+    server = server or config.server
     prepare(config.ledger.url)
     async with AsyncExitStack() as stack:
         public, held = reserve(Place(server.host, server.port), "gateway")
@@ -61,24 +66,26 @@ async def serve(config_file: Path, config: Config, environ: Mapping[str, str], t
         local = await start_local(config, environ, stack)
         job = Job(config_file=str(config_file), place=public, local=local)
         if server.workers == 1:
-            await _serve_alone(job, config, environ, admin, told=told, held=(held, held_admin))
+            worker = Worker(job, config, environ)
+            await _serve_alone(worker, admin, lambda: _announce(told, config, public, admin), (held, held_admin))
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
-            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin)
-            await supervisor.run(told, (held, held_admin))
+            supervisor = Supervisor(replace(job, reports_folder=folder), server, admin)
+            await supervisor.run(
+                lambda: _announce(told, config, public, admin, workers=server.workers), (held, held_admin)
+            )
 
 
-def _announce(told: Told, config: Config, public: Place, admin: Place) -> None:
+def _announce(told: Told, config: Config, public: Place, admin: Place, *, workers: int = 1) -> None:
     for warning in config.warnings:
         told(f"warning: {warning}")
-    workers = f", {config.server.workers} workers" if config.server.workers > 1 else ""
-    told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{workers})")
+    processes = f", {workers} workers" if workers > 1 else ""
+    told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{processes})")
 
 
 async def _serve_alone(
-    job: Job, config: Config, environ: Mapping[str, str], admin: Place, *, told: Told, held: tuple[socket.socket, ...]
+    worker: Worker, admin: Place, announce: Callable[[], None], held: tuple[socket.socket, ...]
 ) -> None:
-    worker = Worker(job, config, environ)
     admin_listener = Listener(
         AdminApp(health=worker.health_json, is_ready=lambda: not worker.app.is_draining, metrics=worker.metrics_text),
         admin,
@@ -90,9 +97,11 @@ async def _serve_alone(
     try:
         worker.start()
         admin_listener.start()
-        _announce(told, config, job.place, admin)
+        await worker.listening()
+        await until_listening(admin)
+        announce()
         for one in held:
-            loop.call_later(1.0, one.close)
+            one.close()
         await worker.wait()
     finally:
         await worker.aclose()
@@ -147,17 +156,20 @@ class _Child:
 class Supervisor:
     """Keeps `workers` processes running."""
 
-    def __init__(self, job: Job, config: Config, admin: Place) -> None:
+    def __init__(self, job: Job, server: ServerSettings, admin: Place) -> None:
         """Starts nothing."""
         self._job = job
-        self._config = config
+        self._drain_seconds = server.drain_seconds
         self._admin = admin
-        self._children = [_Child(job, number) for number in range(1, config.server.workers + 1)]
+        self._children = [_Child(job, number) for number in range(1, server.workers + 1)]
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
 
-    async def run(self, told: Told, held: tuple[socket.socket, ...]) -> None:
-        """Returns after a drain.  Raises `GatewayError` if the workers cannot start."""
+    async def run(self, announce: Callable[[], None], held: tuple[socket.socket, ...]) -> None:
+        """Calls `announce` once the gateway answers, and returns after a drain.
+
+        Raises `GatewayError` if the workers cannot start.
+        """
         listener = Listener(
             AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics), self._admin
         )
@@ -167,15 +179,11 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             await asyncio.gather(*(child.start() for child in self._children))
-        except BaseException:
-            for child in self._children:
-                child.kill()
-            raise
-        listener.start()
-        _announce(told, self._config, self._job.place, self._admin)
-        for one in held:
-            one.close()
-        try:
+            listener.start()
+            await until_listening(self._admin)
+            announce()
+            for one in held:
+                one.close()
             async with asyncio.TaskGroup() as group:
                 for child in self._children:
                     group.create_task(self._watch(child))
@@ -218,7 +226,7 @@ class Supervisor:
             if not self._stopping.is_set():
                 return False
             child.signal(signal.SIGTERM)
-            limit = self._config.server.drain_seconds + 3 * CUT_SECONDS
+            limit = self._drain_seconds + 3 * CUT_SECONDS
             done, _ = await asyncio.wait({ended}, timeout=limit)
             if not done:
                 log.error("a worker did not end in time and is killed", extra={"worker": child.number})

@@ -5,6 +5,7 @@ several, each in a process of its own (`python -m tollhouse.server.worker`).
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.http.app import Dialects, PublicApp
 from tollhouse.server.http.asgi import App
-from tollhouse.server.listener import Listener, Place, Server
+from tollhouse.server.listener import Listener, Place, Server, until_listening
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.calls_log import CallsLog
@@ -94,7 +95,16 @@ class Worker:
 
     def start(self) -> None:
         """Begins to listen."""
+        # What is alive now stays alive: the collector need not look at it again, and what calls leave behind is mostly
+        # freed without it.  This took 5 to 10 % of the CPU time of a call.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         self._listener.start()
+
+    async def listening(self) -> None:
+        """Returns when connections are accepted, or when a drain came first.  Raises `GatewayError` if neither happens."""
+        await until_listening(self._job.place, lambda: self._draining is not None)
 
     async def wait(self) -> None:
         """Returns after a drain."""
@@ -238,12 +248,27 @@ async def run(job: Job, config: Config) -> None:
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor hears it too and decides
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
+    _drain_without_supervisor(worker, sys.stdin.fileno())
     worker.start()
-    print("ready", flush=True)  # noqa: T201  # the supervisor waits for this line
     try:
+        await worker.listening()
+        print("ready", flush=True)  # noqa: T201  # the supervisor waits for this line
         await worker.wait()
     finally:
         await worker.aclose()
+
+
+def _drain_without_supervisor(worker: Worker, pipe: int) -> None:
+    """Drains when the supervisor's end of `pipe` is closed: it is gone, and nobody would ever end or replace this worker."""
+    loop = asyncio.get_running_loop()
+
+    def heard() -> None:
+        if not os.read(pipe, 4096):
+            loop.remove_reader(pipe)
+            log.error("the supervisor is gone, so this worker ends")
+            worker.drain()
+
+    loop.add_reader(pipe, heard)
 
 
 def main() -> None:

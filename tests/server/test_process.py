@@ -1,0 +1,415 @@
+"""`tollhouse serve` as a person runs it: a process of its own, its signals, its workers, and what it says when it cannot start."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sqlite3
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from support.clients import CLIENTS, settings
+from support.fake_provider import FakeProvider
+from support.fake_replies import Answer, Failure, Stall, faulty, words
+from support.serving import KEY
+from tollhouse.errors import ConnectFailed, ConnectionLost
+from tollhouse.upstream.address import parse_address
+from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
+from tollhouse.upstream.wire import WireTransport
+
+PATIENCE_SECONDS: Final = 60.0
+"""How long a test waits for something that comes at once on an idle machine."""
+ANNOUNCED: Final = re.compile(r"answers at (http://\S+) \(admin (http://[^\s,)]+)")
+TEXT: Final = words(12)
+
+
+@dataclass
+class Process:
+    """A running `tollhouse serve`."""
+
+    child: asyncio.subprocess.Process
+    folder: Path
+    lines: list[str] = field(default_factory=list)
+    """What it printed on either output."""
+    url: str = ""
+    admin: str = ""
+    transport: WireTransport = field(default_factory=WireTransport)
+    is_silent: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when nobody is left who could print anything: the process and its workers have ended."""
+    _heard: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    async def listen(self, stream: asyncio.StreamReader | None) -> None:
+        """Gathers what the process prints."""
+        assert stream is not None
+        while line := await stream.readline():
+            async with self._heard:
+                self.lines.append(line.decode().rstrip("\n"))
+                self._heard.notify_all()
+
+    async def says(self, part: str, *, times: int = 1) -> str:
+        """Waits until so many lines have this in them, and gives the last."""
+
+        def found() -> list[str]:
+            return [line for line in self.lines if part in line]
+
+        async with asyncio.timeout(PATIENCE_SECONDS), self._heard:
+            await self._heard.wait_for(lambda: len(found()) >= times)
+        return found()[times - 1]
+
+    async def open(self, path: str, body: object = None, *, at: str | None = None) -> Incoming:
+        """Sends a request (a GET without a body) and gives the answer once its head is there."""
+        return await self.transport.send(
+            Outgoing(
+                address=parse_address(at or self.url),
+                method=b"GET" if body is None else b"POST",
+                target=path.encode(),
+                headers=[(b"authorization", b"Bearer " + KEY.encode()), (b"content-type", b"application/json")],
+                body=b"" if body is None else msgspec.json.encode(body),
+            ),
+            Deadlines(
+                connect=PATIENCE_SECONDS, first_byte=PATIENCE_SECONDS, between_chunks=PATIENCE_SECONDS, total=120
+            ),
+        )
+
+    async def get(self, path: str, *, at: str | None = None) -> tuple[int, bytes]:
+        """Status and body."""
+        incoming = await self.open(path, at=at)
+        return incoming.status, await incoming.read_all(1 << 20)
+
+    async def chat(self, model: str, client: str = "openai") -> int:
+        """The status of one whole answer."""
+        asks = CLIENTS[client]
+        incoming = await self.open(asks.path, asks.question(model))
+        await incoming.read_all(1 << 20)
+        return incoming.status
+
+    async def health(self) -> Any:
+        """What the admin listener says of everything."""
+        return msgspec.json.decode((await self.get("/health", at=self.admin))[1])
+
+    async def metric(self, name: str) -> float:
+        """The sum of a metric's series on the admin listener."""
+        _, text = await self.get("/metrics", at=self.admin)
+        lines = [line for line in text.decode().splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    async def ends(self) -> int:
+        """The exit status."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.child.wait()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The ledger as it is on disk."""
+        with closing(sqlite3.connect(f"file:{self.folder / 'ledger.db'}?mode=ro", uri=True)) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute("SELECT * FROM calls ORDER BY rowid")]
+
+
+def written(folder: Path, text: str) -> Path:
+    """The configuration's file; keys, ledger and log are added."""
+    file = folder / "tollhouse.yaml"
+    auth = f"auth: {{keys: [{{name: test, key: {KEY}}}]}}"
+    ledger = f"ledger: {{url: 'sqlite:///{folder / 'ledger.db'}'}}"
+    file.write_text(f"{text}\n{auth}\n{ledger}\nlog: {{calls: 'off', format: text}}\n")
+    return file
+
+
+async def listen(process: Process) -> None:
+    """Gathers what is printed on both outputs, until both are closed."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(process.listen(process.child.stdout))
+        group.create_task(process.listen(process.child.stderr))
+    process.is_silent.set()
+
+
+@asynccontextmanager
+async def serving(folder: Path, *arguments: str, **environ: str) -> AsyncIterator[Process]:
+    """`tollhouse serve` with these arguments, from its start; it is killed at the end if it still runs then."""
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tollhouse", "serve", *arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=folder,
+        # Its workers are in a group with it, and end with it whatever happens.
+        start_new_session=True,
+        env={**kept_environment(), "HOME": str(folder), "TMPDIR": str(folder), **environ},
+    )
+    process = Process(child, folder)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(listen(process))
+        try:
+            yield process
+        finally:
+            await process.transport.aclose()
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            await child.wait()
+
+
+def kept_environment() -> dict[str, str]:
+    """What the process needs to find Python; no keys of whoever runs the tests."""
+    return {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+
+
+@asynccontextmanager
+async def started(folder: Path, text: str, *arguments: str) -> AsyncIterator[Process]:
+    """A process that has announced its addresses."""
+    file = written(folder, text)
+    async with serving(folder, "--config", str(file), "--port", "0", "--admin-port", "0", *arguments) as process:
+        announced = ANNOUNCED.search(await process.says("answers at"))
+        assert announced is not None
+        process.url, process.admin = announced[1], announced[2]
+        yield process
+
+
+async def until(fact: Callable[[], Awaitable[bool]]) -> None:
+    """Waits for something that nothing announces."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while not await fact():  # noqa: ASYNC110  # a port, a file or a process has no event to wait on
+            await asyncio.sleep(0.02)
+
+
+# ---------------------------------------------------------------------------------------------------- a process's life
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+async def test_a_signal_lets_streams_end_and_takes_no_new_calls(
+    tmp_path: Path, fake_provider: FakeProvider, number: signal.Signals
+):
+    go = asyncio.Event()
+    fake_provider.reply(Answer(text=TEXT), faulty(Answer(text=TEXT), Stall(5, until=go)))
+    asks = CLIENTS["openai"]
+    async with started(tmp_path, settings(fake_provider)) as process:
+        assert (await process.get("/health/ready"))[0] == 200
+        assert (await process.get("/health/ready", at=process.admin))[0] == 200
+        assert await process.chat("to-openai") == 200
+        assert await process.metric("tollhouse_calls_total") == 1
+        stream = await process.open(asks.path, asks.question("to-openai", stream=True))
+        body = await stream.read_some()
+
+        process.child.send_signal(number)
+        await until(lambda: refuses(process))
+        assert (await process.get("/health/live", at=process.admin))[0] == 200
+        assert (await process.get("/health/ready", at=process.admin))[0] == 503
+        go.set()
+        said = asks.read(body + await stream.read_all(1 << 20))
+
+        assert said.is_whole
+        assert said.text == TEXT
+        assert await process.ends() == 0
+        assert [(row["outcome"], row["status"]) for row in process.rows()] == [("ok", 200), ("ok", 200)]
+        assert not any("Traceback" in line for line in process.lines)
+
+
+async def refuses(process: Process) -> bool:
+    """Whether a new call is turned away: no connection, one that is closed at once, or a 503."""
+    try:
+        # Nobody has this model: as long as calls are taken it is a 404, and no row.
+        return await process.chat("nothing") == 503
+    except (ConnectFailed, ConnectionLost):
+        return True
+
+
+async def test_a_stream_that_outlives_the_drain_ends_with_an_error_and_is_settled(
+    tmp_path: Path, fake_provider: FakeProvider
+):
+    fake_provider.default = faulty(Answer(text=TEXT), Stall(8))
+    fake_provider.reply_to("gpt-4o-mini", faulty(Answer(text=TEXT), Stall("before_head")))
+    config = settings(fake_provider) + "\nserver: {drain_seconds: 200ms}"
+    async with started(tmp_path, config) as process:
+        streams = {}
+        for name, asks in CLIENTS.items():
+            stream = await process.open(asks.path, asks.question("to-anthropic", stream=True))
+            streams[name] = stream, await stream.read_some()
+        async with asyncio.TaskGroup() as group:
+            silent = group.create_task(process.chat("to-openai"))
+            await fake_provider.call(2)
+            process.child.send_signal(signal.SIGTERM)
+        assert silent.result() == 503
+        for name, (stream, first) in streams.items():
+            said = CLIENTS[name].read(first + await stream.read_all(1 << 20))
+            assert said.is_broken
+            assert said.error is not None
+            assert "shut down" in said.error
+        assert await process.ends() == 0
+        rows = process.rows()
+        assert {row["outcome"] for row in rows} == {"draining"}
+        assert sorted(row["status"] for row in rows) == [200, 200, 503]
+        assert all(row["input_tokens"] for row in rows), "what was sent may be billed"
+        assert not any("Traceback" in line for line in process.lines)
+
+
+async def test_a_reload_swaps_a_good_configuration_in_and_leaves_a_bad_one_out(
+    tmp_path: Path, fake_provider: FakeProvider
+):
+    base = settings(fake_provider)
+    async with started(tmp_path, base) as process:
+        assert await process.chat("brand-new") == 404
+        written(tmp_path, base.replace("models: {", "models: {brand-new: openai/gpt-4o-mini, "))
+        process.child.send_signal(signal.SIGHUP)
+        swapped = await process.says("the configuration was reloaded")
+        assert "models.brand-new" in swapped
+        assert await process.chat("brand-new") == 200
+
+        written(tmp_path, base.replace("models: {", "models: {lost: nobody/x, ") + "\nserver: {prot: 1}")
+        process.child.send_signal(signal.SIGHUP)
+        refused = await process.says("the new configuration is refused")
+        assert "models.lost" in refused
+        assert "server.prot" in refused
+        assert await process.chat("brand-new") == 200
+
+        process.child.send_signal(signal.SIGTERM)
+        assert await process.ends() == 0
+        # The ports came from the command line; the file says nothing of them, before or after.
+        assert not any("restart" in line for line in process.lines)
+
+
+# ------------------------------------------------------------------------------------------------ that does not start
+
+
+async def complaint(folder: Path, *arguments: str, **environ: str) -> list[str]:
+    """What the process says before it ends, having failed."""
+    async with serving(folder, *arguments, **environ) as process:
+        assert await process.ends() == 1
+    assert not any("Traceback" in line for line in process.lines)
+    return process.lines
+
+
+async def test_no_configuration_is_one_line_that_names_the_way_on(tmp_path: Path):
+    (line,) = await complaint(tmp_path)
+    assert line.startswith("tollhouse: There is no configuration.")
+    assert "tollhouse config init" in line
+
+
+async def test_a_bad_configuration_is_a_line_for_each_problem(tmp_path: Path):
+    text = (
+        "providers: {lab: {type: openai-compatible, base_url: 'http://127.0.0.1:9/v1'}}\nserver: {prot: 1, workers: 0}"
+    )
+    lines = await complaint(tmp_path, "--config", str(written(tmp_path, text)))
+    assert len(lines) == 2
+    assert any("`server.port`" in line or "port" in line for line in lines)
+    assert all("tollhouse.yaml:2" in line for line in lines)
+
+
+async def test_a_missing_key_variable_is_named(tmp_path: Path):
+    (line,) = await complaint(
+        tmp_path, "--config", str(written(tmp_path, "providers: {openai: {api_key: '${MY_KEY}'}}"))
+    )
+    assert "MY_KEY" in line
+    (line,) = await complaint(tmp_path, "--config", str(written(tmp_path, "providers: {openai: {}}")))
+    assert "OPENAI_API_KEY" in line
+
+
+@pytest.mark.parametrize("option", ["--port", "--admin-port"])
+async def test_a_taken_port_is_one_line(tmp_path: Path, option: str):
+    file = written(tmp_path, "providers: {lab: {type: openai-compatible, base_url: 'http://127.0.0.1:9/v1'}}")
+    other = "--port" if option == "--admin-port" else "--admin-port"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        (line,) = await complaint(tmp_path, "--config", str(file), option, port, other, "0")
+    assert f"127.0.0.1:{port}" in line
+    assert "something else listens there already" in line
+
+
+# ------------------------------------------------------------------------------------------------------------- workers
+
+
+async def test_two_workers_answer_as_one_and_one_that_dies_is_replaced(tmp_path: Path, fake_provider: FakeProvider):
+    async with started(tmp_path, settings(fake_provider), "--workers", "2") as process:
+        (first, second) = workers_of(process.child.pid)
+        calls = 0
+
+        async def both_have_answered() -> bool:
+            nonlocal calls
+            # A connection belongs to one worker for good, so each question comes on a new one.
+            await process.transport.aclose()
+            process.transport = WireTransport()
+            assert await process.chat("to-openai") == 200
+            calls += 1
+            return have_answered(tmp_path) == {first, second}
+
+        await until(both_have_answered)
+        await until(lambda: is_metric(process, "tollhouse_calls_total", calls))
+
+        fake_provider.default = Failure(status=500)
+        await process.chat("to-anthropic")
+        await until(lambda: state_is(process, "anthropic", "degraded"))
+        await until(lambda: is_metric(process, "tollhouse_calls_total", calls + 1))
+        health = await process.health()
+        assert [worker["ready"] for worker in health["workers"]] == [True, True]
+        states = {provider["provider"]: provider["state"] for provider in health["providers"]}
+        assert states["openai"] == "healthy"
+        fake_provider.default = Answer(text=TEXT)
+
+        os.kill(first, signal.SIGKILL)
+        await process.says("a worker ended and is started again")
+        await until(lambda: is_replaced(process, {first, second}))
+        for _ in range(4):
+            await process.transport.aclose()
+            process.transport = WireTransport()
+            assert await process.chat("to-openai") == 200
+        # What the dead worker had counted still counts.
+        await until(lambda: is_metric(process, "tollhouse_calls_total", calls + 1 + 4))
+
+        go = asyncio.Event()
+        fake_provider.default = faulty(Answer(text=TEXT), Stall(5, until=go))
+        asks = CLIENTS["openai"]
+        stream = await process.open(asks.path, asks.question("to-openai", stream=True))
+        body = await stream.read_some()
+        process.child.send_signal(signal.SIGTERM)
+        await until(lambda: refuses(process))
+        go.set()
+        assert asks.read(body + await stream.read_all(1 << 20)).is_whole
+        assert await process.ends() == 0
+        assert [row["outcome"] for row in process.rows()].count("ok") == calls + 5
+        assert not any("Traceback" in line for line in process.lines)
+
+
+async def test_workers_whose_supervisor_is_killed_end(tmp_path: Path, fake_provider: FakeProvider):
+    """Otherwise they would hold the port for good, and nobody could tell them anything."""
+    async with started(tmp_path, settings(fake_provider), "--workers", "2") as process:
+        process.child.kill()
+        await process.says("the supervisor is gone", times=2)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await process.is_silent.wait()
+        await until(lambda: refuses(process))
+
+
+def workers_of(parent: int) -> list[int]:
+    """The worker processes of a supervisor."""
+    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def have_answered(folder: Path) -> set[int]:
+    """The workers that have answered calls, by their own reports."""
+    reports = [msgspec.json.decode(file.read_bytes()) for file in folder.glob("tollhouse-workers-*/*.json")]
+    return {report["pid"] for report in reports if report["metrics"]["series"]}
+
+
+async def is_metric(process: Process, name: str, value: float) -> bool:
+    return await process.metric(name) == value
+
+
+async def state_is(process: Process, provider: str, state: str) -> bool:
+    states = {found["provider"]: found["state"] for found in (await process.health())["providers"]}
+    return states.get(provider) == state
+
+
+async def is_replaced(process: Process, before: set[int]) -> bool:
+    health = await process.health()
+    is_whole = all(worker["ready"] for worker in health["workers"])
+    return (
+        is_whole
+        and sum(worker["restarts"] for worker in health["workers"]) == 1
+        and before != set(workers_of(process.child.pid))
+    )
