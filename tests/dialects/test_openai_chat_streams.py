@@ -316,6 +316,15 @@ def test_a_piece_for_a_closed_call_is_malformed():
         decode([line(first) + line(second) + line(late)])
 
 
+def test_an_unnumbered_piece_of_the_first_call_is_no_new_call():
+    first = '{"tool_calls":[{"id":"c1","function":{"name":"f","arguments":"1"}}]}'
+    second = '{"tool_calls":[{"id":"c2","function":{"name":"g","arguments":"2"}}]}'
+    late = '{"tool_calls":[{"id":"c1","function":{"name":"f","arguments":"3"}}]}'
+    assert parts_of(line(first), line(second), STOP) == (ToolCall("c1", "f", "1"), ToolCall("c2", "g", "2"))
+    with pytest.raises(UpstreamMalformed, match="over"):
+        decode([line(first) + line(second) + line(late)])
+
+
 def test_an_empty_late_piece_is_nothing():
     first = '{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"1"}}]}'
     second = '{"tool_calls":[{"index":1,"id":"c2","function":{"name":"g","arguments":"2"}}]}'

@@ -373,9 +373,8 @@ class OpenAIChatDecoder:
         is_another = bool(piece.id) and choice.calls.get(place, piece.id) not in {piece.id, ""}
         if (is_another and name) or (piece.index is None and name and not piece.id and place in choice.calls):
             # Google's compatible endpoint numbers every parallel call 0; others do not number them at all.
-            return next(
-                (known for known, known_id in choice.calls.items() if piece.id and known_id == piece.id), None
-            ) or (max(choice.calls, default=-1) + 1)
+            same = (known for known, known_id in choice.calls.items() if piece.id and known_id == piece.id)
+            return next(same, max(choice.calls, default=-1) + 1)
         return place
 
     # -- parts
