@@ -113,6 +113,19 @@ def test_a_model_that_failed_first_gets_its_series_when_it_answers():
     assert scrape.value("tollhouse_calls_total", **labels, model="m", outcome="provider_timeout") == 1
 
 
+def test_a_snapshot_stays_as_it_was_while_counting_goes_on():
+    """It is rendered in another thread, where a count that grows meanwhile would break the loop over it."""
+    metrics = Metrics()
+    metrics.finished(record(attempts=(Attempt(provider="p", model="m", outcome="ok"),)))
+    snapshot = metrics.snapshot()
+    before = msgspec.json.encode(snapshot)
+    failed = Attempt(provider="p", model="m", outcome="provider_timeout")
+    metrics.finished(record(outcome="provider_timeout", first_byte_us=9, attempts=(failed,)))
+    metrics.finished(record("other-model", attempts=(Attempt(provider="q", model="n", outcome="ok"),)))
+    assert msgspec.json.encode(snapshot) == before
+    assert len(metrics.snapshot().series) == 2
+
+
 def test_the_counts_of_several_processes_add_up():
     first, second = Metrics(), Metrics()
     first.finished(record(attempts=(Attempt(provider="p", model="m", outcome="ok"),)))

@@ -39,6 +39,10 @@ class Histogram(msgspec.Struct):
         self.counts[bisect_left(bounds_us, value_us)] += 1
         self.total_us += value_us
 
+    def copied(self) -> "Histogram":
+        """These counts, apart from the live ones."""
+        return Histogram(list(self.counts), self.total_us)
+
     def add(self, other: "Histogram") -> None:
         """Adds another process's counts."""
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
@@ -80,6 +84,12 @@ class Series(msgspec.Struct):
         self.output_tokens += usage.output_tokens or 0
         self.reasoning_tokens += usage.reasoning_tokens or 0
         self.cost_nano += record.cost_nano or 0
+
+    def copied(self) -> "Series":
+        """These counts, apart from the live ones."""
+        return msgspec.structs.replace(
+            self, outcomes=dict(self.outcomes), duration=self.duration.copied(), first_token=self.first_token.copied()
+        )
 
     def add(self, other: "Series") -> None:
         """Adds another process's counts."""
@@ -127,8 +137,14 @@ class Metrics:
             outcomes[attempt.outcome] = outcomes.get(attempt.outcome, 0) + 1
 
     def snapshot(self) -> Snapshot:
-        """The counts as they are now; shares its parts with the live ones, so encode or add them up at once."""
-        return Snapshot(list(self._series.values()), self._attempts, self.in_flight)
+        """The counts as they are now, which counting goes on without.  May be called from another thread."""
+        # Scrapes are rendered off the loop.  Each of these copies is one step of the interpreter, so that no call can be
+        # counted in the middle of it.
+        return Snapshot(
+            [series.copied() for series in list(self._series.values())],
+            {provider: dict(outcomes) for provider, outcomes in list(self._attempts.items())},
+            self.in_flight,
+        )
 
     def _find(self, record: CallRecord) -> Series:
         key = (record.door, record.provider, self._model(record))
