@@ -16,6 +16,9 @@ from tollhouse.errors import ConfigError, GatewayError
 from tollhouse.server.http.asgi import App
 
 BACKLOG: Final = 2048
+MAX_CONNECTIONS: Final = 16_384
+"""Connections that are served at a time, idle ones included; by itself granian takes the backlog for it.  How many calls are
+answered at a time is `server.max_concurrent_calls`, and a caller over it gets an answer that says so."""
 LISTEN_SECONDS: Final = 20.0
 """How long a server may take from its start until it accepts connections."""
 PROBE_SECONDS: Final = 0.005
@@ -123,6 +126,7 @@ class Listener:
             http=HTTPModes.auto,
             websockets=False,
             backlog=BACKLOG,
+            backpressure=MAX_CONNECTIONS,
             log_enabled=False,
         )
         self._task: asyncio.Task[None] | None = None

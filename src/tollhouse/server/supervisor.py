@@ -29,7 +29,7 @@ from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.embedded import start_local
 from tollhouse.server.listener import Listener, Place, reserve, until_listening
-from tollhouse.server.worker import CUT_SECONDS, Job, Worker, write_job
+from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector, write_job
 from tollhouse.telemetry import logs
 
 READY_SECONDS: Final = 30.0
@@ -95,6 +95,7 @@ async def _serve_alone(
         loop.add_signal_handler(number, worker.drain)
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
     try:
+        calm_collector()
         worker.start()
         admin_listener.start()
         await worker.listening()

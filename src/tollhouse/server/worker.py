@@ -95,11 +95,6 @@ class Worker:
 
     def start(self) -> None:
         """Begins to listen."""
-        # What is alive now stays alive: the collector need not look at it again, and what calls leave behind is mostly
-        # freed without it.  This took 5 to 10 % of the CPU time of a call.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
         self._listener.start()
 
     async def listening(self) -> None:
@@ -212,6 +207,17 @@ def _unexpected(request_id: str, error: BaseException) -> None:
     log.error("a call failed by our own fault", extra={"request_id": request_id}, exc_info=error)
 
 
+def calm_collector() -> None:
+    """Tells Python's garbage collector that what is alive now stays alive, and to look less often at the rest.
+
+    Calls leave little behind that is not freed at once; looking for it took 5 to 10 % of their CPU time.  Called once by a
+    process, when everything is built.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
 def read_job(text: str) -> Job:
     """A job as the supervisor wrote it."""
     fields = json.loads(text)
@@ -249,6 +255,7 @@ async def run(job: Job, config: Config) -> None:
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor hears it too and decides
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
     _drain_without_supervisor(worker, sys.stdin.fileno())
+    calm_collector()
     worker.start()
     try:
         await worker.listening()
