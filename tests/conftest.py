@@ -3,6 +3,7 @@
 import os
 
 from hypothesis import settings
+
 from support.fixtures import fake_provider
 
 __all__ = ["fake_provider"]
