@@ -283,7 +283,7 @@ class _Run:
         if word.not_installed:
             return NotInstalled(
                 f"The embedded model needs llama.cpp: {word.reason}.",
-                hint="Run `pip install 'tollhouse[local]'`, or set `local.base_url` to any llama-server or Ollama.",
+                hint="Run `pip install 'tollhouse[local]'`, or give the provider the `base_url` of any llama-server or Ollama.",
             )
         path = self._model.settings.model_path
         return LocalModelUnavailable(f"{word.reason[:1].upper()}{word.reason[1:]}: {why(self._tail)} ({path}).")

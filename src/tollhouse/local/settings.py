@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tollhouse.local.store import StoredModel
 
 MAX_THREADS: Final = 8
+DEFAULT_SLOTS: Final = 2
 MAX_CONTEXT_TOKENS: Final = 8192
 """Default bound of a slot's context, however much more the model knows: memory is set aside for all of it."""
 
@@ -20,7 +21,7 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
     model_path: Path
     name: str = "local"
     """The `model` in its answers."""
-    slots: int = 2
+    slots: int = DEFAULT_SLOTS
     """Answers at the same time; more requests wait in llama.cpp's queue."""
     context_tokens: int = MAX_CONTEXT_TOKENS
     """Prompt and answer together, for each slot.  Memory grows with `slots * context_tokens`: SmolLM2-135M takes about
@@ -40,7 +41,7 @@ class LocalSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def settings_for(
-    stored: "StoredModel", *, slots: int = 2, context_tokens: int | None = None, threads: int = 0
+    stored: "StoredModel", *, slots: int = DEFAULT_SLOTS, context_tokens: int | None = None, threads: int = 0
 ) -> LocalSettings:
     """Sensible settings for a stored model: its makers' sampling, and as much context as it knows up to the bound."""
     known = stored.known

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from tollhouse.config.schema import Config, ProviderSettings
 from tollhouse.config.secret import Secret
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 async def start_local(config: Config, environ: Mapping[str, str], stack: AsyncExitStack) -> dict[str, LocalAddress]:
     """Starts one process for each provider of type `local` that has no `base_url` of its own; they end with `stack`.
 
-    Raises `NotInstalled`, or `LocalModelUnavailable` with what to do (mostly: `tollhouse local pull`).
+    Raises `ConfigError`, `NotInstalled`, or `LocalModelUnavailable` with what to do (mostly: `tollhouse local pull`).
     """
     wanted = [s for s in config.providers.values() if s.type == "local" and s.base_url is None]
     if not wanted:
@@ -26,16 +27,20 @@ async def start_local(config: Config, environ: Mapping[str, str], stack: AsyncEx
 
     running: dict[str, LocalAddress] = {}
     for provider in wanted:
-        model = LocalModel(_settings(config, provider, environ), environ=environ)
+        model = LocalModel(local_settings(config, provider, environ), environ=environ)
         stack.push_async_callback(model.stop)
         await model.start()
         running[provider.name] = LocalAddress(model.base_url, Secret(model.api_key))
     return running
 
 
-def _settings(config: Config, provider: ProviderSettings, environ: Mapping[str, str]) -> "LocalSettings":
+def local_settings(config: Config, provider: ProviderSettings, environ: Mapping[str, str]) -> "LocalSettings":
+    """How the model of a provider of type `local` is run.
+
+    Raises `ConfigError` for options that make no sense, and `LocalModelUnavailable` for a model that is not there.
+    """
     from tollhouse.local.catalogue import DEFAULT_MODEL
-    from tollhouse.local.settings import LocalSettings
+    from tollhouse.local.settings import DEFAULT_SLOTS, settings_for
     from tollhouse.local.store import ModelStore
 
     if len(provider.models) > 1:
@@ -47,15 +52,23 @@ def _settings(config: Config, provider: ProviderSettings, environ: Mapping[str, 
                 )
             ]
         )
-    options = provider.options
+    path = provider.options.get("path")
     name = provider.models[0].name if provider.models else DEFAULT_MODEL
-    path = options.get("path")
-    stored = ModelStore.of_person(environ).find(str(Path(str(path)).expanduser()) if path else name)
-    defaults = LocalSettings(model_path=stored.path)
-    return LocalSettings(
-        model_path=stored.path,
-        name=name,
-        slots=int(options.get("slots", defaults.slots)),
-        context_tokens=int(options.get("context_tokens", defaults.context_tokens)),
-        threads=int(options.get("threads", defaults.threads)),
+    settings = settings_for(
+        ModelStore.of_person(environ).find(str(path) if path else name),
+        slots=_count(config, provider, "slots", least=1) or DEFAULT_SLOTS,
+        context_tokens=_count(config, provider, "context_tokens", least=1),
+        threads=_count(config, provider, "threads", least=0) or 0,
     )
+    return msgspec.structs.replace(settings, name=name)
+
+
+def _count(config: Config, provider: ProviderSettings, option: str, *, least: int) -> int | None:
+    """A numeric option; `None` if it is not given.  Raises `ConfigError` with its place."""
+    value = provider.options.get(option)
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+        return value
+    path = f"providers.{provider.name}.options.{option}"
+    raise ConfigError([config.places.problem(path, f"{value!r} is not a whole number from {least} up.")])

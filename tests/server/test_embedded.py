@@ -1,0 +1,47 @@
+"""What a configuration says of an embedded model is looked at before any process starts."""
+
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from support.local_model import gguf_bytes
+from tollhouse.config.load import load
+from tollhouse.errors import ConfigError
+from tollhouse.providers.registry import defaults_by_type
+from tollhouse.server.embedded import local_settings, start_local
+
+
+def configured(folder: Path, options: str) -> Path:
+    """A configuration with one embedded model, whose file is there."""
+    (folder / "model.gguf").write_bytes(gguf_bytes())
+    file = folder / "tollhouse.yaml"
+    file.write_text(
+        f"auth: {{open: true}}\nproviders:\n  mine:\n    type: local\n    models: [tiny]\n"
+        f"    options:\n      path: {folder / 'model.gguf'}\n      {options}\n"
+    )
+    return file
+
+
+@pytest.mark.parametrize(
+    "options", ["slots: four", "slots: true", "slots: 0", "context_tokens: -1", "threads: many", "threads: -1"]
+)
+async def test_an_option_that_is_no_count_is_refused_with_its_place(tmp_path: Path, options: str):
+    config = load(configured(tmp_path, options), {}, defaults_by_type())
+    name = options.partition(":")[0]
+    async with AsyncExitStack() as stack:
+        with pytest.raises(
+            ConfigError, match=rf"tollhouse\.yaml:8:\d+: providers\.mine\.options\.{name}: .*whole number"
+        ):
+            await start_local(config, {}, stack)
+
+
+def test_a_model_gets_no_more_context_than_it_knows(tmp_path: Path):
+    config = load(configured(tmp_path, "slots: 3"), {}, defaults_by_type())
+    settings = local_settings(config, config.providers["mine"], {})
+    assert (settings.name, settings.slots, settings.context_tokens) == ("tiny", 3, 2048)
+
+
+def test_a_context_that_is_asked_for_is_given(tmp_path: Path):
+    config = load(configured(tmp_path, "context_tokens: 512"), {}, defaults_by_type())
+    assert local_settings(config, config.providers["mine"], {}).context_tokens == 512
