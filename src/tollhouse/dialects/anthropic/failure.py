@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from tollhouse.dialects.anthropic.wire import UNREADABLE, sse
+from tollhouse.dialects.masking import without_credentials
 from tollhouse.errors import ProviderRefused, StreamFailed, TollhouseError
 
 STATUS_OF_TYPE: Final[Mapping[str, int]] = {
@@ -33,13 +34,8 @@ _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
 _NOT_THE_CALLERS: Final = frozenset({"authentication_error", "permission_error", "billing_error"})
 
 MAX_MESSAGE_CHARACTERS: Final = 2_000
+MAX_NAME_CHARACTERS: Final = 100
 
-# OpenAI, Anthropic, Groq, xAI, Google, ZhipuAI (`id.secret`), JWTs and whatever follows the word Bearer.
-_CREDENTIAL: Final = re.compile(
-    r"\b(?:sk|pk|rk|gsk|csk|xai|pplx)[-_][\w*.\-]{6,}|\bAIza[\w*\-]{8,}|\b[0-9a-f]{32}\.[\w*]{8,}"
-    r"|\beyJ[\w\-]+\.[\w\-]+\.[\w\-]*|(?<=Bearer )[^\s\"']{6,}",
-    re.IGNORECASE,
-)
 _TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -101,7 +97,7 @@ _BROKE_OFF: Final = "The provider broke off with an error that it did not explai
 def clean(message: str) -> str:
     """A provider's words, fit to be passed on: bounded, on one line, without what looks like a credential."""
     # Cut first, so that masking never runs over megabytes; the margin keeps a credential at the edge in one piece.
-    masked = _CREDENTIAL.sub("[redacted]", " ".join(message[: 2 * MAX_MESSAGE_CHARACTERS].split()))
+    masked = without_credentials(" ".join(message[: 2 * MAX_MESSAGE_CHARACTERS].split()))
     return masked if len(masked) <= MAX_MESSAGE_CHARACTERS else masked[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
@@ -118,12 +114,17 @@ def _read_json(body: bytes) -> tuple[str, str | None, str | None, str | None] | 
     outer: dict[str, object] = value
     error = outer.get("error", outer)
     if isinstance(error, str):
-        return error, _string(outer.get("type")), _string(outer.get("code")), None
+        return error, _name(outer.get("type")), _name(outer.get("code")), None
     if not isinstance(error, dict):
         error = outer
     message = next((text for key in ("message", "detail", "msg") if (text := _string(error.get(key)))), "")
-    kind = _string(error.get("type")) or _string(error.get("status"))
-    return message, kind, _string(error.get("code")), _string(error.get("param"))
+    kind = _name(error.get("type")) or _name(error.get("status"))
+    return message, kind, _name(error.get("code")), _name(error.get("param"))
+
+
+def _name(value: object) -> str | None:
+    text = _string(value)
+    return None if text is None else clean(text)[:MAX_NAME_CHARACTERS]
 
 
 def _string(value: object) -> str | None:

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from tollhouse.dialects.masking import without_credentials
 from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.errors import (
     BudgetExceeded,
@@ -27,8 +28,6 @@ from tollhouse.errors import (
 MAX_MESSAGE_CHARACTERS: Final = 2_000
 MAX_NAME_CHARACTERS: Final = 100
 
-_KEY_LIKE: Final = re.compile(r"\b((?:sk|pk|rk|ak|gsk|xai|csk|pplx|key|AIza|Bearer )[-_ ]?)[-\w.*]{10,}")
-_JWT_LIKE: Final = re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*")
 _TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,300})", re.IGNORECASE)
 _HTML: Final = re.compile(r"<!doctype|<html|<head|<body", re.IGNORECASE)
 
@@ -109,7 +108,7 @@ def clean(text: str) -> str:
     """Text fit for a caller: no page, no credential, bounded."""
     if _HTML.search(text[:1_000]):
         text = _page(text)
-    text = _JWT_LIKE.sub("eyJ***", _KEY_LIKE.sub(r"\1***", text[: MAX_MESSAGE_CHARACTERS * 2].strip()))
+    text = without_credentials(text[: MAX_MESSAGE_CHARACTERS * 2].strip())
     return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
