@@ -5,7 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
@@ -15,7 +15,9 @@ from support.call_records import ids_in, make_call
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger import store
+from tollhouse.ledger.journal import Journal
 from tollhouse.ledger.record import Attempt
+from tollhouse.ledger.rows import Row
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 
 CHILD = Path(__file__).parents[1] / "support" / "ledger_child.py"
@@ -253,6 +255,35 @@ async def test_a_journal_that_cannot_be_replayed_does_not_stop_the_writing(tmp_p
         assert "journal cannot be replayed" in writer.state().reason
 
     assert ids_in(path) == ["a"]
+
+
+class Defective:
+    """A storage with a fault that nobody thought of."""
+
+    def open(self) -> None:
+        raise TypeError("a defect")
+
+    def insert(self, rows: Sequence[Row]) -> frozenset[str]:
+        raise TypeError("a defect")
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_defect_in_the_storage_leaves_rows_to_the_journal_and_nobody_waiting(tmp_path: Path) -> None:
+    settings = WriterSettings(url=f"sqlite:///{tmp_path / 't.db'}", retry_seconds=0.01)
+    journal = Journal(tmp_path, "t.db", max_bytes=1_000_000)
+    writer = LedgerWriter(Defective(), journal, settings, asyncio.get_running_loop())
+    writer._thread.start()
+    await until(lambda: writer.state().status == "degraded")
+    async with asyncio.timeout(10):
+        await writer.write(make_call("a"))
+    assert "a defect" in writer.state().reason
+    await writer.aclose()
+
+    store.prepare(settings.url)
+    async with running(tmp_path / "t.db"):
+        await until(lambda: ids_in(tmp_path / "t.db") == ["a"])
 
 
 async def test_ten_thousand_usual_rows_take_at_most_300_bytes_each(tmp_path: Path) -> None:

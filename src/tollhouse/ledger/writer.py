@@ -365,6 +365,10 @@ class _Clerk:
             self._replay = None
             self.trouble, self.complaint = "", f"A journal cannot be replayed: {error}."
             return
+        except Exception as error:  # noqa: BLE001 - the thread's outer edge: without it every call would wait for ever
+            self._replay = None
+            self._fall_back(StoreUnavailable(f"The ledger's writer failed: {error!r}."))
+            return
         self.trouble = ""
         if step is None:
             self._replay = None
