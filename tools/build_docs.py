@@ -563,6 +563,8 @@ def _left_out(default: object) -> str:
 
 def commands(command: click.Command, context: click.Context) -> Iterator[tuple[str, str]]:
     """Every command's path and help, depth first."""
+    # click keeps the first `--help` option that it made for a command; whoever ran it before must not decide its names.
+    command._help_option = None  # noqa: SLF001
     yield context.command_path, command.get_help(context)
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
