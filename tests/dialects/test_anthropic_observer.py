@@ -203,3 +203,12 @@ def test_an_endless_trailer_is_too_large():
     watch.feed(WHOLE)
     with pytest.raises(UpstreamTooLarge):
         watch.feed(b"x" * (MAX_EVENT_BYTES + 1))
+
+
+def test_an_end_marker_without_a_stop_reason_is_a_cut_and_not_an_end():
+    watch = DIALECT.observer(
+        DIALECT.peek(b'{"model":"m","max_tokens":1,"messages":[],"stream":true}'), AnthropicTraits()
+    )
+    watch.feed(b'event: message_start\ndata: {"type":"message_start","message":{"usage":{"input_tokens":1}}}\n\n')
+    with pytest.raises(UpstreamTruncated):
+        watch.feed(STOP)

@@ -203,11 +203,10 @@ def test_a_stop_reason_without_the_end_marker_is_a_whole_answer():
     assert fold(events).choices[0].finish == "stop"
 
 
-def test_an_end_marker_without_a_stop_reason_ends_for_another_reason():
+def test_an_end_marker_without_a_stop_reason_is_a_cut_and_not_an_end():
     start, *rest, _ = block({"type": "text", "text": ""}, {"type": "text_delta", "text": "a"})
-    events = decode(wire(START, start, *rest, STOP))
-    check(events)
-    assert fold(events).choices[0].finish == "other"
+    with pytest.raises(UpstreamTruncated):
+        decode(wire(START, start, *rest, STOP))
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,7 @@ async def test_a_connection_that_is_never_accepted_is_a_504_that_names_it(servin
     answer = await gateway.ask(asks.path, asks.question("lab/m"))
     assert answer.status == 504
     assert "deadlines.connect" in (asks.read_whole(answer.body).error or "")
+    assert gateway.rows() == [], "nothing was sent, so nothing is owed"
 
 
 async def test_a_providers_own_deadline_goes_before_the_general_one(serving: Serving, fake_provider: FakeProvider):

@@ -279,3 +279,33 @@ async def test_the_caller_does_not_learn_a_providers_address(serving: Serving):
     assert answer.status == 502
     assert b"127.0.0.1" not in answer.body
     assert "provider 'lab'" in answer.json()["error"]["message"]
+
+
+async def test_a_wait_that_one_candidate_asked_for_holds_behind_one_that_cannot_say_it(
+    serving: Serving, fake_provider: FakeProvider
+):
+    """Candidates: one that is busy, and a strict route's second that cannot express `logprobs`."""
+    fake_provider.default = Failure(status=429, retry_after="30")
+    gateway = await serving(
+        f"providers:\n  openai: {{api_key: x, base_url: '{fake_provider.base_url('openai')}'}}\n"
+        f"  anthropic: {{api_key: x, base_url: '{fake_provider.base_url('anthropic')}'}}\n"
+        "models: {m: {route: [openai/gpt-4o-mini, anthropic/claude-sonnet-4-5], strict: true}}"
+    )
+    question = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "logprobs": True}
+    answer = await gateway.ask("/v1/chat/completions", question)
+    assert answer.status == 400
+    assert "logprobs" in answer.json()["error"]["message"]
+    assert len(fake_provider.calls) == 1, "30 s are the client's to wait"
+
+
+async def test_an_endless_error_body_does_not_hide_its_status(serving: Serving, fake_provider: FakeProvider):
+    fake_provider.default = Failure(status=503, message="x" * 400_000)
+    gateway = await serving(
+        f"providers: {{openai: {{api_key: x, base_url: '{fake_provider.base_url('openai')}'}}}}\n"
+        "models: {m: openai/gpt-4o-mini}\nretry: {max_attempts: 2, backoff_base: 0.01}"
+    )
+    answer = await gateway.ask("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    assert answer.status == 503
+    assert len(fake_provider.calls) == 2, "a 503 may pass"
+    (row,) = gateway.rows()
+    assert (row["outcome"], row["cost_nano"]) == ("provider_refused", 0)

@@ -175,8 +175,8 @@ async def test_health_says_version_uptime_and_each_providers_state(serving: Serv
     assert health["status"] == "serving"
     assert health["version"]
     assert health["uptime_seconds"] >= 0
-    assert health["providers"][0]["provider"] == "lab"
-    assert health["providers"][0]["state"] == "unknown"
+    assert health["providers"] == {"lab": "unknown"}
+    assert health["ledger"] == "ok", "why it is otherwise is the operator's business"
 
 
 async def test_metrics_on_the_public_listener_ask_for_a_key(serving: Serving):

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import msgspec
 
 from tollhouse.chat.receipt import Receipt
-from tollhouse.errors import ClientLeft, ConnectFailed, ProviderError, TollhouseError, UpstreamMalformed
+from tollhouse.errors import ClientLeft, ProviderError, TollhouseError, UpstreamMalformed
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.estimate import input_tokens
-from tollhouse.gateway.pipeline import MAX_ERROR_BYTES, Gateway, refusal
+from tollhouse.gateway.pipeline import MAX_ERROR_BYTES, Gateway, is_unsent, refusal, without_address
 from tollhouse.gateway.routing import Candidate
 from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.upstream.address import target
@@ -57,10 +57,11 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     try:
         body = call.dialect.patch(peek, candidate.model, candidate.traits, Receipt())
         counted = await _asked(gateway, call, candidate, body)
-    except ConnectFailed:
-        raise  # nothing was sent: the call has not reached the provider
     except ProviderError as error:
-        await _write(gateway, call, record, error)
+        error.provider = error.provider or candidate.provider.name
+        error.message = without_address(error, candidate)
+        if not is_unsent(error):
+            await _write(gateway, call, record, error)
         raise
     except asyncio.CancelledError:
         await _write(gateway, call, record, ClientLeft("The client left."))

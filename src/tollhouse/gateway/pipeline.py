@@ -33,7 +33,6 @@ from tollhouse.errors import (
     ProviderError,
     ProviderRefused,
     RateLimited,
-    StreamFailed,
     TollhouseError,
     Untranslatable,
     UpstreamMalformed,
@@ -103,7 +102,7 @@ class Gateway:
     shows_receipts: bool
     """Whether answers carry the receipt header; the ledger row has it in any case."""
     finished: Callable[[CallRecord], None]
-    """Telemetry: called once for each call, after its row is safe.  Must not raise or block."""
+    """Telemetry: called once for each call, when its record is complete.  Must not raise or block."""
     unexpected: Callable[[str, BaseException], None]
     """Called with the request id and an error that is nobody's but ours."""
     monotonic: Callable[[], float]
@@ -133,6 +132,7 @@ class _Run:
         "_incoming",
         "_is_attempting",
         "_is_settled",
+        "_may_be_billed",
         "_peek",
         "_receipt",
         "_record",
@@ -167,6 +167,8 @@ class _Run:
         self._is_attempting = False
         self._failure: ProviderError | None = None
         """How the last attempt failed, while the next has not begun."""
+        self._may_be_billed = False
+        """Whether an attempt failed in a way after which the provider may still bill its prompt."""
         self._is_settled = False
 
     async def go(self) -> None:
@@ -226,10 +228,10 @@ class _Run:
                 following = plan.after(verdict(error), _retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
-                if following.wait_seconds:
-                    await asyncio.sleep(following.wait_seconds)
             else:
                 return
+            if following.wait_seconds:
+                await asyncio.sleep(following.wait_seconds)
             self._began = gateway.monotonic()
             candidate = route.candidates[plan.current]
             left = plan.remaining(self._began)
@@ -403,7 +405,11 @@ class _Run:
         record.outcome = error.code
         if not self._begun:
             record.status = error.http_status
-        await self._settle(self._used_after(error))
+        if self._is_attempting and self._incoming is not None:
+            # Our own failure in the middle of a provider's answer: the call has reached it all the same.
+            self._may_be_billed = True
+            self._note_attempt(error.code, self._incoming.status)
+        await self._settle(self._used_after_failure())
         if self._begun:
             await self._sink.body(dialect.encode_stream_error(error, self._call.id), more=False)
             return
@@ -420,7 +426,7 @@ class _Run:
         if self._is_attempting:
             self._note_attempt(why.code, None if self._incoming is None else self._incoming.status)
         if self._failure is not None:
-            usage = self._used_after(self._failure)
+            usage = self._used_after_failure()
         else:
             usage = self._used() if self._watch is not None else self._used_unheard()
         waiting = self._settle_now(usage)
@@ -439,13 +445,16 @@ class _Run:
         detail = error.message
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
-            error.message = _without_address(error, candidate)
+            error.message = without_address(error, candidate)
             status = status or error.status
         if isinstance(error, UpstreamTimeout):
             error.hint = error.hint or _which_deadline(error.phase, candidate)
-        self._note_attempt(error.code, status, detail)
+        was_sent = not is_unsent(error)
+        # A provider that refuses does not bill; one that went silent or broke off may have read the whole prompt.
+        self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)
+        self._note_attempt(error.code, status, detail, was_sent=was_sent)
 
-    def _note_attempt(self, outcome: str, status: int | None, detail: str = "") -> None:
+    def _note_attempt(self, outcome: str, status: int | None, detail: str = "", *, was_sent: bool = True) -> None:
         record = self._record
         self._is_attempting = False
         record.attempts = (
@@ -456,6 +465,7 @@ class _Run:
                 outcome=outcome,
                 status=status,
                 duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
+                was_sent=was_sent,
                 detail=detail[:MAX_DETAIL_CHARACTERS],
             ),
         )
@@ -491,15 +501,10 @@ class _Run:
                 input_tokens=len(self._call.body) // estimate.BYTES_PER_TOKEN, output_tokens=0, source="estimated"
             )
 
-    def _used_after(self, error: TollhouseError) -> Usage:
+    def _used_after_failure(self) -> Usage:
         if self._watch is not None and self._begun:
             return self._used()
-        # A provider that refuses does not bill; one that went silent or broke off may have read the whole prompt.
-        if isinstance(error, UpstreamTimeout | StreamFailed | UpstreamMalformed) or (
-            isinstance(error, ProviderError) and not isinstance(error, ProviderRefused | ConnectFailed)
-        ):
-            return self._used_unheard()
-        return Usage()
+        return self._used_unheard() if self._may_be_billed else Usage()
 
     async def _settle(self, usage: Usage) -> None:
         waiting = self._settle_now(usage)
@@ -555,7 +560,10 @@ class _Run:
 async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) -> ProviderRefused:
     """The error in an answer with an error status."""
     provider = candidate.provider
-    body = await incoming.read_all(MAX_ERROR_BYTES)
+    try:
+        body = await incoming.read_all(MAX_ERROR_BYTES)
+    except ProviderError:
+        body = b""  # the status says enough; what should explain it is cut, silent or endless
     if incoming.status == 401:
         # Providers quote the key, whole or in part, and only the operator can do something about it.
         error = ProviderRefused(f"Provider {provider.name!r} does not accept the gateway's own key for it.", status=401)
@@ -598,7 +606,12 @@ def _which_deadline(phase: str, candidate: Candidate) -> str:
     return f"`deadlines.{phase}` is {seconds:g} s."
 
 
-def _without_address(error: ProviderError, candidate: Candidate) -> str:
+def is_unsent(error: TollhouseError) -> bool:
+    """Whether an attempt failed before anything went to the provider."""
+    return isinstance(error, ConnectFailed) or (isinstance(error, UpstreamTimeout) and error.phase == "connect")
+
+
+def without_address(error: ProviderError, candidate: Candidate) -> str:
     """An error's words for the caller, who has no business with a provider's address; the operator's log has it."""
     name = f"provider {candidate.provider.name!r}"
     if isinstance(error, ConnectFailed):

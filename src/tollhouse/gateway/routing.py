@@ -97,6 +97,8 @@ class Router:
             if self._default is None:
                 raise ModelNotFound("", reason="the request names no model and no `models.default` is configured")
             return self.resolve(self._default)
+        if not name.isprintable():
+            raise ModelNotFound(name, reason="a name has printable characters only")
         if len(name) > MAX_NAME_CHARACTERS:
             raise ModelNotFound(name[:80] + "…", reason=f"a name has at most {MAX_NAME_CHARACTERS} characters")
         alias = self._aliases.get(name)

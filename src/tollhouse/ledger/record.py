@@ -6,7 +6,6 @@ The gateway fills it along the way and hands it over once.  It never holds promp
 import msgspec
 
 from tollhouse.chat.usage import Usage
-from tollhouse.errors import ConnectFailed
 
 NOTHING_USED = Usage()
 
@@ -21,6 +20,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     status: int | None = None
     """The provider's HTTP status, if an answer came."""
     duration_us: int = 0
+    was_sent: bool = True
+    """Whether anything went to the provider: not when no connection came about."""
     detail: str = ""
     """What went wrong, for the operator: it may name the provider's address.  Not in the ledger."""
 
@@ -68,4 +69,4 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     @property
     def reached_provider(self) -> bool:
         """Whether bytes went to a provider: exactly these calls have a ledger row."""
-        return any(attempt.outcome != ConnectFailed.code for attempt in self.attempts)
+        return any(attempt.was_sent for attempt in self.attempts)

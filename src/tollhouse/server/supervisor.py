@@ -21,7 +21,7 @@ import msgspec
 
 from tollhouse._version import __version__
 from tollhouse.config.load import load
-from tollhouse.config.schema import Config, ServerSettings
+from tollhouse.config.schema import BudgetSettings, Config, LimitSettings, ServerSettings
 from tollhouse.errors import ConfigError, GatewayError, TollhouseError
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
@@ -57,6 +57,10 @@ async def serve(
     `config` is what the file says, which a reload compares with; `server` holds the settings that the command line changed.
     """
     server = server or config.server
+    if server.port and server.port == server.admin_port:
+        raise ConfigError(
+            [f"Callers and administrators cannot both be served on port {server.port}; change one of them."]
+        )
     prepare(config.ledger.url)
     async with AsyncExitStack() as stack:
         public, held = reserve(Place(server.host, server.port), "gateway")
@@ -79,6 +83,8 @@ async def serve(
 def _announce(told: Told, config: Config, public: Place, admin: Place, *, workers: int = 1) -> None:
     for warning in config.warnings:
         told(f"warning: {warning}")
+    if config.limits != LimitSettings() or config.budgets != BudgetSettings():
+        told("warning: `limits` and `budgets` are checked and kept, but this version does not enforce them yet")
     processes = f", {workers} workers" if workers > 1 else ""
     told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{processes})")
 

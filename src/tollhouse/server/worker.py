@@ -84,9 +84,10 @@ class Worker:
         self.app = PublicApp(
             assemble(config, self._engine),
             Dialects(openai_chat=openai_chat.DIALECT, anthropic=anthropic.DIALECT),
-            health=self.health_json,
+            health=self.public_health_json,
             metrics=self.metrics_text,
             unexpected=_unexpected,
+            refused=_refused,
             in_flight=self._count_in_flight,
         )
         self._listener = listen(self.app, job.place)
@@ -144,18 +145,33 @@ class Worker:
         self.app.serving = serving
         log.info("the configuration was reloaded", extra={"changed": [change.path for change in changes]})
 
+    def public_health_json(self) -> bytes:
+        """The body of `GET /health` for callers: how it is, without why."""
+        return msgspec.json.encode(
+            {
+                **self._health(),
+                "ledger": self.books.state().status,
+                "providers": {each.provider: each.state for each in self.app.serving.gateway.health.snapshot()},
+            }
+        )
+
     def health_json(self) -> bytes:
-        """The body of `GET /health`."""
+        """The body of `GET /health` for the operator, on the admin listener."""
         ledger = self.books.state()
         return msgspec.json.encode(
             {
-                "status": "draining" if self.app.is_draining else "serving",
-                "version": __version__,
-                "uptime_seconds": round(time.monotonic() - self._started, 1),
+                **self._health(),
                 "ledger": {"status": ledger.status, "reason": ledger.reason},
                 "providers": self.app.serving.gateway.health.snapshot(),
             }
         )
+
+    def _health(self) -> dict[str, object]:
+        return {
+            "status": "draining" if self.app.is_draining else "serving",
+            "version": __version__,
+            "uptime_seconds": round(time.monotonic() - self._started, 1),
+        }
 
     def metrics_text(self) -> tuple[bytes, str]:
         """The exposition text, summed over all workers, and its content type."""
@@ -201,6 +217,10 @@ def _calls_writer(place: str) -> Callable[[bytes], None]:
             log.warning("lines of the calls log were lost", extra={"reason": error.strerror})
 
     return write
+
+
+def _refused(request_id: str, error: TollhouseError) -> None:
+    log.info("a request was refused", extra={"request_id": request_id, "code": error.code, "status": error.http_status})
 
 
 def _unexpected(request_id: str, error: BaseException) -> None:

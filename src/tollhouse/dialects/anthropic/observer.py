@@ -220,6 +220,8 @@ class AnthropicObserver:
                 if final.delta is not None and final.delta.stop_reason is not None:
                     self.finish = finish_of(final.delta.stop_reason)
             case "message_stop":
+                if self.finish is None:
+                    raise UpstreamTruncated("The provider's stream ended without a stop reason.")
                 self.is_final = True
             case "error":
                 self._fail(data)

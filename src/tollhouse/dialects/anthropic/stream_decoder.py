@@ -253,10 +253,10 @@ class AnthropicStreamDecoder:
     def _stop(self, _event: _WireEvent, _: bytes) -> Iterable[Event]:
         if not self._has_started:
             raise WireFault("type", "there is an end before the start")
+        if not self._has_finished:
+            raise UpstreamTruncated("The provider's stream ended without a stop reason.")
         self._has_ended = True
-        if self._has_finished:
-            return (Ended(),)
-        return (*self._close_open(), Finished("other"), Ended())
+        return (Ended(),)
 
     def _ping(self, _event: _WireEvent, _: bytes) -> Iterable[Event]:
         return (Pinged(),) if self._has_started else ()

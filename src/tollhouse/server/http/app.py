@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tollhouse.dialects.anthropic import encode_count
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.errors import (
     ClientLeft,
@@ -164,10 +165,12 @@ class PublicApp:
         health: Callable[[], bytes],
         metrics: Callable[[], tuple[bytes, str]],
         unexpected: Callable[[str, BaseException], None],
+        refused: Callable[[str, TollhouseError], None] = lambda _id, _error: None,
         in_flight: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
 
+        `refused` hears of what never became a call: a wrong key, a body too large.
         `in_flight` hears of +1 when a call begins and -1 when it ends.
         """
         self.serving = serving
@@ -177,6 +180,7 @@ class PublicApp:
         self._health = health
         self._metrics = metrics
         self._unexpected = unexpected
+        self._refused = refused
         self._in_flight = in_flight
         self._calls = 0
         self._running: set[asyncio.Task[Any]] = set()
@@ -221,6 +225,7 @@ class PublicApp:
         except TollhouseError as error:
             if exchange.is_begun:
                 raise  # the server then breaks the connection: a cut answer must not end cleanly
+            self._refused(exchange.id, error)
             await exchange.refuse(error)
         except Exception as error:
             self._unexpected(exchange.id, error)
@@ -233,12 +238,16 @@ class PublicApp:
     # -- calls
 
     async def _chat(self, exchange: Exchange) -> None:
-        await self._call(exchange, "openai_chat")
+        await self._call(exchange, "openai_chat", _answer)
 
     async def _messages(self, exchange: Exchange) -> None:
-        await self._call(exchange, "anthropic")
+        await self._call(exchange, "anthropic", _answer)
 
-    async def _call(self, exchange: Exchange, door: str) -> None:
+    async def _count_tokens(self, exchange: Exchange) -> None:
+        await self._call(exchange, "anthropic_count_tokens", _count)
+
+    async def _call(self, exchange: Exchange, door: str, work: "Work") -> None:
+        """Reads a call and does its work, counted and watched: for the bound on calls, for a drain and for departures."""
         serving = self.serving
         principal = self._enter(exchange, serving)
         task = asyncio.current_task()
@@ -251,7 +260,7 @@ class PublicApp:
             body = await exchange.read(serving.max_body_bytes)
             call = self._made(exchange, principal, door, body)
             async with Departure(exchange.receive):
-                await serving.gateway.answer(call, exchange)
+                await work(serving.gateway, call, exchange)
         except asyncio.CancelledError:
             if not self._is_cutting:
                 raise
@@ -275,20 +284,6 @@ class PublicApp:
             await exchange.body(exchange.dialect.encode_stream_error(error, exchange.id), more=False)
         else:
             await exchange.refuse(error)
-
-    async def _count_tokens(self, exchange: Exchange) -> None:
-        serving = self.serving
-        principal = self._enter(exchange, serving)
-        body = await exchange.read(serving.max_body_bytes)
-        call = self._made(exchange, principal, "anthropic_count_tokens", body)
-        async with Departure(exchange.receive):
-            counted = await count_tokens(serving.gateway, call)
-            headers = [
-                (b"content-type", JSON),
-                *([(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else ()),
-            ]
-            await exchange.head(200, headers)
-            await exchange.body(b'{"input_tokens":%d}' % counted.input_tokens, more=False)
 
     def _enter(self, exchange: Exchange, serving: Serving) -> Principal:
         """Before a body is read: is the gateway taking calls, and may this caller make one?"""
@@ -367,3 +362,18 @@ class PublicApp:
             f"There is nothing at {exchange.method} {path[:200]!r}.",
             hint="Chat is at /v1/chat/completions and /v1/messages, the models at /v1/models.",
         )
+
+
+Work = Callable[[Gateway, Call, Exchange], Awaitable[None]]
+"""What is done with a call that was read."""
+
+
+async def _answer(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    await gateway.answer(call, exchange)
+
+
+async def _count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    counted = await count_tokens(gateway, call)
+    estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
+    await exchange.head(200, [(b"content-type", JSON), *estimated])
+    await exchange.body(encode_count(counted.input_tokens), more=False)

@@ -30,17 +30,17 @@ async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> byt
             raise UnsupportedMediaType(
                 "Compressed request bodies are not read here.", hint="Send the body without Content-Encoding."
             )
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise ClientLeft("The client left while sending its request.")
-    body: bytes = message.get("body", b"")
-    if len(body) > limit_bytes:
-        raise BodyTooLarge(limit_bytes=limit_bytes)
-    # Servers tell the end of a body apart from its last piece; a body of known length need not wait for that.
-    if len(body) == expected or not message.get("more_body", False):
-        return body
     try:
         async with asyncio.timeout(BODY_SECONDS):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeft("The client left while sending its request.")
+            body: bytes = message.get("body", b"")
+            if len(body) > limit_bytes:
+                raise BodyTooLarge(limit_bytes=limit_bytes)
+            # Servers tell the end of a body apart from its last piece; a body of known length need not wait for that.
+            if len(body) == expected or not message.get("more_body", False):
+                return body
             return await _read_rest(receive, body, limit_bytes)
     except TimeoutError as error:
         raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:.0f} s.") from error
