@@ -139,7 +139,15 @@ def full_record() -> CallRecord:
         first_byte_us=1,
         duration_us=1,
         attempts=(
-            Attempt(provider="p", model="m", outcome="provider_refused", status=503, duration_us=1, was_sent=False, detail="no"),
+            Attempt(
+                provider="p",
+                model="m",
+                outcome="provider_refused",
+                status=503,
+                duration_us=1,
+                was_sent=False,
+                detail="no",
+            ),
         ),
     )
 
