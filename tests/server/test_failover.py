@@ -309,3 +309,20 @@ async def test_an_endless_error_body_does_not_hide_its_status(serving: Serving, 
     assert len(fake_provider.calls) == 2, "a 503 may pass"
     (row,) = gateway.rows()
     assert (row["outcome"], row["cost_nano"]) == ("provider_refused", 0)
+
+
+async def test_the_log_has_the_names_of_a_providers_error_but_not_its_words(
+    serving: Serving, fake_provider: FakeProvider
+):
+    """A refusal can quote the prompt."""
+    fake_provider.default = Failure(status=400, message="You said: my secret prompt")
+    gateway = await serving(
+        f"providers: {{openai: {{api_key: x, base_url: '{fake_provider.base_url('openai')}'}}}}\n"
+        "models: {m: openai/gpt-4o-mini}"
+    )
+    answer = await gateway.ask("/v1/chat/completions", {"model": "m", "messages": [{"role": "user", "content": "hi"}]})
+    assert "my secret prompt" in answer.json()["error"]["message"]
+    await gateway.close()
+    line = (gateway.ledger.parent / "calls.log").read_text()
+    assert '"outcome":"provider_refused"' in line
+    assert "secret" not in line

@@ -33,6 +33,7 @@ from tollhouse.errors import (
     ProviderError,
     ProviderRefused,
     RateLimited,
+    StreamFailed,
     TollhouseError,
     Untranslatable,
     UpstreamMalformed,
@@ -442,7 +443,7 @@ class _Run:
         if error is None:
             self._note_attempt("ok", status)
             return
-        detail = error.message
+        detail = _for_the_operator(error)
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
             error.message = without_address(error, candidate)
@@ -609,6 +610,16 @@ def _which_deadline(phase: str, candidate: Candidate) -> str:
 def is_unsent(error: TollhouseError) -> bool:
     """Whether an attempt failed before anything went to the provider."""
     return isinstance(error, ConnectFailed) or (isinstance(error, UpstreamTimeout) and error.phase == "connect")
+
+
+def _for_the_operator(error: TollhouseError) -> str:
+    """What the log may say of a failed attempt: our own words, or the names of a provider's error.
+
+    A provider's own sentence can quote the prompt, and no prompt is ever logged.
+    """
+    if isinstance(error, ProviderRefused | StreamFailed):
+        return " ".join(name for name in (error.kind, error.provider_code) if name)
+    return "" if isinstance(error, UpstreamMalformed) else error.message
 
 
 def without_address(error: ProviderError, candidate: Candidate) -> str:
