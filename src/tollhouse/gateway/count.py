@@ -7,10 +7,9 @@ in the ledger.  For the others the gateway estimates, and says so: an estimate n
 import asyncio
 from dataclasses import dataclass
 
-import msgspec
-
 from tollhouse.chat.receipt import Receipt
-from tollhouse.errors import ClientLeft, ProviderError, TollhouseError, UpstreamMalformed
+from tollhouse.dialects.anthropic import decode_count
+from tollhouse.errors import ClientLeft, ProviderError, TollhouseError
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.estimate import input_tokens
 from tollhouse.gateway.pipeline import MAX_ERROR_BYTES, Gateway, is_unsent, refusal, without_address
@@ -26,10 +25,6 @@ class Counted:
 
     input_tokens: int
     is_estimate: bool
-
-
-class _Counted(msgspec.Struct):
-    input_tokens: int
 
 
 async def count_tokens(gateway: Gateway, call: Call) -> Counted:
@@ -106,9 +101,4 @@ async def _asked(gateway: Gateway, call: Call, candidate: Candidate, body: bytes
         answer = await incoming.read_all(MAX_ERROR_BYTES)
     finally:
         incoming.close()
-    try:
-        return msgspec.json.decode(answer, type=_Counted).input_tokens
-    except msgspec.DecodeError as error:
-        raise UpstreamMalformed(
-            f"Provider {provider.name!r} answered a token count with something else.", provider=provider.name
-        ) from error
+    return decode_count(answer)

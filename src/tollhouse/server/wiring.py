@@ -144,7 +144,7 @@ def _router(
             address=address,
             target=target(address, provider.chat_path),
             deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
-            where=f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}",
+            where=address.where,
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
         )
 

@@ -234,7 +234,7 @@ async def _note_sent(_session: aiohttp.ClientSession, context: SimpleNamespace, 
 
 def _where(request: Outgoing) -> str:
     address = request.address
-    return f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+    return address.where
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:

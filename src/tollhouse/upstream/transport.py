@@ -53,6 +53,11 @@ class Address:
     authority: bytes
     """The Host header's value."""
 
+    @property
+    def where(self) -> str:
+        """`host:port`, as the transports' messages have it; with brackets around IPv6."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 class Outgoing(msgspec.Struct, frozen=True):
     """One request to a provider, ready to be written."""

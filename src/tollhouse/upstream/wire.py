@@ -189,7 +189,7 @@ class _Origin:
         self.address = address
         self.proxy: ProxyServer | None = settings.proxies.route(address)
         self.pool: Pool[Connection] = Pool(settings.connections_per_origin)
-        self.where = f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+        self.where = address.where
         self.target_prefix = b""
         self.host_lines = b" HTTP/1.1\r\nhost: " + address.authority + b"\r\n"
         if self.proxy is not None and address.scheme == "http":
