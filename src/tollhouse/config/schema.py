@@ -61,6 +61,8 @@ class ServerSettings:
     """How long running streams may go on after SIGTERM."""
     receipts: bool = True
     """Whether answers carry the header that lists what translation dropped."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Networks whose `X-Forwarded-For` says who the caller is.  From anywhere else the header is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,18 @@ class KeySettings:
     tenant: str = ""
     """Whom the key belongs to; empty when nobody says."""
     project: str = ""
+    limits: "RateSettings" = field(default_factory=lambda: RateSettings())
+    """What this key alone may do, beside the wider limits."""
+    budgets: tuple["BudgetSettings", ...] = ()
+    """Its own budgets (`budget:` in the file), scoped to this key."""
+    models: tuple[str, ...] = ()
+    """Aliases and `provider/model` names that it may use, `*` at the end of one standing for anything; empty allows all."""
+    providers: tuple[str, ...] = ()
+    """Configured providers that may answer it; empty allows all."""
+    ip_ranges: tuple[str, ...] = ()
+    """Networks (`10.0.0.0/8`, `2001:db8::/32`) that it may call from; empty allows all."""
+    tags: Mapping[str, str] = field(default_factory=_no_items)
+    """What the operator notes about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +202,24 @@ class LedgerSettings:
     """`sqlite:///relative` (to the directory that the gateway is started in), `sqlite:////absolute`, or
     `postgresql://…`.  May hold a password, so it is not printed.
     """
+    retention_seconds: float | None = None
+    """How long rows are kept (`retention: 400d`); `None` keeps them for ever.  Daily totals stay."""
+    state_folder: str | None = None
+    """Where this machine keeps its counters, holds and journals; by default beside a SQLite ledger, else the XDG state folder's
+    `tollhouse/`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSettings:
+    """What several machines share: limits, budgets, holds.  Without an address the workers of one machine share them."""
+
+    url: str | None = field(default=None, repr=False)
+    """`redis://`, `rediss://`, `valkey://` or `valkeys://` `[user:password@]host[:port][/database]`."""
+    when_lost: Literal["open", "closed"] = "open"
+    """What limits do while that store cannot be reached: `open` counts on this machine alone, `closed` refuses (503)."""
+    budget_allowance_nano: int = 1_000_000_000
+    """What this machine may still spend on each hard budget while the store cannot be reached, in nano-USD; never more than was left
+    when it was last seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,34 +234,125 @@ class PriceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
-    """What the gateway writes about itself."""
+class LoggingSettings:
+    """What the gateway writes about itself and about calls."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["json", "text"] = "json"
     calls: str = "stderr"
     """Where the line about each call goes: `stderr`, `off`, or a file's path."""
+    bodies: Literal["off", "redacted", "full"] = "off"
+    """Whether prompts and answers are kept, in a store of their own."""
+    bodies_path: str | None = None
+    """The file of that store; by default `bodies.db` in the state folder."""
+    retention_seconds: float = 30 * 86_400.0
+    """How long bodies are kept."""
+    redact: tuple[str, ...] = ("email", "phone", "card", "iban", "ip", "secrets")
+    """Kinds of personal data that `redacted` bodies do not show; names of `patterns` may stand here too."""
+    patterns: Mapping[str, str] = field(default_factory=_no_items)
+    """Custom kinds: name to an RE2 expression."""
+    redact_upstream: bool = False
+    """Whether the same kinds are replaced by placeholders before a prompt leaves for a provider, and put back in the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseCacheSettings:
+    """Whole answers that are kept and given again to an identical request."""
+
+    ttl_seconds: float
+    max_bytes: int = 256 * 1024 * 1024
+    """Over all entries in this process, or in the shared store."""
+    shared: bool = False
+    """Kept in the `state` store, for all machines, instead of in each worker's memory."""
+    scope: Literal["tenant", "key", "global"] = "tenant"
+    """Who may be given whose answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheSettings:
+    """Calls that need not be made."""
+
+    responses: ResponseCacheSettings | None = None
+    """`None` keeps nothing."""
+    coalesce: bool = False
+    """Whether identical calls in flight within one tenant share one upstream call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """How often, how much and how many at once; `None` is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    """Input and output tokens together: estimated when a call begins, corrected when it ends."""
+    concurrent: int | None = None
+    """Calls in flight at once."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no limit at all."""
+        return self.requests_per_minute is None and self.tokens_per_minute is None and self.concurrent is None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose calls a limit or a budget counts.  Written `global`, `tenant:research`, `key:dev`, `provider:openai`, `model:smart`."""
+
+    kind: Literal["global", "tenant", "project", "key", "ip", "provider", "model"]
+    name: str = ""
+    """Empty for `global`.  A project is `tenant/project`; a model an alias, or `provider/model` for what it is sent to."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScopedRates:
+    """Limits of one scope (an entry of `limits.scopes`)."""
+
+    scope: Scope
+    rates: RateSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSettings:
-    """Rates over all calls; `None` is no limit."""
+    """Limits on calls.  A call must pass all that are meant for it, or takes from none."""
 
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrent: int | None = None
-    """Calls in flight at once."""
+    overall: RateSettings = field(default_factory=RateSettings)
+    """All calls together: `requests_per_minute`, `tokens_per_minute` and `concurrent` of the section itself."""
+    per_key: RateSettings = field(default_factory=RateSettings)
+    """Each key for itself, unless the key has limits of its own."""
+    per_tenant: RateSettings = field(default_factory=RateSettings)
+    """Each tenant for itself."""
+    per_ip: RateSettings = field(default_factory=RateSettings)
+    """Each caller's address for itself; an IPv6 caller is its /64."""
+    scopes: tuple[ScopedRates, ...] = ()
+    """Single tenants, projects, keys, providers and models."""
+    max_wait_seconds: float = 0.0
+    """How long a call that is over a limit may wait for its turn instead of being refused."""
+    max_waiting: int = 1000
+    """Calls that may wait in one worker; more are refused at once."""
+
+
+Period = Literal["hour", "day", "week", "month", "total"]
+"""The window of a budget, in UTC; weeks begin on Monday.  `total` never resets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetSettings:
-    """Money over all calls, in nano-USD a window; `None` is no budget."""
+    """Money for one scope over one window.  An entry of `budgets:` with several amounts makes several of these."""
 
-    hourly_nano: int | None = None
-    daily_nano: int | None = None
-    weekly_nano: int | None = None
-    monthly_nano: int | None = None
-    total_nano: int | None = None
+    scope: Scope
+    period: Period
+    limit_nano: int
+    is_hard: bool = True
+    """Whether a call that might exceed it is refused.  A soft budget only alerts."""
+    alert_at: tuple[float, ...] = ()
+    """Fractions of the limit (0 to 1, ascending) whose crossing is told, once a window."""
+    webhook: Secret | None = None
+    """Where alerts are posted; they are logged in any case."""
+    clamp_output: bool = False
+    """Whether a call's output limit is lowered to what is left, instead of refusing the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,9 +383,12 @@ class Config:
     """What a call that names no model (or `default`) gets: an alias or `provider/model`."""
     ledger: LedgerSettings = field(default_factory=LedgerSettings)
     prices: PriceSettings = field(default_factory=PriceSettings)
-    log: LogSettings = field(default_factory=LogSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    logging: LoggingSettings = field(default_factory=LoggingSettings)
+    cache: CacheSettings = field(default_factory=CacheSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
-    budgets: BudgetSettings = field(default_factory=BudgetSettings)
+    budgets: tuple[BudgetSettings, ...] = ()
+    """Those of `budgets:` and those of the keys."""
     deadlines: DeadlineSettings = field(default_factory=DeadlineSettings)
     retry: RetrySettings = field(default_factory=RetrySettings)
     places: Places = field(default_factory=Places, compare=False, repr=False)
