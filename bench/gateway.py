@@ -31,7 +31,7 @@ prices:
 limits: {{requests_per_minute: 1000000000, tokens_per_minute: 1000000000, concurrent: 100000}}
 budgets: {{daily: 1000000, monthly: 1000000}}
 ledger: {{url: "sqlite:///{folder}/bench.db"}}
-log: {{level: info, format: json}}
+logging: {{level: info, format: json}}
 """
 
 

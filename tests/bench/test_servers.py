@@ -14,8 +14,8 @@ def test_the_gateway_accepts_the_bench_s_configuration(tmp_path: Path):
     file.write_text(gateway_config(folder=tmp_path, port=18080, admin_port=19090, provider_port=19100))
     config = load(file, {}, defaults_by_type())
     assert set(config.aliases) == {"chat", "message"}
-    assert config.limits.requests_per_minute is not None
-    assert config.budgets.daily_nano is not None
+    assert config.limits.overall.requests_per_minute is not None
+    assert config.budgets
     assert not config.warnings
 
 

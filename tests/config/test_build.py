@@ -8,8 +8,9 @@ from tollhouse.config.schema import (
     DeadlineOverrides,
     DeadlineSettings,
     LimitSettings,
-    LogSettings,
+    LoggingSettings,
     ModelSettings,
+    RateSettings,
     RetrySettings,
     ServerSettings,
 )
@@ -33,7 +34,7 @@ def test_the_least_file_has_every_default():
     assert config.server == ServerSettings()
     assert config.retry == RetrySettings()
     assert config.deadlines == DeadlineSettings()
-    assert config.log == LogSettings()
+    assert config.logging == LoggingSettings()
     assert config.limits == LimitSettings()
     assert config.ledger.url == "sqlite:///tollhouse.db"
     assert (config.default_model, config.aliases, config.warnings) == (None, {}, ())
@@ -46,7 +47,7 @@ def test_everything_can_be_set():
 server: {host: "::1", port: 0, admin_host: localhost, admin_port: 1, workers: 64, max_body_bytes: 1024,
          max_concurrent_calls: 1, drain_seconds: 2m, receipts: false}
 ledger: {url: postgresql://ledger@db/tollhouse}
-log: {level: debug, format: text, calls: /var/log/calls.jsonl}
+logging: {level: debug, format: text, calls: /var/log/calls.jsonl}
 limits: {requests_per_minute: 1, tokens_per_minute: 2, concurrent: 3}
 budgets: {hourly: 1, daily: 0.1, weekly: 2.5, monthly: 3, total: 4}
 deadlines: {connect: 500ms, first_byte: 1m, between_chunks: 3, total: 1h}
@@ -65,12 +66,17 @@ retry: {max_attempts: 1, backoff_base: 0, backoff_cap: 1s, honour_retry_after_up
         receipts=False,
     )
     assert config.ledger.url == "postgresql://ledger@db/tollhouse"
-    assert config.log == LogSettings(level="debug", format="text", calls="/var/log/calls.jsonl")
-    assert config.limits == LimitSettings(requests_per_minute=1, tokens_per_minute=2, concurrent=3)
-    assert config.budgets.hourly_nano == 10**9
-    assert config.budgets.daily_nano == 10**8
-    assert config.budgets.weekly_nano == 25 * 10**8
-    assert (config.budgets.monthly_nano, config.budgets.total_nano) == (3 * 10**9, 4 * 10**9)
+    assert config.logging == LoggingSettings(level="debug", format="text", calls="/var/log/calls.jsonl")
+    assert config.limits == LimitSettings(
+        overall=RateSettings(requests_per_minute=1, tokens_per_minute=2, concurrent=3)
+    )
+    assert {budget.period: budget.limit_nano for budget in config.budgets} == {
+        "hour": 10**9,
+        "day": 10**8,
+        "week": 25 * 10**8,
+        "month": 3 * 10**9,
+        "total": 4 * 10**9,
+    }
     assert config.deadlines == DeadlineSettings(connect=0.5, first_byte=60.0, between_chunks=3.0, total=3600.0)
     assert config.retry == RetrySettings(
         max_attempts=1, backoff_base=0.0, backoff_cap=1.0, honour_retry_after_up_to=0.0
@@ -106,7 +112,7 @@ def test_problems_beyond_a_bound_are_counted():
 
 
 def test_flaws_of_the_tree_and_of_the_schema_come_together():
-    assert len(problems(MINIMAL + "log: {level: info, level: debug}\nlimits: {x: 1}\n")) == 2
+    assert len(problems(MINIMAL + "logging: {level: info, level: debug}\nlimits: {x: 1}\n")) == 2
 
 
 def test_an_unknown_key_is_refused_with_the_nearest_one():
@@ -116,12 +122,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
 
 
 def test_an_unknown_key_like_no_other_is_refused_with_all_keys():
-    assert problem(MINIMAL + "log: {zzz: 80}\n") == (
-        "tollhouse.yaml:3:7: log.zzz: There is no such key. The keys here are level, format, calls."
+    assert problem(MINIMAL + "logging: {zzz: 80}\n") == (
+        "tollhouse.yaml:3:11: logging.zzz: There is no such key. The keys here are level, format, calls."
     )
 
 
-@pytest.mark.parametrize("section", ["server", "auth", "ledger", "log", "limits", "budgets", "deadlines", "retry"])
+@pytest.mark.parametrize("section", ["server", "auth", "ledger", "logging", "limits", "budgets", "deadlines", "retry"])
 @pytest.mark.parametrize(("value", "kind"), [("[]", "a list"), ("word", "a single value")])
 def test_a_section_of_the_wrong_kind_is_refused(section: str, value: str, kind: str):
     text = MINIMAL.replace("auth: {open: true}\n", "") if section == "auth" else MINIMAL
@@ -130,7 +136,7 @@ def test_a_section_of_the_wrong_kind_is_refused(section: str, value: str, kind: 
 
 
 @pytest.mark.parametrize(
-    "section", ["server", "ledger", "log", "limits", "budgets", "deadlines", "retry", "models", "prices"]
+    "section", ["server", "ledger", "logging", "limits", "budgets", "deadlines", "retry", "models", "prices"]
 )
 def test_a_section_with_nothing_in_it_has_its_defaults(section: str):
     assert read(MINIMAL + f"{section}:\n") == read(MINIMAL)
@@ -143,7 +149,7 @@ def test_a_list_where_one_value_belongs_is_refused():
 
 
 def test_a_value_left_empty_is_refused_and_not_taken_for_the_default():
-    assert "log.level" in problem(MINIMAL + "log: {level: }\n")
+    assert "logging.level" in problem(MINIMAL + "logging: {level: }\n")
     assert "server.host" in problem(MINIMAL + "server: {host: }\n")
 
 

@@ -84,7 +84,7 @@ models:
   fast: {route: [openai/x], strict: true, deadlines: {first_byte: 2}}
 ledger: {url: "sqlite:///x.db"}
 prices: {openai/x: {input: 0.5, cache_read: 0.1}}
-log: {level: debug, format: text, calls: off}
+logging: {level: debug, format: text, calls: off}
 limits: {requests_per_minute: 5, concurrent: 2}
 budgets: {daily: 5, total: 100}
 deadlines: {connect: 1, first_byte: 2, between_chunks: 3, total: 4}
@@ -111,7 +111,7 @@ def full_keys() -> list[Entry]:
 
 
 def test_the_full_file_loads():
-    assert read(FULL, {}).limits.concurrent == 2
+    assert read(FULL, {}).limits.overall.concurrent == 2
     assert len(full_keys()) == 51
 
 
@@ -243,9 +243,9 @@ def test_a_configuration_does_not_differ_from_itself_read_again():
         ("api_key: x", "api_key: y", "providers.lab.api_key", False),
         ("9100/v1", "9100/v2", "providers.lab.base_url", False),
         ("name: dev", "name: ops", "auth.keys", False),
-        ("ledger:", "budgets: {daily: 1}\nledger:", "budgets.daily", False),
+        ("ledger:", "budgets: {daily: 1}\nledger:", "budgets", False),
         ("ledger:", "prices: {lab/x: {input: 1}}\nledger:", "prices.lab/x", False),
-        ("ledger:", "log: {level: debug}\nledger:", "log.level", False),
+        ("ledger:", "logging: {level: debug}\nledger:", "logging.level", False),
     ],
 )
 def test_a_change_is_named_by_its_path(old: str, new: str, path: str, needs_restart: bool):

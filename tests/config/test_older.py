@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from support.configs import KEYS, OLDER_EXAMPLE, problem, problems, read
-from tollhouse.config.schema import BudgetSettings, Config, LimitSettings, Target
+from tollhouse.config.schema import BudgetSettings, Config, RateSettings, Scope, Target
 
 WITHOUT_KEY = {name: value for name, value in KEYS.items() if name != "TOLLHOUSE_KEY"}
 
@@ -15,7 +15,7 @@ def listening_on(address: str) -> Config:
 def test_the_older_example_loads_as_it_is_written():
     config = read(OLDER_EXAMPLE)
     assert (config.server.host, config.server.port) == ("0.0.0.0", 8080)
-    assert config.log.level == "info"
+    assert config.logging.level == "info"
     assert [(provider.name, provider.type) for provider in config.providers.values()] == [
         ("anthropic", "anthropic"),
         ("openai", "openai"),
@@ -30,8 +30,11 @@ def test_the_older_example_loads_as_it_is_written():
     assert config.providers["openai"].base_url == "https://api.openai.com/v1"
     assert config.aliases["default"].targets == (Target("anthropic", "claude-sonnet-4"),)
     assert config.default_model == "default"
-    assert config.limits == LimitSettings(requests_per_minute=100, tokens_per_minute=100_000)
-    assert config.budgets == BudgetSettings(hourly_nano=10 * 10**9, daily_nano=100 * 10**9)
+    assert config.limits.overall == RateSettings(requests_per_minute=100, tokens_per_minute=100_000)
+    assert config.budgets == (
+        BudgetSettings(scope=Scope("global"), period="hour", limit_nano=10 * 10**9),
+        BudgetSettings(scope=Scope("global"), period="day", limit_nano=100 * 10**9),
+    )
 
 
 def test_the_key_of_callers_is_taken_from_the_environment():
@@ -95,7 +98,7 @@ def test_a_listen_address_out_of_range_is_refused_under_the_name_that_it_has_in_
 
 
 def test_the_level_warn_means_warning():
-    assert read(OLDER_EXAMPLE.replace('"info"', "warn")).log.level == "warning"
+    assert read(OLDER_EXAMPLE.replace('"info"', "warn")).logging.level == "warning"
 
 
 @pytest.mark.parametrize(

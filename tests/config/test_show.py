@@ -68,7 +68,7 @@ models:
 prices: {"local/*": {output: 2}}
 budgets: {daily: 1.5}
 limits: {concurrent: 3}
-log: {calls: false, level: debug}
+logging: {calls: false, level: debug}
 server: {port: 0x50, drain_seconds: 1h}
 """.replace('alias: "a: b#c"..', 'alias: "a:b#c"')
 

@@ -118,7 +118,7 @@ def written(folder: Path, text: str) -> Path:
     file = folder / "tollhouse.yaml"
     auth = f"auth: {{keys: [{{name: test, key: {KEY}}}]}}"
     ledger = f"ledger: {{url: 'sqlite:///{folder / 'ledger.db'}'}}"
-    file.write_text(f"{text}\n{auth}\n{ledger}\nlog: {{calls: 'off', format: text}}\n")
+    file.write_text(f"{text}\n{auth}\n{ledger}\nlogging: {{calls: 'off', format: text}}\n")
     return file
 
 

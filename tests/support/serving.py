@@ -147,14 +147,14 @@ Serving = Callable[[str], Awaitable[Running]]
 
 
 async def start(text: str, folder: Path, listen: type[Server]) -> Running:
-    """Starts a gateway from a configuration's text; `auth`, `ledger` and `log` are added where it has none."""
+    """Starts a gateway from a configuration's text; `auth`, `ledger` and `logging` are added where it has none."""
     ledger = folder / "ledger.db"
     if "auth:" not in text:
         text += f"\nauth: {{keys: [{{name: test, key: {KEY}}}]}}"
     if "ledger:" not in text:
         text += f"\nledger: {{url: 'sqlite:///{ledger}'}}"
-    if "log:" not in text:
-        text += f"\nlog: {{calls: '{folder / 'calls.log'}'}}"
+    if "logging:" not in text:
+        text += f"\nlogging: {{calls: '{folder / 'calls.log'}'}}"
     file = folder / "tollhouse.yaml"
     file.write_text(text)
     config = load(file, {}, defaults_by_type())

@@ -44,7 +44,7 @@ models:
   demo: local/{model}
   default: demo
 ledger: {{url: "sqlite:///{ledger}"}}
-log: {{calls: "{calls}", level: warning}}
+logging: {{calls: "{calls}", level: warning}}
 """
 
 

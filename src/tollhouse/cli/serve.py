@@ -41,7 +41,7 @@ def command(
     from tollhouse.server.supervisor import serve
     from tollhouse.telemetry import logs
 
-    logs.configure(config.log.level, config.log.format)
+    logs.configure(config.logging.level, config.logging.format)
     try:
         uvloop.run(serve(path, config, os.environ, lambda line: print(line, flush=True), server=server))
     except TollhouseError as error:

@@ -18,12 +18,15 @@ from tollhouse.config.schema import (
     KeySettings,
     LedgerSettings,
     LimitSettings,
-    LogSettings,
+    LoggingSettings,
     ModelSettings,
+    Period,
     PriceSettings,
     ProviderDefaults,
     ProviderSettings,
+    RateSettings,
     RetrySettings,
+    Scope,
     ServerSettings,
     Target,
     frozen_map,
@@ -50,6 +53,14 @@ RATES: Final = (
     "request",
 )
 """What a price can be given for: dollars per million tokens, and dollars a call for `request`."""
+PERIODS: Final[Mapping[str, Period]] = {
+    "hourly": "hour",
+    "daily": "day",
+    "weekly": "week",
+    "monthly": "month",
+    "total": "total",
+}
+"""The keys that give a budget's amount, each with its window."""
 CLOSED: Final = (
     "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
     f"{values.HOW_TO_MAKE_A_KEY}), or write `open: true` while `server.host` is a loopback address."
@@ -96,7 +107,7 @@ def build(
         default_model=default_model,
         ledger=_ledger(file.section("ledger")),
         prices=_prices(file, prices, {*names, *provider_types}),
-        log=_log(file.section("log")),
+        logging=_logging(file.section_once_named("logging", "log")),
         limits=_limits(file.section("limits")),
         budgets=_budgets(file.section("budgets")),
         deadlines=_deadlines(file.section("deadlines")),
@@ -443,11 +454,11 @@ def _rates(section: Section) -> Mapping[str, int]:
     return frozen_map(rates)
 
 
-def _log(section: Section) -> LogSettings:
-    defaults = LogSettings()
+def _logging(section: Section) -> LoggingSettings:
+    defaults = LoggingSettings()
     level: Reader[Literal["debug", "info", "warning", "error"]] = values.choice("debug", "info", "warning", "error")
     style: Reader[Literal["json", "text"]] = values.choice("json", "text")
-    settings = LogSettings(
+    settings = LoggingSettings(
         level=section.read("level", level, defaults.level),
         format=section.read("format", style, defaults.format),
         calls=section.read("calls", values.call_log, defaults.calls),
@@ -459,24 +470,24 @@ def _log(section: Section) -> LogSettings:
 def _limits(section: Section) -> LimitSettings:
     rate = values.integer(1, MAX_RATE)
     settings = LimitSettings(
-        requests_per_minute=section.read_optional("requests_per_minute", rate),
-        tokens_per_minute=section.read_optional("tokens_per_minute", rate),
-        concurrent=section.read_optional("concurrent", rate),
+        overall=RateSettings(
+            requests_per_minute=section.read_optional("requests_per_minute", rate),
+            tokens_per_minute=section.read_optional("tokens_per_minute", rate),
+            concurrent=section.read_optional("concurrent", rate),
+        )
     )
     section.close()
     return settings
 
 
-def _budgets(section: Section) -> BudgetSettings:
-    settings = BudgetSettings(
-        hourly_nano=section.read_optional("hourly", values.dollars),
-        daily_nano=section.read_optional("daily", values.dollars),
-        weekly_nano=section.read_optional("weekly", values.dollars),
-        monthly_nano=section.read_optional("monthly", values.dollars),
-        total_nano=section.read_optional("total", values.dollars),
+def _budgets(section: Section) -> tuple[BudgetSettings, ...]:
+    budgets = tuple(
+        BudgetSettings(scope=Scope("global"), period=period, limit_nano=limit_nano)
+        for key, period in PERIODS.items()
+        if (limit_nano := section.read_optional(key, values.dollars)) is not None
     )
     section.close()
-    return settings
+    return budgets
 
 
 def _deadlines(section: Section) -> DeadlineSettings:

@@ -74,7 +74,7 @@ def _translate(collector: Collector, entry: Entry) -> list[Entry]:
             if isinstance(level, Scalar):
                 level = replace(level, text=_LEVELS.get(level.text, level.text))
             level = replace(level, written=written)
-            return [Entry("log", entry.mark, Table((Entry("level", entry.mark, level),), entry.mark, TOP))]
+            return [Entry("logging", entry.mark, Table((Entry("level", entry.mark, level),), entry.mark, TOP))]
         case "providers":
             return [replace(entry, value=replace(_providers(entry.value), written=written))]
         case "auth":

@@ -8,7 +8,7 @@ default taken, so that reading goes on to the next problem.
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from tollhouse.config.expand import Expansion, FileReader, expand
@@ -211,6 +211,7 @@ class Section:
         self.spot = spot
         self._entries = {entry.key: entry for entry in entries}
         self._known: list[str] = []
+        self._outdated: set[str] = set()
         self._missing: list[tuple[str, str]] = []
         self._is_broken = is_broken
         spot.record("file", None)
@@ -259,6 +260,20 @@ class Section:
         empty = Table((), here.mark)
         return Section(here.at_key(Entry(key, here.mark, empty)), ())
 
+    def section_once_named(self, key: str, older: str) -> "Section":
+        """A mapping inside this one that had another name before; that one is still taken, with a warning."""
+        entry = self._entries.get(older)
+        if entry is None:
+            return self.section(key)
+        spot = self.spot.at_key(entry)
+        self._outdated.add(older)
+        if self.has(key):
+            spot.flaw(f"This is the older name of `{key}`, which the file has too; move what is here there.")
+            return self.section(key)
+        spot.warn(f"This is the older name of `{key}`; rename it.")
+        renamed = replace(entry, key=key, value=replace(entry.value, written=spot.written))
+        return self.spot.at_key(renamed).section()
+
     def members(self, key: str) -> list[tuple[Entry, Spot]]:
         """The named entries below a key; none when it is missing."""
         spot = self.get(key)
@@ -285,7 +300,7 @@ class Section:
         """Refuses the keys that nobody asked for, each with the nearest right one."""
         misspelt = set()
         for key, entry in self._entries.items():
-            if key in self._known:
+            if key in self._known or key in self._outdated:
                 continue
             meant = None if self.spot.collector.is_full else nearest(key, self._known)
             misspelt.add(meant)

@@ -73,7 +73,7 @@ class Worker:
         self._started = time.monotonic()
         self._metrics = Metrics()
         self._reports = Path(job.reports_folder) if job.reports_folder else None
-        self._calls_log = CallsLog(_calls_writer(config.log.calls)) if config.log.calls != "off" else None
+        self._calls_log = CallsLog(_calls_writer(config.logging.calls)) if config.logging.calls != "off" else None
         self.books = LedgerWriter.start(WriterSettings(url=config.ledger.url), loop)
         self._engine = Engine(
             books=self.books,
@@ -305,7 +305,7 @@ def main() -> None:
     job = read_job(sys.stdin.readline())
     try:
         config = load(Path(job.config_file), os.environ, defaults_by_type())
-        logs.configure(config.log.level, config.log.format)
+        logs.configure(config.logging.level, config.logging.format)
         uvloop.run(run(job, config))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)  # noqa: T201
