@@ -236,8 +236,11 @@ def test_a_configuration_that_does_not_load_names_the_way_around_it(tmp_path: Pa
 def test_migrate_creates_a_ledger_and_leaves_an_up_to_date_one_alone(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/t.db"
 
-    assert run("ledger", "migrate", "--ledger", url).output == f"{tmp_path}/t.db is now at schema 0001 (was new).\n"
-    assert run("ledger", "migrate", "--url", url).output == f"{tmp_path}/t.db is up to date (schema 0001).\n"
+    assert (
+        run("ledger", "migrate", "--ledger", url).output
+        == f"{tmp_path}/t.db is now at schema {store.HEAD} (was new).\n"
+    )
+    assert run("ledger", "migrate", "--url", url).output == f"{tmp_path}/t.db is up to date (schema {store.HEAD}).\n"
 
 
 def test_info_says_where_the_ledger_is_and_what_waits(tmp_path: Path, books: str) -> None:
@@ -245,5 +248,5 @@ def test_info_says_where_the_ledger_is_and_what_waits(tmp_path: Path, books: str
     shown = run("ledger", "info", "--ledger", books).output
 
     assert f"path      {tmp_path}/t.db\n" in shown
-    assert "schema    0001\ncalls     5\n" in shown
+    assert f"schema    {store.HEAD}\ncalls     5\n" in shown
     assert "journals  1 waiting to be replayed, 0 with damaged lines" in shown

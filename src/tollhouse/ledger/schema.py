@@ -49,3 +49,29 @@ CALLS: Final = sa.Table(
     sa.UniqueConstraint("id", name="calls_id"),
     sa.Index("calls_started_at", "started_at_us"),
 )
+
+SPEND_HOURS: Final = sa.Table(
+    "spend_hours",
+    METADATA,
+    sa.Column("hour_us", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("project", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("alias", sa.Text, primary_key=True),
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("model", sa.Text, primary_key=True),
+    sa.Column("calls", sa.BigInteger, nullable=False),
+    sa.Column("errors", sa.BigInteger, nullable=False),
+    sa.Column("input_tokens", sa.BigInteger),
+    sa.Column("cache_read_tokens", sa.BigInteger),
+    sa.Column("cache_write_tokens", sa.BigInteger),
+    sa.Column("cache_write_1h_tokens", sa.BigInteger),
+    sa.Column("output_tokens", sa.BigInteger),
+    sa.Column("reasoning_tokens", sa.BigInteger),
+    sa.Column("input_audio_tokens", sa.BigInteger),
+    sa.Column("output_audio_tokens", sa.BigInteger),
+    sa.Column("cost_nano", sa.BigInteger, nullable=False),
+    sa.Column("unknown_cost_calls", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Totals of the calls by the hour in which they started, kept by triggers; `alias` is empty for a `provider/model`."""
