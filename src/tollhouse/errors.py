@@ -65,12 +65,46 @@ class Unauthenticated(CallerError):
     grpc_status = "UNAUTHENTICATED"
 
 
+class KeyDamaged(Unauthenticated):
+    """The credential is nearly a key as the gateway issues them: a character is missing, added or changed."""
+
+    code = "key_damaged"
+
+
+class KeyExpired(Unauthenticated):
+    """The key was good until a moment that has passed, or was replaced by a new secret."""
+
+    code = "key_expired"
+
+
+class KeyRevoked(Unauthenticated):
+    """The key was taken back."""
+
+    code = "key_revoked"
+
+
 class PermissionDenied(CallerError):
     """A known caller asked for something that its key does not allow."""
 
     code = "permission_denied"
     http_status = 403
     grpc_status = "PERMISSION_DENIED"
+
+
+class AddressNotAllowed(PermissionDenied):
+    """The key may not be used from the caller's network address."""
+
+    code = "address_not_allowed"
+
+
+class ModelNotAllowed(PermissionDenied):
+    """The key may not use this model, or none of the providers that have it.  `allowed` are the names that it may use."""
+
+    code = "model_not_allowed"
+
+    def __init__(self, message: str, *, allowed: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message, hint=hint, param="model")
+        self.allowed = tuple(allowed)
 
 
 class BudgetExceeded(CallerError):
@@ -141,6 +175,14 @@ class MethodNotAllowed(CallerError):
     def __init__(self, method: str, *, allowed: Sequence[str]) -> None:
         super().__init__(f"{method[:20]} is not possible here; use {' or '.join(allowed)}.")
         self.allowed = tuple(allowed)
+
+
+class Conflict(CallerError):
+    """What should be made exists already, or is still in use."""
+
+    code = "conflict"
+    http_status = 409
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class BodyTooLarge(CallerError):

@@ -1,36 +1,152 @@
 """Who calls: from a credential to a principal.
 
 Credentials are looked up by their full SHA-256 digest and compared in constant time; plaintext is never kept.  Random keys
-of 32 bytes need no slow hash.  Two ways to fail stay apart (no credential, unknown credential) so that a person knows what
-to do, and neither falls through to an identity.
+of 32 bytes need no slow hash.  Every way to fail stays apart (no credential, a damaged one, an unknown one, one that has ended)
+so that a person knows what to do, and none falls through to an identity.
+
+A `KeyRing` holds the keys of the configuration and asks a `Roll` for those of the database.  Both are immutable, and so is what
+they hand out: a change makes new ones, and a call in flight can never write an old one back.
 """
 
 import hashlib
 import hmac
-from collections.abc import Iterable
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Final, Literal, Protocol
 
-from tollhouse.errors import Unauthenticated
+from tollhouse.config.schema import BudgetSettings, RateSettings, ScopedRates
+from tollhouse.errors import AddressNotAllowed, KeyDamaged, KeyExpired, KeyRevoked, ModelNotAllowed, Unauthenticated
+from tollhouse.policy.access import ANYTHING, Access, Networks
+from tollhouse.policy.key_text import is_damaged
+
+NO_RATES: Final = RateSettings()
+NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a key shares with all keys of its project and tenant, as the database has it."""
+
+    limits: tuple[ScopedRates, ...] = ()
+    budgets: tuple[BudgetSettings, ...] = ()
+
+
+NOTHING_SHARED: Final = Shared()
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is behind a call: the names that stand in the ledger, never the credential."""
+    """Who is behind a call: the names that stand in the ledger, and what they may do.  Never the credential.
+
+    Made once a key, not once a call.
+    """
 
     key: str
     tenant: str = ""
     project: str = ""
+    subject: str = ""
+    """The `sub` of a signed token; then `key` is empty."""
+    access: Access = ANYTHING
+    networks: Networks | None = None
+    """Where it may call from; `None` is anywhere."""
+    limits: RateSettings = NO_RATES
+    """Its own."""
+    budgets: tuple[BudgetSettings, ...] = ()
+    """Its own, scoped to its key."""
+    shared: Shared = NOTHING_SHARED
+    """Those of its project and its tenant, where the database has any."""
+    tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS, hash=False)
+    expires_at_us: int | None = None
 
 
 ANONYMOUS = Principal(key="anonymous")
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """When a credential ends, and why."""
+
+    kind: Literal["expired", "replaced", "revoked"]
+    at_us: int
+    """Microseconds since the epoch.  A revoked one has ended whatever this says: clocks of two machines differ."""
+
+    def has_come(self, now_us: int) -> bool:
+        """Whether it has ended."""
+        return now_us >= self.at_us or self.kind == "revoked"
+
+
+@dataclass(frozen=True, slots=True)
 class StoredKey:
-    """A key as it is kept: its name and the SHA-256 digest of its plaintext."""
+    """A key as it is kept: the SHA-256 digest of its plaintext, who it is, and when it ends."""
 
     digest: bytes
     principal: Principal
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSubject:
+    """The subject of signed tokens, as it is kept."""
+
+    principal: Principal
+    ending: Ending | None = None
+
+
+class Roll(Protocol):
+    """The keys of the database, at one moment."""
+
+    def key(self, digest: bytes) -> StoredKey | None:
+        """The key whose secret, or whose former secret, has this digest."""
+        ...
+
+    def subject(self, name: str) -> StoredSubject | None:
+        """The subject of this name."""
+        ...
+
+    def shared(self, tenant: str, project: str) -> Shared:
+        """What a tenant's and a project's keys share."""
+        ...
+
+
+class Rolls(Protocol):
+    """Where the newest roll is found; a directory replaces it by one assignment."""
+
+    @property
+    def roll(self) -> Roll:
+        """The newest."""
+        ...
+
+
+class EmptyRoll:
+    """A database without keys."""
+
+    __slots__ = ()
+
+    @property
+    def roll(self) -> Roll:
+        """Itself."""
+        return self
+
+    def key(self, digest: bytes) -> StoredKey | None:
+        """None."""
+        del digest
+        return None
+
+    def subject(self, name: str) -> StoredSubject | None:
+        """None."""
+        del name
+        return None
+
+    def shared(self, tenant: str, project: str) -> Shared:
+        """Nothing."""
+        del tenant, project
+        return NOTHING_SHARED
+
+
+EMPTY_ROLL: Final = EmptyRoll()
 
 
 def digest(credential: bytes) -> bytes:
@@ -38,21 +154,51 @@ def digest(credential: bytes) -> bytes:
     return hashlib.sha256(credential).digest()
 
 
+def wall_us() -> int:
+    """The time of day in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
 class KeyRing:
-    """The keys that may call.  Immutable; a reload makes a new one."""
+    """The keys that may call: those of a configuration, and beside them those of the newest roll.
 
-    __slots__ = ("_is_open", "_keys")
+    Immutable to whoever uses it; a reload makes a new one.
+    """
 
-    def __init__(self, keys: Iterable[StoredKey], *, is_open: bool = False) -> None:
+    __slots__ = ("_is_open", "_joined", "_joined_for", "_keys", "_names", "_now_us", "_rolls")
+
+    def __init__(
+        self,
+        keys: Iterable[StoredKey],
+        *,
+        is_open: bool = False,
+        rolls: Rolls = EMPTY_ROLL,
+        now_us: Callable[[], int] = wall_us,
+    ) -> None:
         self._keys = {key.digest: key for key in keys}
+        self._names = frozenset(key.principal.key for key in self._keys.values())
         self._is_open = is_open
+        self._rolls = rolls
+        self._now_us = now_us
+        self._joined = self._keys
+        self._joined_for: Roll = EMPTY_ROLL
 
     def identify(self, credential: bytes | None) -> Principal:
-        """The principal of a credential; raises `Unauthenticated`.  An open ring lets anyone in as `ANONYMOUS`."""
+        """The principal of a credential; raises `Unauthenticated`.
+
+        An open ring lets anyone in as `ANONYMOUS`, but for a key that it knows to have ended.
+        """
         if credential:
             presented = digest(credential)
-            key = self._keys.get(presented)
+            roll = self._rolls.roll
+            if roll is not self._joined_for:
+                self._join(roll)
+            key = self._joined.get(presented) or roll.key(presented)
             if key is not None and hmac.compare_digest(key.digest, presented):
+                if key.ending is not None and key.ending.has_come(self._now_us()):
+                    raise _ended(key.principal.key, key.ending)
+                if key.principal.key in self._names and presented not in self._joined:
+                    raise _two_of_one_name(key.principal.key)
                 return key.principal
         if self._is_open:
             return ANONYMOUS
@@ -61,7 +207,97 @@ class KeyRing:
                 "This call carries no key.",
                 hint="Send your Tollhouse key as `Authorization: Bearer <key>`, `x-api-key` or `x-goog-api-key`.",
             )
+        if is_damaged(credential):
+            raise KeyDamaged(
+                "This key is damaged: a character of it is missing, added or changed.",
+                hint="Copy the whole key again, from `th-` to its end: 52 characters.",
+            )
         raise Unauthenticated(
             "This key is not known here.",
             hint="Use a key that this gateway issued, not a provider's; whoever runs it can tell you yours.",
         )
+
+    def find_subject(self, name: str) -> Principal | None:
+        """The principal that the database has for the subject of a token, if any.  Raises as `identify` does if it ended."""
+        found = self._rolls.roll.subject(name)
+        if found is None:
+            return None
+        if found.ending is not None and found.ending.has_come(self._now_us()):
+            raise _ended(name, found.ending)
+        return found.principal
+
+    def _join(self, roll: Roll) -> None:
+        """Gives the configuration's keys what their tenants have in the database.  Doing it twice at once does no harm."""
+        joined = {}
+        for presented, key in self._keys.items():
+            shared = roll.shared(key.principal.tenant, key.principal.project)
+            principal = key.principal if shared is NOTHING_SHARED else replace(key.principal, shared=shared)
+            joined[presented] = replace(key, principal=principal)
+        self._joined = joined
+        self._joined_for = roll
+
+
+def check_address(principal: Principal, address: str) -> None:
+    """Raises `AddressNotAllowed` when the principal may not call from this IP address."""
+    if principal.networks is None or principal.networks.contain(address):
+        return
+    raise AddressNotAllowed(
+        f"The key {principal.key!r} may not be used from {address[:60] or 'this address'}.",
+        hint="Whoever runs this gateway can widen the key's address ranges.",
+    )
+
+
+def may_use(principal: Principal, alias: str, target: str) -> bool:
+    """Whether a call that names `alias` may be answered by `target` (`provider/model`)."""
+    return principal.access is ANYTHING or principal.access.may_use(alias, target)
+
+
+def allowed_targets(principal: Principal, alias: str, targets: Sequence[str]) -> Sequence[str]:
+    """Those of a route's targets that the principal may use, in order.  Raises `ModelNotAllowed` when none is left."""
+    access = principal.access
+    if access is ANYTHING:
+        return targets
+    left = [target for target in targets if access.may_use(alias, target)]
+    if left or not targets:
+        return left
+    raise not_allowed(principal, alias)
+
+
+def not_allowed(principal: Principal, alias: str) -> ModelNotAllowed:
+    """The refusal of a model, naming what may be used instead."""
+    access = principal.access
+    shown = access.shown()
+    only = [*([f"the models {', '.join(shown)}"] if shown else [])]
+    if access.providers is not None:
+        only.append(f"the providers {', '.join(sorted(access.providers))}")
+    return ModelNotAllowed(
+        f"The key {principal.key!r} may not use the model {alias[:200]!r}; it may use {' of '.join(only)}.",
+        allowed=shown,
+        hint="GET /v1/models lists what this key can use.",
+    )
+
+
+def _ended(name: str, ending: Ending) -> Unauthenticated:
+    when = f"{datetime.fromtimestamp(ending.at_us / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    match ending.kind:
+        case "expired":
+            return KeyExpired(
+                f"The key {name!r} expired on {when}.",
+                hint=f"Whoever runs this gateway can renew it: tollhouse key edit {name} --expires-in 30d.",
+            )
+        case "replaced":
+            return KeyExpired(
+                f"This secret of the key {name!r} was replaced by a new one, and was good until {when}.",
+                hint="Use the new secret; whoever runs this gateway has it, or can make another.",
+            )
+        case "revoked":
+            return KeyRevoked(
+                f"The key {name!r} was revoked on {when}.", hint="Ask whoever runs this gateway for another key."
+            )
+
+
+def _two_of_one_name(name: str) -> Unauthenticated:
+    return Unauthenticated(
+        f"The configuration and the database both have a key named {name!r}, and the configuration's is the one that counts.",
+        hint="Whoever runs this gateway can rename the key in auth.keys, or revoke the other with `tollhouse key revoke`.",
+    )
