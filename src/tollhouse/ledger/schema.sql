@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0002');
+INSERT INTO "alembic_version" VALUES('0003');
 CREATE TABLE calls (
 	seq INTEGER NOT NULL,
 	id TEXT NOT NULL,
@@ -39,6 +39,41 @@ CREATE TABLE calls (
 	PRIMARY KEY (seq),
 	CONSTRAINT calls_id UNIQUE (id)
 );
+CREATE TABLE identity_state (
+	id SMALLINT NOT NULL,
+	epoch TEXT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (id),
+	CONSTRAINT identity_state_is_one_row CHECK (id = 1)
+);
+INSERT INTO "identity_state" VALUES(1,'',0);
+CREATE TABLE keys (
+	name TEXT NOT NULL,
+	tenant TEXT NOT NULL,
+	project TEXT NOT NULL,
+	digest BLOB NOT NULL,
+	former_digest BLOB,
+	former_until_us BIGINT,
+	expires_at_us BIGINT,
+	revoked_at_us BIGINT,
+	cut SMALLINT NOT NULL,
+	terms TEXT NOT NULL,
+	balance_nano BIGINT,
+	created_at_us BIGINT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (name),
+	CONSTRAINT keys_digest UNIQUE (digest)
+);
+CREATE TABLE projects (
+	tenant TEXT NOT NULL,
+	name TEXT NOT NULL,
+	removed_at_us BIGINT,
+	terms TEXT NOT NULL,
+	balance_nano BIGINT,
+	created_at_us BIGINT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (tenant, name)
+);
 CREATE TABLE spend_hours (
 	hour_us BIGINT NOT NULL,
 	tenant TEXT NOT NULL,
@@ -64,6 +99,44 @@ CREATE TABLE spend_hours (
  WITHOUT ROWID
 
 ;
+CREATE TABLE subjects (
+	name TEXT NOT NULL,
+	tenant TEXT NOT NULL,
+	project TEXT NOT NULL,
+	expires_at_us BIGINT,
+	revoked_at_us BIGINT,
+	cut SMALLINT NOT NULL,
+	terms TEXT NOT NULL,
+	balance_nano BIGINT,
+	created_at_us BIGINT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (name)
+);
+CREATE TABLE tenants (
+	name TEXT NOT NULL,
+	removed_at_us BIGINT,
+	terms TEXT NOT NULL,
+	balance_nano BIGINT,
+	created_at_us BIGINT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (name)
+);
+CREATE TABLE top_ups (
+	seq INTEGER NOT NULL,
+	kind TEXT NOT NULL,
+	name TEXT NOT NULL,
+	amount_nano BIGINT NOT NULL,
+	at_us BIGINT NOT NULL,
+	actor TEXT NOT NULL,
+	note TEXT NOT NULL,
+	PRIMARY KEY (seq)
+);
 CREATE INDEX calls_started_at ON calls (started_at_us);
 CREATE TRIGGER calls_counted AFTER INSERT ON calls BEGIN INSERT INTO spend_hours (hour_us, tenant, project, "key", alias, provider, model, calls, errors, input_tokens, cache_read_tokens, cache_write_tokens, cache_write_1h_tokens, output_tokens, reasoning_tokens, input_audio_tokens, output_audio_tokens, cost_nano, unknown_cost_calls) VALUES (new.started_at_us / 3600000000 * 3600000000, new.tenant, new.project, new."key", CASE WHEN new.requested_model = new.provider || '/' || new.model THEN '' ELSE new.requested_model END, new.provider, CASE WHEN new.outcome = 'provider_refused' AND new.input_tokens IS NULL AND new.requested_model = new.provider || '/' || new.model THEN '' ELSE new.model END, 1, CASE WHEN new.outcome = 'ok' THEN 0 ELSE 1 END, CASE WHEN new.input_tokens > 10000000000 THEN 10000000000 ELSE new.input_tokens END, CASE WHEN new.cache_read_tokens > 10000000000 THEN 10000000000 ELSE new.cache_read_tokens END, CASE WHEN new.cache_write_tokens > 10000000000 THEN 10000000000 ELSE new.cache_write_tokens END, CASE WHEN new.cache_write_1h_tokens > 10000000000 THEN 10000000000 ELSE new.cache_write_1h_tokens END, CASE WHEN new.output_tokens > 10000000000 THEN 10000000000 ELSE new.output_tokens END, CASE WHEN new.reasoning_tokens > 10000000000 THEN 10000000000 ELSE new.reasoning_tokens END, CASE WHEN new.input_audio_tokens > 10000000000 THEN 10000000000 ELSE new.input_audio_tokens END, CASE WHEN new.output_audio_tokens > 10000000000 THEN 10000000000 ELSE new.output_audio_tokens END, CASE WHEN coalesce(new.cost_nano, 0) > 1000000000000000 THEN 1000000000000000 ELSE coalesce(new.cost_nano, 0) END, CASE WHEN new.cost_nano IS NULL THEN 1 ELSE 0 END) ON CONFLICT (hour_us, tenant, project, "key", alias, provider, model) DO UPDATE SET calls = spend_hours.calls + excluded.calls, errors = spend_hours.errors + excluded.errors, input_tokens = coalesce(spend_hours.input_tokens + excluded.input_tokens, spend_hours.input_tokens, excluded.input_tokens), cache_read_tokens = coalesce(spend_hours.cache_read_tokens + excluded.cache_read_tokens, spend_hours.cache_read_tokens, excluded.cache_read_tokens), cache_write_tokens = coalesce(spend_hours.cache_write_tokens + excluded.cache_write_tokens, spend_hours.cache_write_tokens, excluded.cache_write_tokens), cache_write_1h_tokens = coalesce(spend_hours.cache_write_1h_tokens + excluded.cache_write_1h_tokens, spend_hours.cache_write_1h_tokens, excluded.cache_write_1h_tokens), output_tokens = coalesce(spend_hours.output_tokens + excluded.output_tokens, spend_hours.output_tokens, excluded.output_tokens), reasoning_tokens = coalesce(spend_hours.reasoning_tokens + excluded.reasoning_tokens, spend_hours.reasoning_tokens, excluded.reasoning_tokens), input_audio_tokens = coalesce(spend_hours.input_audio_tokens + excluded.input_audio_tokens, spend_hours.input_audio_tokens, excluded.input_audio_tokens), output_audio_tokens = coalesce(spend_hours.output_audio_tokens + excluded.output_audio_tokens, spend_hours.output_audio_tokens, excluded.output_audio_tokens), cost_nano = spend_hours.cost_nano + excluded.cost_nano, unknown_cost_calls = spend_hours.unknown_cost_calls + excluded.unknown_cost_calls; END;
 CREATE TRIGGER calls_repriced AFTER UPDATE OF cost_nano ON calls WHEN old.cost_nano IS NOT new.cost_nano BEGIN UPDATE spend_hours SET cost_nano = cost_nano - CASE WHEN coalesce(old.cost_nano, 0) > 1000000000000000 THEN 1000000000000000 ELSE coalesce(old.cost_nano, 0) END + CASE WHEN coalesce(new.cost_nano, 0) > 1000000000000000 THEN 1000000000000000 ELSE coalesce(new.cost_nano, 0) END, unknown_cost_calls = unknown_cost_calls - CASE WHEN old.cost_nano IS NULL THEN 1 ELSE 0 END + CASE WHEN new.cost_nano IS NULL THEN 1 ELSE 0 END WHERE hour_us = new.started_at_us / 3600000000 * 3600000000 AND tenant = new.tenant AND project = new.project AND "key" = new."key" AND alias = CASE WHEN new.requested_model = new.provider || '/' || new.model THEN '' ELSE new.requested_model END AND provider = new.provider AND model = CASE WHEN new.outcome = 'provider_refused' AND new.input_tokens IS NULL AND new.requested_model = new.provider || '/' || new.model THEN '' ELSE new.model END; END;
+CREATE INDEX tenants_revision ON tenants (revision);
+CREATE INDEX projects_revision ON projects (revision);
+CREATE INDEX keys_revision ON keys (revision);
+CREATE INDEX subjects_revision ON subjects (revision);
+CREATE INDEX keys_tenant ON keys (tenant, project);
+CREATE INDEX top_ups_whose ON top_ups (kind, name);

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from tollhouse.errors import ConfigError, NotInstalled, StoreUnavailable
 from tollhouse.ledger.rows import COLUMNS, Row, storable
 
-REVISIONS: Final = ("0001", "0002")
+REVISIONS: Final = ("0001", "0002", "0003")
 """The schema's revisions, oldest first; a database at any of them can be brought to the last."""
 HEAD: Final = REVISIONS[-1]
 
