@@ -122,12 +122,14 @@ def test_an_unknown_key_is_refused_with_the_nearest_one():
 
 
 def test_an_unknown_key_like_no_other_is_refused_with_all_keys():
-    assert problem(MINIMAL + "logging: {zzz: 80}\n") == (
-        "tollhouse.yaml:3:11: logging.zzz: There is no such key. The keys here are level, format, calls."
+    assert problem(MINIMAL + "deadlines: {zzz: 80}\n") == (
+        "tollhouse.yaml:3:13: deadlines.zzz: There is no such key. The keys here are connect, first_byte, between_chunks, total."
     )
 
 
-@pytest.mark.parametrize("section", ["server", "auth", "ledger", "logging", "limits", "budgets", "deadlines", "retry"])
+@pytest.mark.parametrize(
+    "section", ["server", "auth", "ledger", "state", "logging", "cache", "limits", "deadlines", "retry"]
+)
 @pytest.mark.parametrize(("value", "kind"), [("[]", "a list"), ("word", "a single value")])
 def test_a_section_of_the_wrong_kind_is_refused(section: str, value: str, kind: str):
     text = MINIMAL.replace("auth: {open: true}\n", "") if section == "auth" else MINIMAL
@@ -136,7 +138,7 @@ def test_a_section_of_the_wrong_kind_is_refused(section: str, value: str, kind: 
 
 
 @pytest.mark.parametrize(
-    "section", ["server", "ledger", "logging", "limits", "budgets", "deadlines", "retry", "models", "prices"]
+    "section", ["server", "ledger", "logging", "cache", "limits", "budgets", "deadlines", "retry", "models", "prices"]
 )
 def test_a_section_with_nothing_in_it_has_its_defaults(section: str):
     assert read(MINIMAL + f"{section}:\n") == read(MINIMAL)

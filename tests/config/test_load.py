@@ -245,7 +245,7 @@ def test_a_configuration_does_not_differ_from_itself_read_again():
         ("name: dev", "name: ops", "auth.keys", False),
         ("ledger:", "budgets: {daily: 1}\nledger:", "budgets", False),
         ("ledger:", "prices: {lab/x: {input: 1}}\nledger:", "prices.lab/x", False),
-        ("ledger:", "logging: {level: debug}\nledger:", "logging.level", False),
+        ("ledger:", "logging: {level: debug}\nledger:", "logging.level", True),
     ],
 )
 def test_a_change_is_named_by_its_path(old: str, new: str, path: str, needs_restart: bool):

@@ -7,27 +7,25 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, TypeVar
 
 from tollhouse.config import values
+from tollhouse.config.keys import read_auth
+from tollhouse.config.limits import Mentions, read_budgets, read_limits
 from tollhouse.config.places import Places
-from tollhouse.config.routes import MAX_ROUTE, DraftAlias, Reference, Routes
+from tollhouse.config.routes import DEFAULT, MAX_ROUTE, DraftAlias, Reference, Routes
 from tollhouse.config.schema import (
-    AuthSettings,
-    BudgetSettings,
+    CacheSettings,
     Config,
     DeadlineOverrides,
     DeadlineSettings,
-    KeySettings,
     LedgerSettings,
-    LimitSettings,
     LoggingSettings,
     ModelSettings,
-    Period,
     PriceSettings,
     ProviderDefaults,
     ProviderSettings,
-    RateSettings,
+    ResponseCacheSettings,
     RetrySettings,
-    Scope,
     ServerSettings,
+    StateSettings,
     Target,
     frozen_map,
 )
@@ -40,7 +38,8 @@ from tollhouse.errors import ConfigError
 V = TypeVar("V")
 
 MAX_TOKENS: Final = 1_000_000_000
-MAX_RATE: Final = 1_000_000_000
+MAX_TTL_SECONDS: Final = 30 * 86_400.0
+MAX_PATTERNS: Final = 100
 RATES: Final = (
     "input",
     "output",
@@ -53,18 +52,6 @@ RATES: Final = (
     "request",
 )
 """What a price can be given for: dollars per million tokens, and dollars a call for `request`."""
-PERIODS: Final[Mapping[str, Period]] = {
-    "hourly": "hour",
-    "daily": "day",
-    "weekly": "week",
-    "monthly": "month",
-    "total": "total",
-}
-"""The keys that give a budget's amount, each with its window."""
-CLOSED: Final = (
-    "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
-    f"{values.HOW_TO_MAKE_A_KEY}), or write `open: true` while `server.host` is a loopback address."
-)
 NOTHING_ANSWERS: Final = (
     "There are no providers, so nothing could answer; `tollhouse config init` writes a file that has one."
 )
@@ -83,7 +70,8 @@ def build(
     """
     file = root_spot(collector, root).section()
     server = _server(file.section("server"))
-    auth = _auth(file.section("auth"), server, may_be_without_keys=may_be_without_keys)
+    mentions = Mentions()
+    auth = read_auth(file.section("auth"), server, mentions, may_be_without_keys=may_be_without_keys)
     file.require("providers", NOTHING_ANSWERS)
     prices: dict[str, Mapping[str, int]] = {}
     drafts: dict[str, DraftAlias] = {}
@@ -99,22 +87,30 @@ def build(
     for entry, spot in file.members("models"):
         _add_draft(drafts, _alias(entry.key, spot, names))
     aliases, default_model = Routes(drafts, providers, names).resolve()
+    ledger = _ledger(file.section("ledger"))
+    overrides = _prices(file, prices, {*names, *provider_types})
+    state = _state(file.section("state"), is_written=file.has("state"))
     config = Config(
         server=server,
         auth=auth,
         providers=frozen_map(providers),
         aliases=frozen_map(aliases),
         default_model=default_model,
-        ledger=_ledger(file.section("ledger")),
-        prices=_prices(file, prices, {*names, *provider_types}),
+        ledger=ledger,
+        prices=overrides,
+        state=state,
         logging=_logging(file.section_once_named("logging", "log")),
-        limits=_limits(file.section("limits")),
-        budgets=_budgets(file.section("budgets")),
+        cache=_cache(file.section("cache"), has_state=state.url is not None),
+        limits=read_limits(file.section("limits"), mentions),
+        budgets=(*read_budgets(file, mentions), *(budget for key in auth.keys for budget in key.budgets)),
         deadlines=_deadlines(file.section("deadlines")),
         retry=_retry(file.section("retry")),
         places=Places(collector.file, collector.places.values()),
         warnings=collector.warnings(),
     )
+    # A name that was refused where it stands is known all the same: one mistake is one problem.
+    known = [name for name in drafts if name != DEFAULT or DEFAULT in aliases]
+    mentions.check(names, known, default_model, is_shared=state.url is not None)
     file.close()
     if problems := collector.problems():
         raise ConfigError(problems)
@@ -129,12 +125,13 @@ def _server(section: Section) -> ServerSettings:
         admin_host=section.read("admin_host", values.host, defaults.admin_host),
         admin_port=section.read("admin_port", values.integer(0, 65535), defaults.admin_port),
         workers=section.read("workers", values.integer(1, 64), defaults.workers),
-        max_body_bytes=section.read("max_body_bytes", values.integer(1024, 2**30), defaults.max_body_bytes),
+        max_body_bytes=section.read("max_body_bytes", values.size(1024, 2**30), defaults.max_body_bytes),
         max_concurrent_calls=section.read(
             "max_concurrent_calls", values.integer(1, 1_000_000), defaults.max_concurrent_calls
         ),
         drain_seconds=section.read("drain_seconds", values.seconds_or_zero, defaults.drain_seconds),
         receipts=section.read("receipts", values.boolean, defaults.receipts),
+        trusted_proxies=_networks(section, "trusted_proxies"),
     )
     section.close()
     if settings.port and settings.port == settings.admin_port and settings.host == settings.admin_host:
@@ -148,62 +145,6 @@ def _server(section: Section) -> ServerSettings:
             "The admin listener can be reached from other machines; make sure that only administrators get there."
         )
     return settings
-
-
-def _auth(section: Section, server: ServerSettings, *, may_be_without_keys: bool) -> AuthSettings:
-    seen_names: dict[str, str] = {}
-    seen_digests: dict[bytes, str] = {}
-    keys: list[KeySettings] = []
-    items = section.items("keys")
-    if (listed := section.get("keys")) is not None and listed.is_empty:
-        listed.flaw("The list is empty; name a key in it, or remove it.")
-    for spot in items:
-        key = _key(spot)
-        if key is None:
-            continue
-        if key.name in seen_names:
-            spot.flaw(f"The name {key.name!r} is already that of {seen_names[key.name]}; every key needs its own.")
-        elif key.digest in seen_digests:
-            spot.flaw(f"This is the same key as {seen_digests[key.digest]}; every name needs a key of its own.")
-        seen_names.setdefault(key.name, spot.written)
-        seen_digests.setdefault(key.digest, spot.written)
-        keys.append(key)
-    is_open = section.read("open", values.boolean, default=False)
-    if is_open and not values.is_loopback(server.host):
-        _flaw_at(
-            section,
-            ("open",),
-            f"Calls without a key are allowed on a loopback address only, and `server.host` is {server.host};"
-            " remove `open: true` and list keys, or listen on 127.0.0.1.",
-        )
-    if not items and not is_open:
-        if may_be_without_keys and not section.has("keys"):
-            section.spot.warn(
-                "There are no keys, so every call will be refused; set TOLLHOUSE_KEY, or add an `auth` section with keys."
-            )
-        else:
-            section.require("keys", CLOSED)
-    section.close()
-    return AuthSettings(keys=tuple(keys), open=is_open)
-
-
-def _key(spot: Spot) -> KeySettings | None:
-    section = spot.section()
-    name = section.read_optional("name", values.name)
-    digest = section.read_optional("key", values.key_digest)
-    if section.has("key_sha256"):
-        if section.has("key"):
-            section.spot.flaw("Give either the `key` or its `key_sha256`.")
-        digest = section.read_optional("key_sha256", values.hex_digest)
-    else:
-        section.require("key", "The entry has no `key`, and no `key_sha256` in its place.")
-    section.require("name", "The key has no `name`; the name is what the ledger and the log call it.")
-    tenant = section.read_optional("tenant", values.name)
-    project = section.read_optional("project", values.name)
-    section.close()
-    if name is None or digest is None:
-        return None
-    return KeySettings(name=name, digest=digest, tenant=tenant or "", project=project or "")
 
 
 def _provider(
@@ -238,6 +179,21 @@ def _provider(
     )
     section.close()
     return settings if kind in provider_types else None
+
+
+def _networks(section: Section, key: str) -> tuple[str, ...]:
+    spot = section.get(key)
+    if spot is None:
+        section.note_default(key, ())
+        return ()
+    networks: list[str] = []
+    for item in spot.items():
+        network = item.read(values.network)
+        if network is not None:
+            networks.append(network)
+            if network.endswith("/0"):
+                item.warn("Everybody is in this network, so any caller can say that it is somebody else.")
+    return tuple(networks)
 
 
 _UNKNOWN_TYPE: Final = ProviderDefaults(needs_key=False)
@@ -422,7 +378,9 @@ def _route(spot: Spot) -> tuple[Reference, ...]:
 
 def _ledger(section: Section) -> LedgerSettings:
     settings = LedgerSettings(
-        url=section.read("url", values.ledger_url, LedgerSettings().url, show=values.without_password)
+        url=section.read("url", values.ledger_url, LedgerSettings().url, show=values.without_password),
+        retention_seconds=section.read_optional("retention", values.age(86_400.0)),
+        state_folder=section.read_optional("state_folder", values.text),
     )
     section.close()
     return settings
@@ -454,40 +412,122 @@ def _rates(section: Section) -> Mapping[str, int]:
     return frozen_map(rates)
 
 
+def _state(section: Section, *, is_written: bool) -> StateSettings:
+    defaults = StateSettings()
+    losses: Reader[Literal["open", "closed"]] = values.choice("open", "closed")
+    url_spot = section.get("url")
+    settings = StateSettings(
+        url=section.read_optional("url", values.state_url, show=values.without_password),
+        when_lost=section.read("when_lost", losses, defaults.when_lost),
+        budget_allowance_nano=_dollars(section, "budget_allowance", defaults.budget_allowance_nano),
+    )
+    section.close()
+    if is_written and url_spot is None:
+        section.spot.warn("Without a `url` there is no shared store, so nothing here has an effect.")
+    return settings
+
+
+def _dollars(section: Section, key: str, default_nano: int) -> int:
+    """An amount in dollars whose default is shown in dollars too."""
+    spot = section.get(key)
+    nano = None if spot is None else spot.read(values.dollars)
+    if spot is None:
+        section.note_default(key, default_nano / 10**9)
+    return default_nano if nano is None else nano
+
+
 def _logging(section: Section) -> LoggingSettings:
     defaults = LoggingSettings()
     level: Reader[Literal["debug", "info", "warning", "error"]] = values.choice("debug", "info", "warning", "error")
     style: Reader[Literal["json", "text"]] = values.choice("json", "text")
-    settings = LoggingSettings(
-        level=section.read("level", level, defaults.level),
-        format=section.read("format", style, defaults.format),
-        calls=section.read("calls", values.call_log, defaults.calls),
+    bodies: Reader[Literal["off", "redacted", "full"]] = values.choice("off", "redacted", "full")
+    level_word = section.read("level", level, defaults.level)
+    format_word = section.read("format", style, defaults.format)
+    calls = section.read("calls", values.call_log, defaults.calls)
+    kept = section.read("bodies", bodies, defaults.bodies)
+    bodies_path = section.read_optional("bodies_path", values.text)
+    retention_seconds = section.read_optional("retention", values.age(3600.0))
+    if not section.has("retention"):
+        section.note_default("retention", f"{defaults.retention_seconds / 86_400:g}d")
+    redact_spot = section.get("redact")
+    patterns = _patterns(section)
+    redact = _redacted(section, patterns)
+    redact_upstream = section.read("redact_upstream", values.boolean, default=False)
+    section.close()
+    if redact_spot is not None and redact_spot.is_empty and (kept == "redacted" or redact_upstream):
+        redact_spot.flaw("Nothing is named here, so nothing would be redacted; name what should be.")
+    return LoggingSettings(
+        level=level_word,
+        format=format_word,
+        calls=calls,
+        bodies=kept,
+        bodies_path=bodies_path,
+        retention_seconds=defaults.retention_seconds if retention_seconds is None else retention_seconds,
+        redact=redact,
+        patterns=frozen_map({name: expression for name, (expression, _) in patterns.items() if expression is not None}),
+        redact_upstream=redact_upstream,
     )
+
+
+def _patterns(section: Section) -> dict[str, tuple[str | None, Spot]]:
+    """Custom kinds of data by name.  One whose expression was refused is there without it: its name is known all the same."""
+    patterns: dict[str, tuple[str | None, Spot]] = {}
+    members = section.members("patterns")
+    for entry, spot in members[:MAX_PATTERNS]:
+        try:
+            values.name(Given(entry.key))
+        except Refused as refused:
+            section.spot.collector.flaw(entry.mark, spot.written, refused.sentence)
+        if entry.key in LoggingSettings().redact:
+            spot.flaw(f"{entry.key!r} is a kind that is known already; give yours another name.")
+        patterns[entry.key] = (spot.read(values.pattern), spot)
+    if len(members) > MAX_PATTERNS:
+        members[MAX_PATTERNS][1].flaw(f"There can be at most {MAX_PATTERNS} patterns.")
+    return patterns
+
+
+def _redacted(section: Section, patterns: Mapping[str, tuple[str | None, Spot]]) -> tuple[str, ...]:
+    """The kinds that are redacted: those that are named, else all that are known."""
+    known = (*LoggingSettings().redact, *patterns)
+    spot = section.get("redact")
+    if spot is None:
+        section.note_default("redact", known)
+        return known
+    named: dict[str, None] = {}
+    for item in spot.items():
+        kind = item.read(values.choice(*known))
+        if kind in named:
+            item.flaw(f"{kind!r} is named twice.")
+        elif kind is not None:
+            named[kind] = None
+    for name, (_, pattern) in patterns.items():
+        if name not in named:
+            pattern.warn("`redact` does not name this pattern, so it is not used.")
+    return tuple(named)
+
+
+def _cache(section: Section, *, has_state: bool) -> CacheSettings:
+    responses = _responses(section.section("responses"), has_state=has_state) if section.has("responses") else None
+    settings = CacheSettings(responses=responses, coalesce=section.read("coalesce", values.boolean, default=False))
     section.close()
     return settings
 
 
-def _limits(section: Section) -> LimitSettings:
-    rate = values.integer(1, MAX_RATE)
-    settings = LimitSettings(
-        overall=RateSettings(
-            requests_per_minute=section.read_optional("requests_per_minute", rate),
-            tokens_per_minute=section.read_optional("tokens_per_minute", rate),
-            concurrent=section.read_optional("concurrent", rate),
-        )
-    )
+def _responses(section: Section, *, has_state: bool) -> ResponseCacheSettings | None:
+    """`None` when there is no usable `ttl`, which is reported."""
+    defaults = ResponseCacheSettings(ttl_seconds=0.0)
+    scopes: Reader[Literal["tenant", "key", "global"]] = values.choice("tenant", "key", "global")
+    section.require("ttl", "The section has no `ttl`, which says how long an answer may be given again: 10m, say.")
+    ttl_seconds = section.read_optional("ttl", values.duration(1.0, MAX_TTL_SECONDS))
+    max_bytes = section.read("max_bytes", values.size(2**16, 2**40), defaults.max_bytes)
+    shared = section.read("shared", values.boolean, defaults.shared)
+    scope = section.read("scope", scopes, defaults.scope)
     section.close()
-    return settings
-
-
-def _budgets(section: Section) -> tuple[BudgetSettings, ...]:
-    budgets = tuple(
-        BudgetSettings(scope=Scope("global"), period=period, limit_nano=limit_nano)
-        for key, period in PERIODS.items()
-        if (limit_nano := section.read_optional(key, values.dollars)) is not None
-    )
-    section.close()
-    return budgets
+    if shared and not has_state:
+        _flaw_at(section, ("shared",), "There is no store to share it in: set `state.url`, or remove this.")
+    if ttl_seconds is None:
+        return None
+    return ResponseCacheSettings(ttl_seconds=ttl_seconds, max_bytes=max_bytes, shared=shared, scope=scope)
 
 
 def _deadlines(section: Section) -> DeadlineSettings:

@@ -1,7 +1,7 @@
 """Finding a configuration file, reading it, and telling two of them apart."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,11 +16,21 @@ from tollhouse.errors import ConfigError
 
 FILE_VARIABLE: Final = "TOLLHOUSE_CONFIG"
 FILE_NAME: Final = "tollhouse.yaml"
-NEEDS_RESTART: Final = ("server.", "ledger.")
-"""Paths that a running gateway cannot change: its listeners, its processes, its database."""
+NEEDS_RESTART: Final = (
+    "server.",
+    "ledger.",
+    "state.",
+    "logging.level",
+    "logging.format",
+    "logging.calls",
+    "logging.bodies_path",
+)
+"""How paths begin that a running gateway cannot change: its listeners, its processes, its stores, where its lines go."""
 
 _NAMES: Final = {"aliases": "models", "default_model": "models.default"}
-"""Where a record's field has another name than the file's key."""
+"""Where a record's field has another name than the file's section."""
+_UNITS: Final = {"retention_seconds": "retention", "ttl_seconds": "ttl", "max_wait_seconds": "max_wait"}
+"""The same of keys whose values carry their unit."""
 
 
 def candidates(environ: Mapping[str, str], cwd: Path, home: Path) -> tuple[Path, ...]:
@@ -98,16 +108,21 @@ def diff(old: Config, new: Config) -> tuple[Change, ...]:
     """What changed, in the order of the schema.  Says where, never what: values may be secret."""
     return tuple(
         Change(path, needs_restart=path.startswith(NEEDS_RESTART))
-        for path in _differences(old, new, ())
-        if path not in {"places", "warnings"}
+        for path in _differences(_without_keys_budgets(old), _without_keys_budgets(new), ())
     )
+
+
+def _without_keys_budgets(config: Config) -> Config:
+    """The budgets of keys stand at their keys too, and are compared there."""
+    own = [budget for key in config.auth.keys for budget in key.budgets]
+    return replace(config, budgets=tuple(budget for budget in config.budgets if budget not in own))
 
 
 def _differences(old: object, new: object, path: tuple[str, ...]) -> Iterator[str]:
     if is_dataclass(old) and is_dataclass(new) and type(old) is type(new):
         for field in fields(old):
             if field.compare:
-                here = (*path, field.name.removesuffix("_nano"))
+                here = (*path, _UNITS.get(field.name, field.name.removesuffix("_nano")))
                 yield from _differences(getattr(old, field.name), getattr(new, field.name), here)
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in dict.fromkeys((*old, *new)):
@@ -122,4 +137,6 @@ def _differences(old: object, new: object, path: tuple[str, ...]) -> Iterator[st
 def _path(first: str, *rest: str) -> str:
     if first == "prices":
         rest = rest[1:]  # the records say prices.overrides, the file only prices
+    elif first == "limits" and rest[:1] == ("overall",):
+        rest = rest[1:]
     return ".".join(part for part in (_NAMES.get(first, first), path_of(*rest)) if part)

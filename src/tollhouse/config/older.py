@@ -124,6 +124,9 @@ def _provider(entry: Entry) -> Entry:
 
 def _renamed(collector: Collector, node: Node, names: dict[str, str], written: str) -> Node:
     if not isinstance(node, Table):
+        if isinstance(node, Items):
+            collector.flaw(node.mark, written, "Must be a mapping, not a list.")
+            return Table((), node.mark)
         return node
     entries: list[Entry] = []
     for entry in node.entries:

@@ -66,6 +66,58 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateSettings:
+    """How often, how much and how many at once; `None` is no limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    """Input and output tokens together: estimated when a call begins, corrected when it ends."""
+    concurrent: int | None = None
+    """Calls in flight at once."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no limit at all."""
+        return self.requests_per_minute is None and self.tokens_per_minute is None and self.concurrent is None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose calls a limit or a budget counts.
+
+    Written `global`, `tenant:research`, `project:research/search`, `key:dev`, `provider:openai`, `model:smart`.
+    """
+
+    kind: Literal["global", "tenant", "project", "key", "ip", "provider", "model"]
+    name: str = ""
+    """Empty for `global`.  A project is `tenant/project`; a model is an alias, or `provider/model` for what it is sent to."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.name else self.kind
+
+
+Period = Literal["hour", "day", "week", "month", "total"]
+"""The window of a budget, in UTC; weeks begin on Monday.  `total` never resets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSettings:
+    """Money for one scope over one window.  An entry of `budgets:` with several amounts makes several of these."""
+
+    scope: Scope
+    period: Period
+    limit_nano: int
+    is_hard: bool = True
+    """Whether a call that might exceed it is refused.  A soft budget only alerts."""
+    alert_at: tuple[float, ...] = ()
+    """Fractions of the limit (0 to 1, ascending) whose crossing is told, once a window."""
+    webhook: Secret | None = None
+    """Where alerts are posted; they are logged in any case."""
+    clamp_output: bool = False
+    """Whether a call's output limit is lowered to what is left, instead of refusing the call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeySettings:
     """One key that may call.  The plaintext is hashed while loading and never kept."""
 
@@ -76,9 +128,9 @@ class KeySettings:
     tenant: str = ""
     """Whom the key belongs to; empty when nobody says."""
     project: str = ""
-    limits: "RateSettings" = field(default_factory=lambda: RateSettings())
+    limits: RateSettings = field(default_factory=RateSettings)
     """What this key alone may do, beside the wider limits."""
-    budgets: tuple["BudgetSettings", ...] = ()
+    budgets: tuple[BudgetSettings, ...] = ()
     """Its own budgets (`budget:` in the file), scoped to this key."""
     models: tuple[str, ...] = ()
     """Aliases and `provider/model` names that it may use, `*` at the end of one standing for anything; empty allows all."""
@@ -205,8 +257,9 @@ class LedgerSettings:
     retention_seconds: float | None = None
     """How long rows are kept (`retention: 400d`); `None` keeps them for ever.  Daily totals stay."""
     state_folder: str | None = None
-    """Where this machine keeps its counters, holds and journals; by default beside a SQLite ledger, else the XDG state folder's
-    `tollhouse/`."""
+    """Where this machine keeps its counters, holds and journals.  By default beside a SQLite ledger, else in `tollhouse` in the
+    XDG state folder.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,8 +271,10 @@ class StateSettings:
     when_lost: Literal["open", "closed"] = "open"
     """What limits do while that store cannot be reached: `open` counts on this machine alone, `closed` refuses (503)."""
     budget_allowance_nano: int = 1_000_000_000
-    """What this machine may still spend on each hard budget while the store cannot be reached, in nano-USD; never more than was left
-    when it was last seen."""
+    """What this machine may still spend on each hard budget while the store cannot be reached, in nano-USD.
+
+    Never more than was left when it was last seen.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -279,34 +334,6 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RateSettings:
-    """How often, how much and how many at once; `None` is no limit."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    """Input and output tokens together: estimated when a call begins, corrected when it ends."""
-    concurrent: int | None = None
-    """Calls in flight at once."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether there is no limit at all."""
-        return self.requests_per_minute is None and self.tokens_per_minute is None and self.concurrent is None
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """Whose calls a limit or a budget counts.  Written `global`, `tenant:research`, `key:dev`, `provider:openai`, `model:smart`."""
-
-    kind: Literal["global", "tenant", "project", "key", "ip", "provider", "model"]
-    name: str = ""
-    """Empty for `global`.  A project is `tenant/project`; a model an alias, or `provider/model` for what it is sent to."""
-
-    def __str__(self) -> str:
-        return f"{self.kind}:{self.name}" if self.name else self.kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ScopedRates:
     """Limits of one scope (an entry of `limits.scopes`)."""
 
@@ -332,27 +359,6 @@ class LimitSettings:
     """How long a call that is over a limit may wait for its turn instead of being refused."""
     max_waiting: int = 1000
     """Calls that may wait in one worker; more are refused at once."""
-
-
-Period = Literal["hour", "day", "week", "month", "total"]
-"""The window of a budget, in UTC; weeks begin on Monday.  `total` never resets."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetSettings:
-    """Money for one scope over one window.  An entry of `budgets:` with several amounts makes several of these."""
-
-    scope: Scope
-    period: Period
-    limit_nano: int
-    is_hard: bool = True
-    """Whether a call that might exceed it is refused.  A soft budget only alerts."""
-    alert_at: tuple[float, ...] = ()
-    """Fractions of the limit (0 to 1, ascending) whose crossing is told, once a window."""
-    webhook: Secret | None = None
-    """Where alerts are posted; they are logged in any case."""
-    clamp_output: bool = False
-    """Whether a call's output limit is lowered to what is left, instead of refusing the call."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

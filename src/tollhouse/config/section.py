@@ -212,7 +212,7 @@ class Section:
         self._entries = {entry.key: entry for entry in entries}
         self._known: list[str] = []
         self._outdated: set[str] = set()
-        self._missing: list[tuple[str, str]] = []
+        self._missing: list[tuple[tuple[str, ...], str]] = []
         self._is_broken = is_broken
         spot.record("file", None)
 
@@ -293,8 +293,14 @@ class Section:
 
     def require(self, key: str, sentence: str) -> None:
         """Reports a missing key when the section is closed, unless a misspelt one in its place is reported already."""
-        self._know(key)
-        self._missing.append((key, sentence))
+        self.require_any((key,), sentence)
+
+    def require_any(self, keys: Iterable[str], sentence: str) -> None:
+        """The same where one of several keys must be there."""
+        known = tuple(keys)
+        for key in known:
+            self._know(key)
+        self._missing.append((known, sentence))
 
     def close(self) -> None:
         """Refuses the keys that nobody asked for, each with the nearest right one."""
@@ -307,8 +313,8 @@ class Section:
             child = self.spot.at_key(entry)
             suggestion = f" Did you mean {meant!r}?" if meant else f" The keys here are {', '.join(self._known)}."
             self.spot.collector.flaw(entry.mark, child.written, f"There is no such key.{suggestion}")
-        for key, sentence in self._missing:
-            if key not in self._entries and key not in misspelt and not self._is_broken:
+        for keys, sentence in self._missing:
+            if not self._is_broken and not any(key in self._entries or key in misspelt for key in keys):
                 self.spot.flaw(sentence)
 
     def _know(self, key: str) -> None:
@@ -338,11 +344,9 @@ def quoted(text: str) -> str:
 
 def _shown(value: object, given: Given) -> str:
     """A value for dumps.  A text that came from the environment or a file is masked, whatever it is for."""
-    if isinstance(value, Secret | bytes) or (given.sources and isinstance(value, str)):
+    if isinstance(value, Secret | bytes) or (given.sources and not isinstance(value, int | float)):
         return quoted(MASK)
-    if isinstance(value, str):
-        return quoted(value)
-    return given.text
+    return given.text if isinstance(value, int | float) else quoted(str(value))
 
 
 def _shown_default(value: object) -> str:
@@ -355,6 +359,8 @@ def _shown_default(value: object) -> str:
             return quoted(value)
         case Secret():
             return quoted(MASK)
+        case tuple():
+            return f"[{', '.join(_shown_default(each) for each in value)}]"
         case _:
             return str(value)
 

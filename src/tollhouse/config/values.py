@@ -23,9 +23,12 @@ T = TypeVar("T")
 MIN_KEY_CHARACTERS: Final = 8
 MAX_TEXT_CHARACTERS: Final = 4096
 MAX_DURATION_SECONDS: Final = 86_400.0
+MAX_AGE_SECONDS: Final = 36_500 * 86_400.0
 MAX_COMPARED: Final = 1000
 """Names that are looked at for the nearest one; comparing is slow, and a file may have many thousand."""
 MAX_DOLLARS: Final = 1_000_000_000
+MAX_PATTERN_CHARACTERS: Final = 1000
+MAX_TAG_CHARACTERS: Final = 200
 
 HOW_TO_MAKE_A_KEY: Final = (
     "`tollhouse config init` makes a good one, and so does"
@@ -38,10 +41,24 @@ _HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
-_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h)?")
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)?")
+_SIZE: Final = re.compile(r"([0-9]{1,15})(?: ?(B|[kKMGT]B|[KMGT]iB))?")
+_BYTES: Final[dict[str | None, int]] = {
+    None: 1,
+    "B": 1,
+    "kB": 1000,
+    "KB": 1000,
+    "MB": 1000**2,
+    "GB": 1000**3,
+    "TB": 1000**4,
+    "KiB": 1024,
+    "MiB": 1024**2,
+    "GiB": 1024**3,
+    "TiB": 1024**4,
+}
 _AMOUNT: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
 _DIGEST: Final = re.compile(r"[0-9a-fA-F]{64}")
-_MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, None: 1000}
+_MILLISECONDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, None: 1000}
 
 FORBIDDEN_HEADERS: Final = frozenset(
     {"connection", "content-length", "expect", "host", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -114,7 +131,7 @@ def text(given: Given) -> str:
         kind = core_kind(given.text)
         if kind == "null":
             raise Refused("The value is empty; give it one, or remove the key.")
-        raise Refused(f"Must be a text, and YAML reads {given} as a {kind}; put it in quotes.")
+        raise Refused(f"Must be a text, and YAML reads {given} as {_article(kind)} {kind}; put it in quotes.")
     if not given.text:
         raise Refused(f"Must not be empty{f'; {given} is' if given.references else ''}.")
     if len(given.text) > MAX_TEXT_CHARACTERS:
@@ -129,6 +146,14 @@ def name(given: Given) -> str:
     value = text(given)
     if not _NAME.fullmatch(value):
         raise Refused(f"{_sentence(given)} is not a name; use 1 to 64 letters, digits, `_`, `.`, `@` and `-`.")
+    return value
+
+
+def tag(given: Given) -> str:
+    """A note of at most 200 characters."""
+    value = text(given)
+    if len(value) > MAX_TAG_CHARACTERS:
+        raise Refused(f"Must be at most {MAX_TAG_CHARACTERS} characters.")
     return value
 
 
@@ -194,20 +219,62 @@ def option(given: Given) -> str | int | bool:
             return text(given)
 
 
-def seconds(given: Given, *, low: float = 0.001) -> float:
-    """A duration: a number of seconds, or `500ms`, `30s`, `2m`, `1h`."""
-    parts = _DURATION.fullmatch(given.text)
-    if parts is None:
-        raise Refused(f"Must be a duration such as 30, 500ms, 30s, 2m or 1h, not {given}.")
-    value = float(Decimal(parts[1]) * _MILLISECONDS[parts[2]] / 1000)
-    if not low <= value <= MAX_DURATION_SECONDS:
-        raise Refused(f"Must be a duration from {low:g} s to {MAX_DURATION_SECONDS / 3600:g} h, not {given}.")
-    return value
+def duration(low: float, high: float) -> Reader[float]:
+    """A number of seconds, or `500ms`, `30s`, `2m`, `1h`, `1d`, between the bounds (in seconds), both included."""
+
+    def read(given: Given) -> float:
+        parts = _DURATION.fullmatch(given.text)
+        if parts is None:
+            raise Refused(f"Must be a duration such as 30, 500ms, 30s, 2m or 1h, not {given}.")
+        value = float(Decimal(parts[1]) * _MILLISECONDS[parts[2]] / 1000)
+        if not low <= value <= high:
+            raise Refused(f"Must be a duration from {_in_words(low)} to {_in_words(high)}, not {given}.")
+        return value
+
+    return read
 
 
-def seconds_or_zero(given: Given) -> float:
-    """A duration that may be 0."""
-    return seconds(given, low=0.0)
+seconds: Final = duration(0.001, MAX_DURATION_SECONDS)
+"""A duration of up to a day."""
+
+seconds_or_zero: Final = duration(0.0, MAX_DURATION_SECONDS)
+"""A duration of up to a day, which may be 0."""
+
+
+def age(low: float) -> Reader[float]:
+    """How long something is kept, in seconds: a duration of `low` seconds to 100 years, with its unit."""
+    read_duration = duration(low, MAX_AGE_SECONDS)
+
+    def read(given: Given) -> float:
+        parts = _DURATION.fullmatch(given.text)
+        # Days are what everybody means here, and a bare number means seconds everywhere else.
+        if parts is None or parts[2] is None:
+            raise Refused(f"Must be a time with its unit such as 400d or 36h, not {given}.")
+        return read_duration(given)
+
+    return read
+
+
+def size(low: int, high: int) -> Reader[int]:
+    """A number of bytes, or `64KiB`, `256MiB`, `1GiB`, `500MB`, between the bounds, both included."""
+
+    def read(given: Given) -> int:
+        parts = _SIZE.fullmatch(given.text)
+        if parts is None:
+            raise Refused(f"Must be a size such as 1048576, 64KiB or 256MiB, not {given}.")
+        value = int(parts[1]) * _BYTES[parts[2]]
+        if not low <= value <= high:
+            raise Refused(f"Must be a size from {low:,} to {high:,} bytes, not {given}.")
+        return value
+
+    return read
+
+
+def fraction(given: Given) -> float:
+    """A part of a whole, more than 0 and at most 1."""
+    if not given.may_be_number or not _AMOUNT.fullmatch(given.text) or not 0 < float(given.text) <= 1:
+        raise Refused(f"Must be a fraction such as 0.5 for a half, at most 1, not {given}.")
+    return float(given.text)
 
 
 def dollars(given: Given) -> int:
@@ -354,6 +421,81 @@ def ledger_url(given: Given) -> str:
     raise Refused("The address must begin with sqlite:/// or postgresql://.")
 
 
+def state_url(given: Given) -> str:
+    """`redis://[user:password@]host[:port][/database]`, or `rediss`, `valkey`, `valkeys` for `redis`."""
+    value = text(given)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise Refused("The address has a broken host or port; write redis://host:port/0.") from None
+    # Only fixed words below: an address may carry a password.
+    if parts.scheme not in {"redis", "rediss", "valkey", "valkeys"} or " " in value:
+        raise Refused("The address must begin with redis://, rediss:// (TLS), valkey:// or valkeys:// (TLS).")
+    if "?" in value or "#" in value:
+        raise Refused("The address must not hold a query or a fragment; in a password, write ? as %3F and # as %23.")
+    if not parts.hostname or port == 0:
+        raise Refused("The address needs a host, and a port from 1 to 65535 if it names one.")
+    if not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
+        raise Refused("The path must be the number of a database, such as /0; in a password, write / as %2F.")
+    return value
+
+
+def webhook(given: Given) -> Secret:
+    """Where alerts are posted: `http(s)://host[:port][/path][?query]`.  Such an address is often the credential itself."""
+    value = text(given)
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError:
+        raise Refused("The address has a broken host or port; write https://host/path.") from None
+    if parts.scheme not in {"http", "https"}:
+        raise Refused("The address must begin with https:// or http://.")
+    if any(not "!" <= character <= "~" for character in value):
+        raise Refused("The address must be ASCII without spaces; write other characters as %XX.")
+    if "@" in parts.netloc or "#" in value:
+        raise Refused("The address must not hold a user name, a password or a fragment.")
+    if not parts.hostname or port == 0:
+        raise Refused("The address needs a host, and a port from 1 to 65535 if it names one.")
+    return Secret(value)
+
+
+def network(given: Given) -> str:
+    """An IP network or a single address, as `10.0.0.0/8`, `192.0.2.7/32`, `2001:db8::/32`."""
+    value = text(given)
+    try:
+        found = ipaddress.ip_network(value, strict=False)
+    except ValueError:
+        raise Refused(f"Must be a network such as 10.0.0.0/8, or an IP address, not {given}.") from None
+    address, _, mask = value.partition("/")
+    if ipaddress.ip_address(address) != found.network_address:
+        raise Refused(
+            f"{_sentence(given)} has bits below its mask; write {found} for the network, or leave /{mask} away."
+        )
+    if isinstance(found, ipaddress.IPv6Network) and found.network_address.ipv4_mapped is not None:
+        raise Refused(f"{_sentence(given)} is IPv4 in IPv6's clothes; write the IPv4 network itself.")
+    return str(found)
+
+
+def pattern(given: Given) -> str:
+    """A regular expression that RE2 takes and that matches no empty text."""
+    # Some milliseconds, and only a configuration that has patterns pays for them.
+    import re2
+
+    value = text(given)
+    if len(value) > MAX_PATTERN_CHARACTERS:
+        raise Refused(f"Must be at most {MAX_PATTERN_CHARACTERS} characters.")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        expression = re2.compile(value, options)
+    except re2.error as error:
+        raise Refused(f"RE2 does not take this expression{'' if given.sources else _reason(error)}.") from None
+    if expression.search("") is not None:
+        raise Refused("The expression matches a text of no characters, so it would match everywhere.")
+    return value
+
+
 def without_password(url: str) -> str:
     """The address as it may be shown: a user name, a password and a query are masked."""
     if url.startswith("sqlite:"):
@@ -373,12 +515,30 @@ def call_log(given: Given) -> str:
     return "stderr" if value == "-" else value
 
 
+def _article(kind: str) -> str:
+    return "an" if kind == "integer" else "a"
+
+
+def _reason(error: Exception) -> str:
+    """What RE2 says, in brackets; its bindings hand over bytes."""
+    said = error.args[0] if error.args else ""
+    return f" ({said.decode(errors='replace') if isinstance(said, bytes) else said})"
+
+
+def _in_words(value: float) -> str:
+    """A number of seconds in the unit that makes it short."""
+    for unit, length in (("d", 86_400), ("h", 3600)):
+        if value >= 2 * length and not value % length:
+            return f"{value / length:g} {unit}"
+    return f"{value:g} s"
+
+
 def _check_credential(given: Given) -> None:
     if not given.is_string:
         kind = core_kind(given.text)
         if kind == "null":
             raise Refused("The value is empty; give it one, or remove the key.")
-        raise Refused(f"Must be a text, and YAML reads this as a {kind}; put it in quotes.")
+        raise Refused(f"Must be a text, and YAML reads this as {_article(kind)} {kind}; put it in quotes.")
     if len(given.text) > MAX_TEXT_CHARACTERS or any(not "!" <= character <= "~" for character in given.text):
         raise Refused(
             "A credential has no spaces, line breaks or characters outside ASCII; this one does, or is too long."

@@ -1,0 +1,132 @@
+"""Reads who may call: the section `auth` and the keys in it."""
+
+from typing import Final
+
+from tollhouse.config import values
+from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_rates_at
+from tollhouse.config.routes import Reference
+from tollhouse.config.schema import AuthSettings, BudgetSettings, KeySettings, Scope, ServerSettings, frozen_map
+from tollhouse.config.section import Section, Spot
+from tollhouse.config.values import Given, Reader, Refused
+
+MAX_TAGS: Final = 50
+CLOSED: Final = (
+    "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
+    f"{values.HOW_TO_MAKE_A_KEY}), or write `open: true` while `server.host` is a loopback address."
+)
+
+
+def read_auth(
+    section: Section, server: ServerSettings, mentions: Mentions, *, may_be_without_keys: bool
+) -> AuthSettings:
+    """The section `auth`.  `may_be_without_keys`: nobody being able to call is a warning instead of a problem."""
+    seen_names: dict[str, str] = {}
+    seen_digests: dict[bytes, str] = {}
+    keys: list[KeySettings] = []
+    items = section.items("keys")
+    if (listed := section.get("keys")) is not None and listed.is_empty:
+        listed.flaw("The list is empty; name a key in it, or remove it.")
+    for spot in items:
+        key = _key(spot, mentions)
+        if key is None:
+            continue
+        if key.name in seen_names:
+            spot.flaw(f"The name {key.name!r} is already that of {seen_names[key.name]}; every key needs its own.")
+        elif key.digest in seen_digests:
+            spot.flaw(f"This is the same key as {seen_digests[key.digest]}; every name needs a key of its own.")
+        seen_names.setdefault(key.name, spot.written)
+        seen_digests.setdefault(key.digest, spot.written)
+        keys.append(key)
+    is_open = section.read("open", values.boolean, default=False)
+    if is_open and not values.is_loopback(server.host) and (spot_of_open := section.get("open")) is not None:
+        spot_of_open.flaw(
+            f"Calls without a key are allowed on a loopback address only, and `server.host` is {server.host};"
+            " remove `open: true` and list keys, or listen on 127.0.0.1."
+        )
+    if not items and not is_open:
+        if may_be_without_keys and not section.has("keys"):
+            section.spot.warn(
+                "There are no keys, so every call will be refused; set TOLLHOUSE_KEY, or add an `auth` section with keys."
+            )
+        else:
+            section.require("keys", CLOSED)
+    section.close()
+    return AuthSettings(keys=tuple(keys), open=is_open)
+
+
+def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
+    section = spot.section()
+    name = section.read_optional("name", values.name)
+    digest = section.read_optional("key", values.key_digest)
+    if section.has("key_sha256"):
+        if section.has("key"):
+            section.spot.flaw("Give either the `key` or its `key_sha256`.")
+        digest = section.read_optional("key_sha256", values.hex_digest)
+    else:
+        section.require("key", "The entry has no `key`, and no `key_sha256` in its place.")
+    section.require("name", "The key has no `name`; the name is what the ledger and the log call it.")
+    tenant = section.read_optional("tenant", values.name)
+    project = section.read_optional("project", values.name)
+    scope = None if name is None else Scope("key", name)
+    limits = read_rates_at(section, "limits")
+    if scope is not None and (limits_spot := section.get("limits")) is not None:
+        mention_rates(scope, limits_spot, mentions)
+    budgets: tuple[BudgetSettings, ...] = ()
+    if section.has("budget"):
+        inner = section.section("budget")
+        budgets = read_budget(inner, scope, mentions)
+        inner.close()
+    models = _names(section, "models", values.model_name, mentions.models)
+    providers = _names(section, "providers", values.name, mentions.providers)
+    ip_ranges = _names(section, "ip_ranges", values.network)
+    tags = _tags(section)
+    section.close()
+    if name is None or digest is None:
+        return None
+    return KeySettings(
+        name=name,
+        digest=digest,
+        tenant=tenant or "",
+        project=project or "",
+        limits=limits,
+        budgets=budgets,
+        models=models,
+        providers=providers,
+        ip_ranges=ip_ranges,
+        tags=frozen_map(tags),
+    )
+
+
+def _names(
+    section: Section, key: str, reader: Reader[str], mentioned: list[Reference] | None = None
+) -> tuple[str, ...]:
+    """A list of what is allowed.  It may be missing, which allows all; an empty one could be read as allowing none."""
+    names: dict[str, None] = {}
+    for spot in section.items(key):
+        name = spot.read(reader)
+        if name is None:
+            continue
+        if name in names:
+            spot.flaw(f"{spot.speak_of(name)} is in this list already.")
+        elif mentioned is not None:
+            mentioned.append(Reference(name, spot))
+        names[name] = None
+    if (listed := section.get(key)) is not None and listed.is_empty:
+        listed.flaw("The list is empty; name what is allowed, or remove it to allow all.")
+    return tuple(names)
+
+
+def _tags(section: Section) -> dict[str, str]:
+    tags: dict[str, str] = {}
+    members = section.members("tags")
+    for entry, spot in members[:MAX_TAGS]:
+        try:
+            values.name(Given(entry.key))
+        except Refused as refused:
+            section.spot.collector.flaw(entry.mark, spot.written, refused.sentence)
+        value = spot.read(values.tag)
+        if value is not None:
+            tags[entry.key] = value
+    if len(members) > MAX_TAGS:
+        members[MAX_TAGS][1].flaw(f"A key can have at most {MAX_TAGS} tags.")
+    return tags
