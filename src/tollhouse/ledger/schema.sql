@@ -3,7 +3,22 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0003');
+INSERT INTO "alembic_version" VALUES('0004');
+CREATE TABLE audit (
+	seq INTEGER NOT NULL,
+	at_us BIGINT NOT NULL,
+	actor TEXT NOT NULL,
+	action TEXT NOT NULL,
+	object TEXT NOT NULL,
+	changes TEXT NOT NULL,
+	address TEXT NOT NULL,
+	outcome TEXT NOT NULL,
+	request_id TEXT NOT NULL,
+	events BIGINT NOT NULL,
+	previous BLOB NOT NULL,
+	hash BLOB NOT NULL,
+	PRIMARY KEY (seq)
+);
 CREATE TABLE calls (
 	seq INTEGER NOT NULL,
 	id TEXT NOT NULL,
@@ -140,3 +155,7 @@ CREATE INDEX keys_revision ON keys (revision);
 CREATE INDEX subjects_revision ON subjects (revision);
 CREATE INDEX keys_tenant ON keys (tenant, project);
 CREATE INDEX top_ups_whose ON top_ups (kind, name);
+CREATE INDEX audit_at ON audit (at_us);
+CREATE TRIGGER audit_follows BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1 OR NEW.previous <> coalesce((SELECT hash FROM audit ORDER BY seq DESC LIMIT 1), zeroblob(32)) BEGIN SELECT RAISE(ABORT, 'an audit record must follow on the last one'); END;
+CREATE TRIGGER audit_keeps_updated BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER audit_keeps_deleted BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
