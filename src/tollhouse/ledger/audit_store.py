@@ -1,47 +1,37 @@
 """The audit log in the ledger's database: how records are appended, and how they are read back.
 
-An append reads the head and writes the next record within one transaction that no other append can be in: SQLite gives a writer
-the whole file (`BEGIN IMMEDIATE`), PostgreSQL an advisory lock that ends with the transaction.  Should a writer come without
-that, the table itself refuses: a trigger lets in only the record that follows on the last, and none lets a record be changed or
-deleted.  Audit last in a transaction, so that the lock is held for a moment only.
+An append reads the head and writes the next record within one transaction that no other append can be in: SQLite gives a
+writer the whole file (`BEGIN IMMEDIATE`), PostgreSQL (`audit_postgres`) an advisory lock that ends with the transaction.
+Should a writer come without that, the table itself refuses: a trigger lets in only the record that follows on the last, and
+none lets a record be changed or deleted.  Audit last in a transaction, so that the lock is held for a moment only.
 
 No SQLAlchemy here: serving processes write failures of authentication through this module.
 """
 
-import asyncio
 import re
 import sqlite3
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
-from tollhouse.errors import NotInstalled, StoreUnavailable
+from tollhouse.errors import StoreUnavailable
+from tollhouse.ledger.address import is_postgresql, sqlite_path
 from tollhouse.ledger.audit import Entry, Head, Record, Verdict, chain, walk
-from tollhouse.ledger.store import sqlite_path
-
-if TYPE_CHECKING:
-    import asyncpg
-
-    Postgres: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 PAGE: Final = 1000
 """Records read at a time."""
 BUSY_MS: Final = 5_000
 """How long an append waits for another process that writes the same file."""
-COMMAND_SECONDS: Final = 30.0
-"""How long PostgreSQL may take to connect or to answer."""
-POSTGRES_LOCK: Final = 0x746F6C6C61756474
-"""The advisory lock of the chain: `tollaudt` in ASCII, one a database."""
 
 _T = TypeVar("_T")
-_Row: TypeAlias = tuple[Any, ...]
+Row: TypeAlias = tuple[Any, ...]
 _COLUMNS: Final = tuple(field.name for field in msgspec.structs.fields(Record))
 _SELECT: Final = f"SELECT {', '.join(_COLUMNS)} FROM audit"  # noqa: S608 - our own names
-_HEAD: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
-_INSERT: Final = (
+HEAD: Final = "SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1"
+INSERT: Final = (
     f"INSERT INTO audit ({', '.join(_COLUMNS)}) VALUES "  # noqa: S608 - our own names
     f"({', '.join(f'${number}' for number in range(1, len(_COLUMNS) + 1))})"
 )
@@ -67,7 +57,7 @@ class Driver(Protocol):
         """Commits the entries as the newest records, all or none, and returns the new head."""
         ...
 
-    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[_Row]:
+    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """The rows of a statement, whose values stand in it as `$1`, `$2` …, each once and in order."""
         ...
 
@@ -139,8 +129,13 @@ class AuditLog:
 
 
 def open_audit(url: str, *, busy_ms: int = BUSY_MS) -> AuditLog:
-    """The audit log of a ledger that exists.  Connects to nothing yet; raises `ConfigError` for an address that is none."""
-    if url.startswith(("postgresql://", "postgres://")):
+    """The audit log of a ledger that exists.  Connects to nothing yet.
+
+    Raises `ConfigError` for an address that is none, and `NotInstalled` for PostgreSQL without its extra.
+    """
+    if is_postgresql(url):
+        from tollhouse.ledger.audit_postgres import PostgresAudit
+
         return AuditLog(PostgresAudit(url))
     return AuditLog(SqliteAudit(sqlite_path(url), busy_ms=busy_ms))
 
@@ -153,8 +148,8 @@ def append_sqlite(connection: sqlite3.Connection, entries: Sequence[Entry]) -> H
 
     Returns the new head.  Raises `sqlite3.Error`; then roll back.
     """
-    records = chain(_head(connection.execute(_HEAD).fetchone()), entries)
-    connection.executemany(_question_marks(_INSERT), [msgspec.structs.astuple(record) for record in records])
+    records = chain(head_of(connection.execute(HEAD).fetchone()), entries)
+    connection.executemany(_question_marks(INSERT), [msgspec.structs.astuple(record) for record in records])
     return Head(records[-1].seq, records[-1].hash)
 
 
@@ -182,7 +177,7 @@ class SqliteAudit:
 
         return self._with(write)
 
-    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[_Row]:
+    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
         """Reads."""
         return self._with(lambda connection: connection.execute(_question_marks(statement), values).fetchall())
 
@@ -214,89 +209,9 @@ def _question_marks(statement: str) -> str:
     return re.sub(r"\$\d+", "?", statement)
 
 
-# ------------------------------------------------------------------------------------------------------------- PostgreSQL
-
-
-async def append_postgres(connection: "Postgres", entries: Sequence[Entry]) -> Head:
-    """Appends within the caller's transaction, which must be of PostgreSQL's default isolation (read committed).
-
-    Returns the new head.  Raises `asyncpg.PostgresError` or `OSError`; then roll back.
-    """
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", POSTGRES_LOCK)
-    records = chain(_head(await connection.fetchrow(_HEAD)), entries)
-    await connection.executemany(_INSERT, [msgspec.structs.astuple(record) for record in records])
-    return Head(records[-1].seq, records[-1].hash)
-
-
-class PostgresAudit:
-    """A PostgreSQL ledger.
-
-    Its driver is asynchronous and its users are not (a command, a writer's thread), so it brings an event loop of its own.  Not
-    for a thread that runs a loop already.
-    """
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._runner: asyncio.Runner | None = None
-        self._connection: Postgres | None = None
-
-    def append(self, entries: Sequence[Entry]) -> Head:
-        """One transaction."""
-
-        async def write(connection: "Postgres") -> Head:
-            async with connection.transaction():
-                return await append_postgres(connection, entries)
-
-        return self._with(write)
-
-    def fetch(self, statement: str, values: Sequence[object] = ()) -> list[_Row]:
-        """Reads."""
-
-        async def read(connection: "Postgres") -> list[_Row]:
-            return [tuple(row.values()) for row in await connection.fetch(statement, *values)]
-
-        return self._with(read)
-
-    def close(self) -> None:
-        """Closes the connection and the loop."""
-        connection, self._connection = self._connection, None
-        runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        try:
-            if connection is not None:
-                connection.terminate()
-        finally:
-            runner.close()
-
-    def _with(self, work: "Callable[[Postgres], Coroutine[Any, Any, _T]]") -> _T:
-        try:
-            import asyncpg
-        except ImportError as error:
-            raise NotInstalled(
-                "A PostgreSQL ledger needs the `postgres` extra: pip install 'tollhouse[postgres]'."
-            ) from error
-        try:
-            if self._runner is None:
-                self._runner = asyncio.Runner()
-            return self._runner.run(self._connected(work))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
-            self.close()
-            raise StoreUnavailable(f"The audit log cannot be used: {error or type(error).__name__}.") from error
-
-    async def _connected(self, work: "Callable[[Postgres], Coroutine[Any, Any, _T]]") -> _T:
-        import asyncpg
-
-        if self._connection is None or self._connection.is_closed():
-            self._connection = await asyncpg.connect(
-                self._url, timeout=COMMAND_SECONDS, command_timeout=COMMAND_SECONDS
-            )
-        return await work(self._connection)
-
-
-def _head(row: Sequence[Any] | None) -> Head:
+def head_of(row: Sequence[Any] | None) -> Head:
     return Head() if row is None else Head(int(row[0]), bytes(row[1]))
 
 
-def _record(row: _Row) -> Record:
+def _record(row: Row) -> Record:
     return msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), Record)
