@@ -56,7 +56,7 @@ lock:
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		pyproject.toml requirements/build.in --extra demo -o requirements/demo.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
-		pyproject.toml requirements/build.in requirements/dev.in --extra demo --extra aiohttp --extra uvicorn \
+		pyproject.toml requirements/build.in requirements/dev.in --extra demo --extra aiohttp --extra http2 --extra uvicorn \
 		--extra postgres --extra valkey --extra export -o requirements/dev.txt
 
 clean:

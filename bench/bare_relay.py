@@ -1,26 +1,24 @@
-"""The gateway's parts without the gateway: granian in front, the upstream transport behind, bytes passed on unread.
+"""The gateway's parts without the gateway: its server in front, its transport behind, bytes passed on unread.
 
-What this costs above nginx is the price of Python, granian and the transport; what the gateway costs above this is its own
+What this costs above nginx is the price of Python, the server and the transport; what the gateway costs above this is its own
 work.  `python -m bench.bare_relay PORT PROVIDER_PORT` runs it.
 """
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import uvloop
-from granian.constants import HTTPModes, Interfaces
-from granian.server.embed import Server
 
 from bench.subject import LIVE_PATH, Subject
+from tollhouse.server.http.asgi import Receive, Scope, Send
+from tollhouse.server.http1.listener import Http1Listener
+from tollhouse.server.listener import Place
 from tollhouse.upstream.address import parse_address
 from tollhouse.upstream.transport import Deadlines, Outgoing
 from tollhouse.upstream.wire import WireTransport
-
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _NOT_PASSED_ON: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection"})
 
@@ -33,7 +31,7 @@ class Relay:
         self._transport = WireTransport()
         self._deadlines = Deadlines()
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["path"] == LIVE_PATH:
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -85,17 +83,9 @@ async def _whole_body(receive: Receive) -> bytes:
 
 
 async def _serve(port: int, provider_port: int) -> None:
-    server = Server(
-        Relay(provider_port),
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.ASGINL,
-        http=HTTPModes.auto,
-        websockets=False,
-        backlog=2048,  # also how many connections it serves at a time
-        log_enabled=False,
-    )
-    await server.serve()
+    listener = Http1Listener(Relay(provider_port), Place("127.0.0.1", port))
+    await listener.start()
+    await listener.wait()
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Final
 from bench.report import Machine
 
 ROOT: Final = Path(__file__).parent.parent
-PACKAGES: Final = ("granian", "uvloop", "httptools", "msgspec")
+PACKAGES: Final = ("uvloop", "httptools", "msgspec")
 
 
 def machine(nginx_program: str | None) -> Machine:

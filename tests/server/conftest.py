@@ -1,4 +1,4 @@
-"""A gateway for the tests of this folder, on both servers."""
+"""A gateway for the tests of this folder, on every server that it can run on."""
 
 import logging
 from collections.abc import AsyncIterator, Iterator

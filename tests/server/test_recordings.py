@@ -23,7 +23,7 @@ from support.recordings import Recording, by_id, load, recordings
 from support.sdk_views import MESSAGES, Counts, Readers, Refused, Said, Seen, View, readers
 from support.serving import KEY, Running, start
 from tollhouse.providers.registry import PROVIDER_TYPES
-from tollhouse.server.listener import Listener
+from tollhouse.server.http1.listener import Http1Listener
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -203,7 +203,7 @@ class Stage:
 async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
         fake = await stack.enter_async_context(FakeProvider())
-        gateway = await start(configuration(fake), tmp_path_factory.mktemp("recordings"), Listener)
+        gateway = await start(configuration(fake), tmp_path_factory.mktemp("recordings"), Http1Listener)
         stack.push_async_callback(gateway.close)
         straight = await stack.enter_async_context(readers(f"{fake.url}/v1", fake.base_url("anthropic"), "x"))
         through = await stack.enter_async_context(readers(f"{gateway.url}/v1", gateway.url, KEY))

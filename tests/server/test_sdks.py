@@ -19,7 +19,7 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Call, ErrorAfter, Failure, Stall, Tokens, faulty, words
 from support.sdk_views import MESSAGES, Counts, Readers, Refused, View, readers
 from support.serving import KEY, Running, start
-from tollhouse.server.listener import Listener
+from tollhouse.server.http1.listener import Http1Listener
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -69,7 +69,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
     async with AsyncExitStack() as stack:
         fake = await stack.enter_async_context(FakeProvider())
         text = CONFIGURATION.format(openai=fake.base_url("openai"), anthropic=fake.base_url("anthropic"))
-        gateway = await start(text, tmp_path_factory.mktemp("sdks"), Listener)
+        gateway = await start(text, tmp_path_factory.mktemp("sdks"), Http1Listener)
         stack.push_async_callback(gateway.close)
         sdk = await stack.enter_async_context(readers(f"{gateway.url}/v1", gateway.url, KEY))
         yield Stage(fake, gateway, sdk)

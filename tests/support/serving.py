@@ -4,11 +4,10 @@
         gateway = await serving(f"providers: {{lab: {{type: openai-compatible, base_url: {fake.url}/v1, api_key: x}}}}")
         response = await gateway.post("/v1/chat/completions", {...})
 
-The fixture runs on granian, the server that the gateway uses, and on uvicorn, so that the server stays replaceable.
+The fixture runs on our own server, on granian (the one with HTTP/2) and on uvicorn, so that the server stays replaceable.
 """
 
 import asyncio
-import socket
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,9 @@ from tollhouse.config.load import load
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.http.asgi import App
-from tollhouse.server.listener import Listener, Place, Server, reserve
+from tollhouse.server.http1.listener import Http1Listener
+from tollhouse.server.http2 import Http2Listener, until_listening
+from tollhouse.server.listener import Place, Server, reserve
 from tollhouse.server.worker import Job, Worker
 from tollhouse.upstream.address import parse_address
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
@@ -35,6 +36,7 @@ class UvicornListener:
     """uvicorn behind the gateway's `Server` protocol."""
 
     def __init__(self, app: App, place: Place) -> None:
+        self._place = place
         config = uvicorn.Config(
             app,
             host=place.host,
@@ -47,8 +49,9 @@ class UvicornListener:
         self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._server._serve())
+    async def start(self) -> None:
+        task = self._task = asyncio.get_running_loop().create_task(self._server._serve())
+        await until_listening(self._place, task.done)
 
     async def wait(self) -> None:
         if self._task is not None:
@@ -62,7 +65,7 @@ class UvicornListener:
         return bool(done)
 
 
-SERVERS: dict[str, type[Server]] = {"granian": Listener, "uvicorn": UvicornListener}
+SERVERS: dict[str, type[Server]] = {"own": Http1Listener, "granian": Http2Listener, "uvicorn": UvicornListener}
 
 
 @dataclass(frozen=True)
@@ -161,21 +164,6 @@ async def start(text: str, folder: Path, listen: type[Server]) -> Running:
     prepare(config.ledger.url)
     place, held = reserve(Place("127.0.0.1", 0), "gateway")
     worker = Worker(Job(config_file=str(file), place=place), config, {}, listen=listen)
-    worker.start()
-    await _answers(place)
+    await worker.start()
     held.close()
     return Running(url=place.url, worker=worker, ledger=ledger)
-
-
-async def _answers(place: Place) -> None:
-    """Waits until somebody listens."""
-    for _ in range(500):
-        with socket.socket() as probe:
-            probe.setblocking(False)
-            try:
-                await asyncio.get_running_loop().sock_connect(probe, (place.host, place.port))
-            except OSError:
-                await asyncio.sleep(0.01)
-            else:
-                return
-    raise AssertionError("the gateway does not listen")

@@ -61,6 +61,8 @@ class ServerSettings:
     """How long running streams may go on after SIGTERM."""
     receipts: bool = True
     """Whether answers carry the header that lists what translation dropped."""
+    http2: bool = False
+    """Speak HTTP/2 as well, by granian (extra `http2`); costs about twice the CPU a call."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks whose `X-Forwarded-For` says who the caller is.  From anywhere else the header is ignored."""
 

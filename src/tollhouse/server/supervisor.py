@@ -28,7 +28,8 @@ from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.embedded import start_local
-from tollhouse.server.listener import Listener, Place, reserve, until_listening
+from tollhouse.server.http1.listener import Http1Listener
+from tollhouse.server.listener import Place, reserve
 from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector, write_job
 from tollhouse.telemetry import logs
 
@@ -92,7 +93,7 @@ def _announce(told: Told, config: Config, public: Place, admin: Place, *, worker
 async def _serve_alone(
     worker: Worker, admin: Place, announce: Callable[[], None], held: tuple[socket.socket, ...]
 ) -> None:
-    admin_listener = Listener(
+    admin_listener = Http1Listener(
         AdminApp(health=worker.health_json, is_ready=lambda: not worker.app.is_draining, metrics=worker.metrics_text),
         admin,
     )
@@ -102,10 +103,8 @@ async def _serve_alone(
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
     try:
         calm_collector()
-        worker.start()
-        admin_listener.start()
-        await worker.listening()
-        await until_listening(admin)
+        await worker.start()
+        await admin_listener.start()
         announce()
         for one in held:
             one.close()
@@ -177,7 +176,7 @@ class Supervisor:
 
         Raises `GatewayError` if the workers cannot start.
         """
-        listener = Listener(
+        listener = Http1Listener(
             AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics), self._admin
         )
         loop = asyncio.get_running_loop()
@@ -186,8 +185,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             await asyncio.gather(*(child.start() for child in self._children))
-            listener.start()
-            await until_listening(self._admin)
+            await listener.start()
             announce()
             for one in held:
                 one.close()

@@ -23,14 +23,15 @@ from tollhouse.config.load import diff, load
 from tollhouse.config.schema import Config
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
-from tollhouse.errors import ConfigError, TollhouseError
+from tollhouse.errors import ConfigError, NotInstalled, TollhouseError
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.http.app import Dialects, PublicApp
 from tollhouse.server.http.asgi import App
-from tollhouse.server.listener import Listener, Place, Server, until_listening
+from tollhouse.server.http1.listener import Http1Listener
+from tollhouse.server.listener import Place, Server
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.calls_log import CallsLog
@@ -63,9 +64,9 @@ class Worker:
         config: Config,
         environ: Mapping[str, str],
         *,
-        listen: Callable[[App, Place], Server] = Listener,
+        listen: Callable[[App, Place], Server] | None = None,
     ) -> None:
-        """Builds everything; opens the ledger but no port.  Raises `ConfigError`.  `listen` makes the HTTP server."""
+        """Builds everything; opens the ledger but no port.  Raises `ConfigError`.  `listen` makes another HTTP server."""
         loop = asyncio.get_running_loop()
         self.config = config
         self._job = job
@@ -90,17 +91,13 @@ class Worker:
             refused=_refused,
             in_flight=self._count_in_flight,
         )
-        self._listener = listen(self.app, job.place)
+        self._listener = (listen or _server(config))(self.app, job.place)
         self._flushing = loop.create_task(self._flush_often())
         self._draining: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begins to listen."""
-        self._listener.start()
-
-    async def listening(self) -> None:
-        """Returns when connections are accepted, or when a drain came first.  Raises `GatewayError` if neither happens."""
-        await until_listening(self._job.place, lambda: self._draining is not None)
+    async def start(self) -> None:
+        """Begins to listen, and returns when connections are accepted."""
+        await self._listener.start()
 
     async def wait(self) -> None:
         """Returns after a drain."""
@@ -223,6 +220,18 @@ def _refused(request_id: str, error: TollhouseError) -> None:
     log.info("a request was refused", extra={"request_id": request_id, "code": error.code, "status": error.http_status})
 
 
+def _server(config: Config) -> Callable[[App, Place], Server]:
+    if not config.server.http2:
+        return Http1Listener
+    try:
+        from tollhouse.server.http2 import Http2Listener
+    except ImportError as error:
+        raise NotInstalled(
+            "`server.http2` needs granian, which is not installed.", hint="pip install 'tollhouse[http2]'"
+        ) from error
+    return Http2Listener
+
+
 def _unexpected(request_id: str, error: BaseException) -> None:
     log.error("a call failed by our own fault", extra={"request_id": request_id}, exc_info=error)
 
@@ -276,9 +285,8 @@ async def run(job: Job, config: Config) -> None:
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
     _drain_without_supervisor(worker, sys.stdin.fileno())
     calm_collector()
-    worker.start()
     try:
-        await worker.listening()
+        await worker.start()
         print("ready", flush=True)  # noqa: T201  # the supervisor waits for this line
         await worker.wait()
     finally:

@@ -259,7 +259,7 @@ class PublicApp:
         try:
             body = await exchange.read(serving.max_body_bytes)
             call = self._made(exchange, principal, door, body)
-            async with Departure(exchange.receive):
+            async with Departure(exchange.scope, exchange.receive):
                 await work(serving.gateway, call, exchange)
         except asyncio.CancelledError:
             if not self._is_cutting:

@@ -1,0 +1,448 @@
+"""One client's socket: parsed by llhttp, one request answered at a time, in the order in which they came.
+
+What is unusual:
+
+- **One timer for a connection's whole life**, as in `upstream/connection.py`: a deadline is a number that the timer looks
+  at with every beat, so moving it costs an assignment.
+- **All connections read into one buffer** (`asyncio.BufferedProtocol`): the loop fills it and hands it to the parser in
+  one step.
+- **A client that ends its side has left.**  That is how a closed browser tab and a killed program look from here, and a
+  gateway must notice them at once or it pays for answers that nobody reads.  A client that merely shuts down its sending
+  side while it waits (few do; nginx and hyper close on it too) is treated alike.
+- **An answer that fails half way breaks the connection**: a cut answer must not end cleanly.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, cast
+from urllib.parse import unquote_to_bytes
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
+from tollhouse.server.http.asgi import App, Headers, Scope
+from tollhouse.server.http1.request import Answer, Request
+
+MAX_HEAD_BYTES: Final = 65_536
+MAX_HEAD_FIELDS: Final = 256
+MAX_UNREAD_BYTES: Final = 1_048_576
+"""Body bytes that wait for the app; past it the socket is not read.  One network read may come on top."""
+MAX_PIPELINED: Final = 16
+"""Requests that may wait behind the one being answered; a client that sends more at once is cut off."""
+MAX_CONNECTIONS: Final = 16_384
+"""Connections at a time, idle ones included.  How many calls are answered at a time is `server.max_concurrent_calls`."""
+READ_BUFFER_BYTES: Final = 65_536
+LOW_WATER_BYTES: Final = 65_536
+HIGH_WATER_BYTES: Final = 262_144
+
+_LARGE_HEAD: Final = b"The request's head is larger than 64 KiB."
+_NO_ANSWER: Final = b'{"error":{"type":"invalid_request_error","code":"bad_request","message":"%b"}}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How long a connection waits for its client, in seconds.  The app has its own deadlines for bodies and answers."""
+
+    heartbeat: float = 5.0
+    """How often a connection looks at its deadline; each may pass that much later."""
+    idle: float = 75.0
+    """For the next request; longer than clients' pools keep a connection (httpx 5 s, undici 4 s, aiohttp 15 s), so that it is
+    they who close."""
+    head: float = 30.0
+    """For a request's head, from its first byte or from the connection's beginning."""
+    stall: float = 300.0
+    """For a client that leaves an answer unread, once the socket's buffers are full."""
+
+
+class Hub:
+    """What the connections of one listener share."""
+
+    def __init__(
+        self,
+        app: App,
+        loop: asyncio.AbstractEventLoop,
+        failed: Callable[[BaseException], None],
+        patience: Patience,
+        max_connections: int,
+    ) -> None:
+        """`failed` hears of errors that an app let escape; their connections are broken."""
+        self.app = app
+        self.loop = loop
+        self.failed = failed
+        self.patience = patience
+        self.max_connections = max_connections
+        self.buffer = memoryview(bytearray(READ_BUFFER_BYTES))
+        self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """One for each request being answered; the listener awaits them."""
+        self.is_stopping = False
+
+
+class Connection(asyncio.BufferedProtocol):
+    """One connection, from `connection_made` to `connection_lost`."""
+
+    __slots__ = (
+        "_active",
+        "_client",
+        "_due",
+        "_fields",
+        "_head_bytes",
+        "_hub",
+        "_incoming",
+        "_is_paused",
+        "_is_writable",
+        "_parser",
+        "_reading",
+        "_server",
+        "_socket",
+        "_timer",
+        "_url",
+        "_waiting",
+        "is_lost",
+    )
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._socket: asyncio.Transport | None = None
+        self._parser = HttpRequestParser(self)
+        self._url = b""
+        self._fields: Headers = []
+        self._head_bytes = 0
+        self._incoming: Request | None = None
+        """The request whose body is arriving."""
+        self._active: Request | None = None
+        """The request being answered."""
+        self._waiting: deque[Request] = deque()
+        self._reading = True
+        self._is_writable: asyncio.Future[None] | None = None
+        self._is_paused = False
+        self._due = hub.loop.time() + hub.patience.head
+        self._timer: asyncio.TimerHandle | None = None
+        self._client: tuple[str, int] | None = None
+        self._server: tuple[str, int] | None = None
+        self.is_lost = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return self._active is None and self._incoming is None and not self._head_bytes
+
+    # -------------------------------------------------------------------------------------- asyncio.BufferedProtocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client connected."""
+        socket = self._socket = cast("asyncio.Transport", transport)  # uvloop's class is no subclass of asyncio's
+        self._hub.connections.add(self)
+        self._client = _address(socket.get_extra_info("peername"))
+        self._server = _address(socket.get_extra_info("sockname"))
+        socket.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
+        self._timer = self._hub.loop.call_later(self._hub.patience.heartbeat, self._beat)
+        if len(self._hub.connections) > self._hub.max_connections:
+            self._refuse(503, b"Too many connections are open; try again in a moment.")
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the interface's; our buffer has one size
+        """Where to read into."""
+        return self._hub.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """The socket brought bytes."""
+        if self.is_lost:
+            return
+        if self._incoming is None:
+            # Counted by reads: where a head shares one with a body or another head, the bound is looser by that read.
+            self._head_bytes += nbytes
+            if self._head_bytes == nbytes and self._active is None:
+                self._due = self._hub.loop.time() + self._hub.patience.head
+        try:
+            self._parser.feed_data(self._hub.buffer[:nbytes])
+        except HttpParserUpgrade:
+            # The request itself is fine (`_check` saw to it), and an upgrade may be ignored (RFC 9110, section 7.8).
+            # The parser has stopped for good, so the connection ends with this answer.
+            self.close_when_idle()
+        except HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, _Refused):
+                self._refuse(cause.status, cause.sentence)
+            else:
+                self._refuse(400, b"This is not HTTP/1.1.")
+        else:
+            if self._incoming is None and self._head_bytes > MAX_HEAD_BYTES:
+                self._refuse(431, _LARGE_HEAD)
+
+    def eof_received(self) -> None:
+        """The client will send no more."""
+        self._lose()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # however it went, it is gone
+        """The socket is gone."""
+        self._hub.connections.discard(self)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._lose()
+        self._socket = None
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than the answer comes."""
+        self._is_paused = True
+        self._due = self._hub.loop.time() + self._hub.patience.stall
+
+    def resume_writing(self) -> None:
+        """The socket's buffer has room."""
+        self._is_paused = False
+        if self._is_writable is not None and not self._is_writable.done():
+            self._is_writable.set_result(None)
+
+    # -------------------------------------------------------------------------------------------------- for llhttp
+
+    def on_message_begin(self) -> None:
+        self._fields = []
+        self._url = b""
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._incoming is None:  # else a trailer, which must never pass for a header
+            self._fields.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        version = parser.get_http_version()
+        expects_continue = self._check(version)
+        self._head_bytes = 0
+        request = self._incoming = Request(
+            self,
+            self._scope(parser.get_method().decode("ascii"), version),
+            keeps_alive=parser.should_keep_alive() and not self._hub.is_stopping,
+            expects_continue=expects_continue,
+        )
+        if self._active is None:
+            self._begin(request)
+        else:
+            if len(self._waiting) >= MAX_PIPELINED:
+                raise _Refused(400, b"Too many requests were sent ahead on one connection.")
+            self._waiting.append(request)
+            self._pace()
+
+    def on_body(self, body: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.feed(body)
+
+    def on_message_complete(self) -> None:
+        if self._incoming is not None:
+            self._incoming.complete()
+            self._incoming = None
+
+    # ---------------------------------------------------------------------------------------------- for its requests
+
+    def write(self, data: bytes) -> None:
+        """See `Wire.write`."""
+        if self._socket is not None and not self.is_lost:
+            self._socket.write(data)
+
+    async def drained(self) -> None:
+        """See `Wire.drained`."""
+        if self._is_paused and not self.is_lost:
+            self._is_writable = self._hub.loop.create_future()
+            try:
+                await self._is_writable
+            finally:
+                self._is_writable = None
+
+    def unread(self, size: int) -> None:
+        """See `Wire.unread`."""
+        if size > MAX_UNREAD_BYTES or not self._reading:
+            self._pace(size)
+
+    # ------------------------------------------------------------------------------------------------- for its owner
+
+    def close_when_idle(self) -> None:
+        """Lets the request under way end, and no other begin."""
+        for request in (self._active, self._incoming, *self._waiting):
+            if request is not None:
+                request.keeps_alive = False
+        if self.is_idle:
+            self._close()
+
+    def abort(self) -> None:
+        """Breaks the connection."""
+        socket = self._socket
+        self._lose()
+        if socket is not None:
+            socket.abort()
+
+    # ------------------------------------------------------------------------------------------------------ private
+
+    def _check(self, version: str) -> bool:
+        """Whether the client waits for `100 Continue`.  Refuses what llhttp lets pass and nobody should rely on."""
+        fields = self._fields
+        if len(fields) > MAX_HEAD_FIELDS:
+            raise _Refused(431, b"The request has more than 256 headers.")
+        if self._head_bytes > MAX_HEAD_BYTES and (
+            # What arrived may be mostly body: then count the head itself.
+            len(self._url) + sum(len(name) + len(value) for name, value in fields) > MAX_HEAD_BYTES
+        ):
+            raise _Refused(431, _LARGE_HEAD)
+        expects_continue = has_body = False
+        hosts = 0
+        for name, value in fields:
+            if name == b"host":
+                hosts += 1
+            elif name == b"content-length":
+                has_body = True
+            elif name == b"transfer-encoding":
+                has_body = True
+                if value.strip().lower() != b"chunked":
+                    raise _Refused(501, b"Only the transfer coding `chunked` is known here.")
+            elif name == b"expect":
+                expects_continue = value.strip().lower() == b"100-continue"
+        # RFC 9112, section 3.2: exactly one, or proxies before us may have read another.
+        if hosts > 1 or (not hosts and version != "1.0"):
+            raise _Refused(400, b"A request has one Host header.")
+        if has_body and self._parser.should_upgrade():
+            raise _Refused(400, b"This server does not switch protocols; leave out the Upgrade header.")
+        return expects_continue
+
+    def _scope(self, method: str, version: str) -> Scope:
+        target = self._url
+        if not target.startswith(b"/"):
+            # The absolute form, which proxies send: `http://host/path`.
+            _, _, rest = target.partition(b"://")
+            target = b"/" + rest.partition(b"/")[2] if rest else target
+        raw_path, _, query = target.partition(b"?")
+        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+        return {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": method,
+            "scheme": "http",
+            "path": path.decode("utf-8", "replace"),
+            "raw_path": raw_path,
+            "query_string": query.partition(b"#")[0],
+            "root_path": "",
+            "headers": self._fields,
+            "client": self._client,
+            "server": self._server,
+        }
+
+    def _begin(self, request: Request) -> None:
+        hub = self._hub
+        self._active = request
+        # A plain method is enough for the app to say whom to call; see `http/departure.py`.
+        request.scope["tollhouse.when_departed"] = request.when_departed
+        task = hub.loop.create_task(self._answer(request))
+        hub.tasks.add(task)
+        task.add_done_callback(hub.tasks.discard)
+
+    async def _answer(self, request: Request) -> None:
+        """The outer edge of a request: whatever escapes the app breaks the connection and ends here."""
+        try:
+            await self._hub.app(request.scope, request.receive, request.send)
+        except Exception as error:  # noqa: BLE001
+            self._hub.failed(error)
+            self.abort()
+        except asyncio.CancelledError:
+            self.abort()
+            raise
+        else:
+            if request.answer is Answer.ENDED:
+                self._ended(request)
+            else:
+                self.abort()
+
+    def _ended(self, request: Request) -> None:
+        self._active = None
+        if not request.is_complete:
+            # The rest of the body would be read as the next request's head, or thrown away at our cost.
+            self._close()
+            return
+        if not request.keeps_alive:
+            self._close()
+            return
+        self._due = self._hub.loop.time() + self._hub.patience.idle
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+        if not self._reading:
+            self._pace()
+
+    def _pace(self, unread: int = 0) -> None:
+        """Reads from the socket only while there is room for what comes."""
+        if self._socket is None or self.is_lost:
+            return
+        reads = not self._waiting and unread <= MAX_UNREAD_BYTES
+        if reads != self._reading:
+            self._reading = reads
+            if reads:
+                self._socket.resume_reading()
+            else:
+                self._socket.pause_reading()
+
+    def _refuse(self, status: int, sentence: bytes) -> None:
+        """Answers bytes that are no request, unless an answer is under way, and closes."""
+        if self._active is None and self._socket is not None:
+            body = _NO_ANSWER % sentence
+            self._socket.write(
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                % (status, _REASONS[status], len(body), body)
+            )
+            self._close()
+        else:
+            self.abort()
+
+    def _close(self) -> None:
+        """Closes the socket when what was written has left."""
+        socket = self._socket
+        self._lose()
+        if socket is not None:
+            socket.close()
+
+    def _lose(self) -> None:
+        if self.is_lost:
+            return
+        self.is_lost = True
+        if self._is_writable is not None and not self._is_writable.done():
+            self._is_writable.set_result(None)
+        for request in (self._active, self._incoming):
+            if request is not None:
+                request.lose()
+        self._waiting.clear()
+        self._incoming = None
+
+    def _beat(self) -> None:
+        self._timer = None
+        if self._socket is None:
+            return
+        now = self._hub.loop.time()
+        if now >= self._due and (self._active is None or self._is_paused):
+            if self._head_bytes:
+                self._refuse(408, b"The request's head did not arrive in time.")
+            else:
+                self.abort()
+        self._timer = self._hub.loop.call_at(now + self._hub.patience.heartbeat, self._beat)
+
+
+class _Refused(Exception):  # it ends a callback of the parser, and is an answer rather than an error
+    """A request that gets no further than its head."""
+
+    def __init__(self, status: int, sentence: bytes) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.sentence = sentence
+
+
+_ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
+_REASONS: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+    501: b"Not Implemented",
+    503: b"Service Unavailable",
+}
+
+
+def _address(name: object) -> tuple[str, int] | None:
+    """`(host, port)` of a socket's name; `None` for what has neither."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) and len(name) >= 2 else None
