@@ -69,6 +69,10 @@ auth:
     - name: dev
       key: th-some-plaintext
       tenant: acme
+      limits: {concurrent: 3}
+      budget: {daily: 5, mode: hard, alert_at: [0.5], clamp_output: true}
+      models: [fast]
+      ip_ranges: [10.0.0.0/8]
 providers:
   openai:
     type: openai
@@ -84,9 +88,11 @@ models:
   fast: {route: [openai/x], strict: true, deadlines: {first_byte: 2}}
 ledger: {url: "sqlite:///x.db"}
 prices: {openai/x: {input: 0.5, cache_read: 0.1}}
-logging: {level: debug, format: text, calls: off}
-limits: {requests_per_minute: 5, concurrent: 2}
-budgets: {daily: 5, total: 100}
+state: {url: "redis://127.0.0.1:6379", when_lost: closed}
+logging: {level: debug, format: text, calls: off, bodies: full, redact_upstream: true}
+cache: {responses: {ttl: 10m, max_bytes: 1MiB}, coalesce: true}
+limits: {requests_per_minute: 5, concurrent: 2, max_wait: 1s, per_tenant: {concurrent: 1}, scopes: [{scope: "tenant:a", concurrent: 1}]}
+budgets: [{scope: global, daily: 5, total: 100, webhook: "https://h/x"}]
 deadlines: {connect: 1, first_byte: 2, between_chunks: 3, total: 4}
 retry: {max_attempts: 2, backoff_base: 1}
 """
@@ -112,7 +118,7 @@ def full_keys() -> list[Entry]:
 
 def test_the_full_file_loads():
     assert read(FULL, {}).limits.overall.concurrent == 2
-    assert len(full_keys()) == 51
+    assert len(full_keys()) == 78
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow], deadline=None)
@@ -244,6 +250,19 @@ def test_a_configuration_does_not_differ_from_itself_read_again():
         ("9100/v1", "9100/v2", "providers.lab.base_url", False),
         ("name: dev", "name: ops", "auth.keys", False),
         ("ledger:", "budgets: {daily: 1}\nledger:", "budgets", False),
+        ("ledger:", "state: {url: 'redis://h'}\nledger:", "state.url", True),
+        ('tollhouse.db"', 'tollhouse.db", retention: 9d', "ledger.retention", True),
+        ("workers: 1", "workers: 1, trusted_proxies: [10.0.0.0/8]", "server.trusted_proxies", True),
+        ("ledger:", "limits: {concurrent: 1}\nledger:", "limits.concurrent", False),
+        ("ledger:", "limits: {max_wait: 1s}\nledger:", "limits.max_wait", False),
+        ("ledger:", "limits: {per_ip: {concurrent: 1}}\nledger:", "limits.per_ip.concurrent", False),
+        ("ledger:", "cache: {responses: {ttl: 1m}}\nledger:", "cache.responses", False),
+        ("ledger:", "cache: {coalesce: true}\nledger:", "cache.coalesce", False),
+        ("ledger:", "logging: {bodies: full}\nledger:", "logging.bodies", False),
+        ("ledger:", "logging: {retention: 9d}\nledger:", "logging.retention", False),
+        ("ledger:", "logging: {redact: []}\nledger:", "logging.redact", False),
+        ("ledger:", "logging: {bodies_path: x}\nledger:", "logging.bodies_path", True),
+        ("name: dev", "name: dev, budget: {daily: 1}", "auth.keys", False),
         ("ledger:", "prices: {lab/x: {input: 1}}\nledger:", "prices.lab/x", False),
         ("ledger:", "logging: {level: debug}\nledger:", "logging.level", True),
     ],

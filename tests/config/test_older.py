@@ -130,13 +130,14 @@ def test_a_wrong_value_is_refused_under_the_name_that_it_has_in_the_file():
     ]
 
 
+@pytest.mark.parametrize("value", ["word", "[{scope: global, daily: 1}]"])
 @pytest.mark.parametrize("key", ["rate_limits", "cost_budget", "providers"])
-def test_a_section_of_the_wrong_kind_is_refused(key: str):
+def test_a_section_of_the_wrong_kind_is_refused(key: str, value: str):
     lines = [
         line for line in OLDER_EXAMPLE.splitlines() if key not in line and (key != "providers" or "    " not in line)
     ]
     assert any(
-        f"llmproxy.{key}: Must be a mapping" in line for line in problems("\n".join([*lines, f"  {key}: word\n"]))
+        f"llmproxy.{key}: Must be a mapping" in line for line in problems("\n".join([*lines, f"  {key}: {value}\n"]))
     )
 
 

@@ -66,10 +66,15 @@ models:
   hard: {route: [one], strict: true, deadlines: {connect: 500ms}}
   default: many
 prices: {"local/*": {output: 2}}
-budgets: {daily: 1.5}
-limits: {concurrent: 3}
-logging: {calls: false, level: debug}
-server: {port: 0x50, drain_seconds: 1h}
+budgets:
+  - {scope: global, daily: 1.5, alert_at: [0.5, 1], mode: soft}
+  - {scope: "model:a:b#c", total: 2}
+limits: {concurrent: 3, max_wait: 2s, per_ip: {concurrent: 1}, scopes: [{scope: "key:x", tokens_per_minute: 5}]}
+state: {url: "redis://h/1", budget_allowance: 0.5}
+cache: {responses: {ttl: 10m, max_bytes: 256MiB}, coalesce: true}
+logging: {calls: false, level: debug, redact: [ip, t], patterns: {t: 'a\\d+: #{2}'}, retention: 9d}
+ledger: {retention: 400d, state_folder: "a b"}
+server: {port: 0x50, drain_seconds: 1h, trusted_proxies: [10.0.0.0/8, "::1"]}
 """.replace('alias: "a: b#c"..', 'alias: "a:b#c"')
 
 

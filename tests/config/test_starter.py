@@ -36,10 +36,19 @@ def test_no_secret_stands_in_it():
 
 
 def test_what_is_commented_out_loads_too():
-    text = re.sub(r"^# (models:|  \w+: .+)", r"\1", starter(new_key(), KEYS, TYPES), flags=re.MULTILINE)
+    text = re.sub(
+        r"^# ((models|limits|budgets):|  (\w+:|-) .+)", r"\1", starter(new_key(), KEYS, TYPES), flags=re.MULTILINE
+    )
     config = read(text, KEYS)
     assert config.default_model == "fast"
     assert list(config.aliases) == ["fast", "smart"]
+    assert config.limits.per_key.requests_per_minute == 120
+    assert [(str(budget.scope), budget.period, budget.is_hard) for budget in config.budgets] == [
+        ("global", "day", True),
+        ("global", "month", True),
+        ("key:default", "day", False),
+    ]
+    assert config.warnings == ()
 
 
 def test_keys_are_long_random_and_recognizable():

@@ -131,6 +131,7 @@ def _server(section: Section) -> ServerSettings:
         ),
         drain_seconds=section.read("drain_seconds", values.seconds_or_zero, defaults.drain_seconds),
         receipts=section.read("receipts", values.boolean, defaults.receipts),
+        http2=section.read("http2", values.boolean, defaults.http2),
         trusted_proxies=_networks(section, "trusted_proxies"),
     )
     section.close()

@@ -39,6 +39,12 @@ _TAIL: Final = """
 #   smart: [anthropic/claude-sonnet-4-5, openai/gpt-4o]
 #   default: fast
 
+# How much may pass, and what it may cost.  A call must fit into all of them; budgets are in dollars, their windows in UTC.
+# limits: {requests_per_minute: 600, concurrent: 100, max_wait: 2s, per_key: {requests_per_minute: 120}}
+# budgets:
+#   - {scope: global, daily: 20, monthly: 200}
+#   - {scope: "key:default", daily: 5, mode: soft, alert_at: [0.5, 0.9]}
+
 # Where calls and their cost are written down: sqlite:///relative, sqlite:////absolute or postgresql://...
 ledger:
   url: "sqlite:///tollhouse.db"

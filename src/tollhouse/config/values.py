@@ -424,6 +424,8 @@ def ledger_url(given: Given) -> str:
 def state_url(given: Given) -> str:
     """`redis://[user:password@]host[:port][/database]`, or `rediss`, `valkey`, `valkeys` for `redis`."""
     value = text(given)
+    if "?" in value or "#" in value:
+        raise Refused("The address must not hold a query or a fragment; in a password, write ? as %3F and # as %23.")
     try:
         parts = urlsplit(value)
         port = parts.port
@@ -432,8 +434,6 @@ def state_url(given: Given) -> str:
     # Only fixed words below: an address may carry a password.
     if parts.scheme not in {"redis", "rediss", "valkey", "valkeys"} or " " in value:
         raise Refused("The address must begin with redis://, rediss:// (TLS), valkey:// or valkeys:// (TLS).")
-    if "?" in value or "#" in value:
-        raise Refused("The address must not hold a query or a fragment; in a password, write ? as %3F and # as %23.")
     if not parts.hostname or port == 0:
         raise Refused("The address needs a host, and a port from 1 to 65535 if it names one.")
     if not re.fullmatch(r"/?|/[0-9]{1,5}", parts.path):
