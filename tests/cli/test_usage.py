@@ -21,6 +21,7 @@ from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.reports import By
 from tollhouse.ledger.reports import usage as report_usage
 from tollhouse.ledger.rows import row_of
+from tollhouse.ledger.sqlite import SqliteStorage
 
 HOUR = 3600
 
@@ -28,7 +29,7 @@ HOUR = 3600
 def write(path: Path, *calls: CallRecord) -> str:
     url = f"sqlite:///{path}"
     store.prepare(url)
-    storage = store.SqliteStorage(path, busy_timeout_ms=1000)
+    storage = SqliteStorage(path, busy_timeout_ms=1000)
     storage.open()
     storage.insert([row_of(call) for call in calls])
     storage.close()

@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from support.call_records import ids_in, make_call
-from tollhouse.errors import ConfigError, NotInstalled, StoreUnavailable
+from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger import migrations, store
 from tollhouse.ledger.rows import COLUMNS, row_of
 from tollhouse.ledger.schema import CALLS
+from tollhouse.ledger.sqlite import SqliteStorage
 
 
 def shape(path: Path) -> list[tuple[str, ...]]:
@@ -54,11 +55,6 @@ def test_a_refused_address_does_not_show_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-def test_postgresql_is_an_extra() -> None:
-    with pytest.raises(NotInstalled, match=r"tollhouse\[postgres\]"):
-        store.sqlite_path("postgresql://tollhouse@127.0.0.1/tollhouse")
-
-
 # ----------------------------------------------------------------------------------------------------------------- schema
 
 
@@ -90,7 +86,7 @@ def test_the_known_revisions_are_those_of_the_migrations() -> None:
 def test_preparing_again_changes_nothing_and_keeps_the_rows(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "down" / "t.db"
     store.prepare(url(path))
-    storage = store.SqliteStorage(path, busy_timeout_ms=100)
+    storage = SqliteStorage(path, busy_timeout_ms=100)
     storage.open()
     storage.insert([row_of(make_call("a"))])
     storage.close()
@@ -135,7 +131,7 @@ def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="newer Tollhouse"):
         store.prepare(url(path))
     with pytest.raises(StoreUnavailable, match="newer Tollhouse"):
-        store.SqliteStorage(path, busy_timeout_ms=100).open()
+        SqliteStorage(path, busy_timeout_ms=100).open()
 
 
 def test_a_database_of_somebody_else_is_refused(tmp_path: Path) -> None:
@@ -174,7 +170,7 @@ def test_a_process_that_serves_imports_neither_sqlalchemy_nor_alembic() -> None:
 
 def test_a_full_disk_is_an_unavailable_store_and_heals(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
-    storage = store.SqliteStorage(path, busy_timeout_ms=100)
+    storage = SqliteStorage(path, busy_timeout_ms=100)
     storage.open()
     assert storage._connection is not None
     storage._connection.execute("PRAGMA max_page_count = 10")  # SQLite's own disk, as full as a real one

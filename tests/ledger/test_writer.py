@@ -260,10 +260,15 @@ async def test_a_journal_that_cannot_be_replayed_does_not_stop_the_writing(tmp_p
 class Defective:
     """A storage with a fault that nobody thought of."""
 
+    piece_rows = 10
+
     def open(self) -> None:
         raise TypeError("a defect")
 
     def insert(self, rows: Sequence[Row]) -> frozenset[str]:
+        raise TypeError("a defect")
+
+    def prune(self, before_us: int, at_most: int) -> int:
         raise TypeError("a defect")
 
     def close(self) -> None:

@@ -20,18 +20,18 @@ def command() -> None:
 def migrate(config_file: str | None, url: str | None) -> None:
     """Runs in the process that a starting server gives it, or by hand."""
     address = ledger_url(config_file, url)
-    path = store.sqlite_path(address)
     before = store.revision_of(address)
-    if path.exists():
+    if before is None and not store.is_postgresql(address):
+        store.prepare(address)
+    else:
         from tollhouse.ledger import migrations
 
         migrations.upgrade(address)
-    else:
-        store.prepare(address)
+    name = store.shown(address)
     if before == store.HEAD:
-        print(f"{path} is up to date (schema {before}).")
+        print(f"{name} is up to date (schema {before}).")
     else:
-        print(f"{path} is now at schema {store.HEAD} (was {before or 'new'}).")
+        print(f"{name} is now at schema {store.HEAD} (was {before or 'new'}).")
 
 
 @command.command("info", help="Say where the ledger is and what is in it.")
@@ -40,19 +40,18 @@ def migrate(config_file: str | None, url: str | None) -> None:
 def info(config_file: str | None, url: str | None) -> None:
     """Reads only."""
     address = ledger_url(config_file, url)
-    path = store.sqlite_path(address)
     revision = store.revision_of(address)
-    print(f"path      {path.resolve()}")
+    place = store.shown(address) if store.is_postgresql(address) else store.sqlite_path(address).resolve()
+    print(f"path      {place}")
     if revision is None:
         print("schema    none yet; the first start of the gateway makes it")
         return
     print(f"schema    {revision}{'' if revision == store.HEAD else f' (this version writes {store.HEAD})'}")
-    rows = store.count_rows(path)
-    print(f"calls     {rows:,}")
-    size = sum(file.stat().st_size for file in (path, path.with_name(f"{path.name}-wal")) if file.exists())
-    print(f"size      {size:,} bytes{f', {size / rows:.0f} a call' if rows else ''}")
-    waiting = [*path.parent.glob(f"{path.name}.journal-*.jsonl")]
-    damaged = [*path.parent.glob(f"{path.name}.journal-*.damaged")]
+    calls, size = store.contents_of(address)
+    print(f"calls     {calls:,}")
+    print(f"size      {size:,} bytes{f', {size / calls:.0f} a call' if calls else ''}")
+    journals = store.state_folder(address, None, os.environ) / f"{store.journal_name(address)}.journal-*"
+    waiting, damaged = ([*journals.parent.glob(f"{journals.name}.{ending}")] for ending in ("jsonl", "damaged"))
     print(f"journals  {len(waiting)} waiting to be replayed, {len(damaged)} with damaged lines")
 
 

@@ -92,7 +92,7 @@ def row_of(record: CallRecord) -> Row:
 
 
 def storable(row: Row) -> Row:
-    """The same row with what no database takes made harmless: integers over 64 bits, text that is not UTF-8.
+    """The same row with what no database takes made harmless: integers over 64 bits, text that is not UTF-8, U+0000.
 
     A provider that reports 10**30 tokens must not keep its neighbours' rows from being written.
     """
@@ -103,7 +103,7 @@ def _storable_value(value: Value) -> Value:
     if isinstance(value, int):
         return max(-MAX_INTEGER, min(value, MAX_INTEGER))
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
+        return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
     return value
 
 

@@ -5,7 +5,7 @@ do for us.
 """
 
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from tollhouse.ledger import sqlite
 from tollhouse.ledger.address import DEFAULT_URL, is_postgresql, journal_name, shown, sqlite_path, state_folder
@@ -16,7 +16,9 @@ __all__ = [
     "DEFAULT_URL",
     "HEAD",
     "REVISIONS",
+    "Contents",
     "Storage",
+    "contents_of",
     "is_postgresql",
     "journal_name",
     "prepare",
@@ -28,6 +30,15 @@ __all__ = [
 ]
 
 BUSY_TIMEOUT_MS: Final = 500
+
+
+class Contents(NamedTuple):
+    """What is in a ledger."""
+
+    calls: int
+    """Rows that are there; pruned ones are not."""
+    size_bytes: int
+    """On disk: of SQLite the file and its log, of PostgreSQL the table of calls with its indexes."""
 
 
 class Storage(Protocol):
@@ -97,3 +108,12 @@ def revision_of(url: str) -> str | None:
 
         return postgres.revision_of(url)
     return sqlite.revision_of(sqlite_path(url))
+
+
+def contents_of(url: str) -> Contents:
+    """Counts the rows; takes a second for ten million.  Raises `StoreUnavailable`."""
+    if is_postgresql(url):
+        from tollhouse.ledger import postgres
+
+        return Contents(*postgres.contents_of(url))
+    return Contents(*sqlite.contents_of(sqlite_path(url)))

@@ -9,6 +9,7 @@ both fail does the caller hear of it, as `StoreUnavailable`.
 """
 
 import asyncio
+import os
 import queue
 import threading
 import time
@@ -21,7 +22,7 @@ from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.journal import Journal, Replayed
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.rows import Row, Value, row_of
-from tollhouse.ledger.store import MAX_INSERT_ROWS, SqliteStorage, Storage, sqlite_path
+from tollhouse.ledger.store import Storage, journal_name, state_folder, storage_of
 
 _Failures: TypeAlias = dict[Value, StoreUnavailable]
 """Row id → why neither the database nor the journal has it."""
@@ -38,9 +39,11 @@ class WriterSettings:
 
     url: str
     journal_directory: Path | None = None
-    """By default the folder of the database."""
+    """By default the folder of a SQLite ledger, and for PostgreSQL the one that `address.state_folder` says."""
+    retention_seconds: float | None = None
+    """Calls that started longer ago are deleted, hour by hour; the hourly totals stay.  `None` keeps everything."""
     busy_timeout_ms: int = 500
-    """How long a commit waits for another process's lock before its rows go to the journal."""
+    """How long a commit waits for another process's lock on a SQLite file before its rows go to the journal."""
     max_queued_rows: int = 10_000
     """Rows that may wait for the database; those beyond it go to the journal, as many again may wait for that."""
     journal_max_bytes: int = 256 * 1024 * 1024
@@ -99,12 +102,13 @@ class LedgerWriter:
         """Starts the thread, which opens the database and replays what earlier processes left in their journals.
 
         A database that cannot be opened makes the writer `degraded`, not absent; call `store.prepare` before, once,
-        to refuse what an operator must mend.  Raises `ConfigError` for an address that is none.
+        to refuse what an operator must mend.  Raises `ConfigError` for an address that is none, `NotInstalled` if the
+        extra for PostgreSQL is missing.
         """
-        path = sqlite_path(settings.url)
-        directory = settings.journal_directory or path.parent
-        storage = SqliteStorage(path, busy_timeout_ms=settings.busy_timeout_ms)
-        writer = cls(storage, Journal(directory, path.name, max_bytes=settings.journal_max_bytes), settings, loop)
+        storage = storage_of(settings.url, busy_timeout_ms=settings.busy_timeout_ms)
+        folder = settings.journal_directory or state_folder(settings.url, None, os.environ)
+        journal = Journal(folder, journal_name(settings.url), max_bytes=settings.journal_max_bytes)
+        writer = cls(storage, journal, settings, loop)
         writer._thread.start()
         return writer
 
@@ -253,6 +257,7 @@ class LedgerWriter:
 
     def _work(self) -> None:
         clerk = self._clerk
+        step = clerk.piece_rows
         clerk.catch_up()
         while True:
             try:
@@ -264,8 +269,8 @@ class LedgerWriter:
                 clerk.end()
                 return
             # A large batch is settled piece by piece, so that its first callers do not wait for its last row.
-            for start in range(0, len(batch), MAX_INSERT_ROWS):
-                piece = batch[start : start + MAX_INSERT_ROWS]
+            for start in range(0, len(batch), step):
+                piece = batch[start : start + step]
                 try:
                     failures = clerk.keep([row for row, _ in piece])
                 except Exception as error:  # noqa: BLE001 - the thread's outer edge: callers must hear of a bug, not wait for ever
@@ -317,6 +322,11 @@ class _Clerk:
         self.complaint = ""
         """Why a journal cannot be replayed."""
         self.written = self.journaled = self.replayed = self.torn = self.damaged = 0
+
+    @property
+    def piece_rows(self) -> int:
+        """How many rows the database likes to get at once."""
+        return self._storage.piece_rows
 
     @property
     def patience_seconds(self) -> float | None:

@@ -1,4 +1,4 @@
-"""Run by Alembic for each migration command: one connection, one transaction."""
+"""Run by Alembic for each migration command: one connection and one transaction, or one script."""
 
 import sqlite3
 
@@ -9,6 +9,13 @@ from tollhouse.ledger.schema import METADATA
 
 
 def _run() -> None:
+    if context.is_offline_mode():
+        # PostgreSQL: the script runs within a transaction of its reader, who holds the lock (see the package).
+        context.configure(
+            dialect_name="postgresql", target_metadata=METADATA, literal_binds=True, transactional_ddl=False
+        )
+        context.run_migrations()
+        return
     url = context.config.get_main_option("sqlalchemy.url")
     if url is None:
         raise RuntimeError("migrations were started without a database")
