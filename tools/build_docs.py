@@ -35,7 +35,7 @@ from tollhouse.chat.model import Reasoning
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.cli import tollhouse as command_line
-from tollhouse.config import schema
+from tollhouse.config import load, schema
 from tollhouse.config.build import RATES
 from tollhouse.config.secret import Secret
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
@@ -70,9 +70,13 @@ SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
         "model": schema.ModelSettings,
         "alias": schema.AliasSettings,
         "ledger": schema.LedgerSettings,
+        "state": schema.StateSettings,
         "logging": schema.LoggingSettings,
+        "cache": schema.CacheSettings,
+        "responses": schema.ResponseCacheSettings,
         "limits": schema.LimitSettings,
-        "budgets": schema.BudgetSettings,
+        "scoped-limits": schema.ScopedRates,
+        "budget": schema.BudgetSettings,
         "deadlines": schema.DeadlineSettings,
         "retry": schema.RetrySettings,
     }
@@ -87,6 +91,39 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
     ("key", "digest"): (
         ("key", "secret", "", "The key itself, at least 8 characters. Only its digest is kept."),
         ("key_sha256", "text", "", "In place of `key`: the SHA-256 digest of the key's UTF-8 bytes, as 64 hex digits."),
+    ),
+    ("key", "budgets"): (("budget", "budget", "none", "Its own budget, as under `budgets` without a `scope`."),),
+    ("limits", "overall"): (
+        ("requests_per_minute", "whole number", "none", "Of all calls together, as the next two."),
+        ("tokens_per_minute", "whole number", "none", "Input and output tokens together."),
+        ("concurrent", "whole number", "none", "Calls in flight at once."),
+    ),
+    ("limits", "scopes"): (
+        ("scopes", "list", "none", "Limits of single tenants, projects, keys, providers and models."),
+    ),
+    ("scoped-limits", "rates"): (
+        ("requests_per_minute", "whole number", "none", "As under `limits`, of this scope alone."),
+        ("tokens_per_minute", "whole number", "none", "The same."),
+        ("concurrent", "whole number", "none", "The same."),
+    ),
+    ("budget", "period"): (
+        ("hourly", "dollars", "none", "What may be spent in an hour."),
+        ("daily", "dollars", "none", "In a day."),
+        ("weekly", "dollars", "none", "In a week, which begins on Monday."),
+        ("monthly", "dollars", "none", "In a calendar month."),
+        ("total", "dollars", "none", "For ever."),
+    ),
+    ("budget", "limit_nano"): (),
+    ("budget", "is_hard"): (
+        ("mode", "`hard`, `soft`", "`hard`", "Whether a call that might exceed it is refused, or it only alerts."),
+    ),
+    ("budget", "alert_at"): (
+        (
+            "alert_at",
+            "list of fractions",
+            "`[1]` if it is soft or has a webhook, else none",
+            "Parts of the amount, ascending, whose crossing is told, once a window.",
+        ),
     ),
     ("alias", "targets"): (("route", "a name, or a list of names", "required", "What is tried, in this order."),),
     ("model", "max_output_tokens"): (
@@ -105,6 +142,11 @@ _WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("auth", "keys"): "The keys that may call.",
     ("key", "tenant"): "Whom the key belongs to.",
     ("key", "project"): "What the key is used for.",
+    ("key", "models"): "Aliases and `provider/model` names that it may use; `*` at the end of one stands for anything.",
+    ("key", "providers"): "Configured providers that may answer it.",
+    ("key", "ip_ranges"): "Networks (`10.0.0.0/8`, `2001:db8::/32`) and addresses that it may call from.",
+    ("ledger", "retention_seconds"): "How long rows are kept. Daily totals stay.",
+    ("cache", "responses"): "Whole answers that are kept and given again to an identical request.",
     ("provider", "type"): "What kind of provider it is; [providers.md](providers.md) has the names.",
     ("provider", "api_key"): "The provider's key. `${NAME:-}` leaves it empty on purpose.",
     ("provider", "base_url"): "`http(s)://host[:port][/prefix]`, without user name, query or fragment.",
@@ -115,13 +157,13 @@ _WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("alias", "deadlines"): "Deadlines of this alias that differ from its provider's and from the general ones.",
     ("logging", "level"): "The least that is worth a line.",
     ("logging", "format"): "One JSON object a line, or plain text. Lines about calls are always JSON.",
-    ("limits", "requests_per_minute"): "Calls in a minute.",
-    ("limits", "tokens_per_minute"): "Input and output tokens in a minute.",
-    ("budgets", "hourly_nano"): "In an hour.",
-    ("budgets", "daily_nano"): "In a day.",
-    ("budgets", "weekly_nano"): "In a week.",
-    ("budgets", "monthly_nano"): "In a month.",
-    ("budgets", "total_nano"): "For ever.",
+    ("state", "budget_allowance_nano"): (
+        "What this machine may still spend on each hard budget while that store cannot be reached;"
+        " never more than was left when it was last seen."
+    ),
+    ("responses", "ttl_seconds"): "How long an answer may be given again.",
+    ("scoped-limits", "scope"): "Whose calls.",
+    ("budget", "scope"): "Whose calls. Missing where `budgets` is a mapping, which is about all calls, and at a key.",
 }
 
 # Defaults that `None` or emptiness does not explain.
@@ -130,6 +172,18 @@ _DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("provider", "api_key"): "the type's variable",
     ("provider", "base_url"): "the type's address",
     ("key", "name"): "required",
+    ("budget", "scope"): "required in a list",
+    ("state", "budget_allowance_nano"): "`1`",
+    ("logging", "retention_seconds"): "`30d`",
+    ("logging", "redact"): "all kinds and patterns",
+    ("logging", "bodies_path"): "`bodies.db` in the state folder",
+    ("responses", "max_bytes"): "`256MiB`",
+    ("cache", "responses"): "nothing is kept",
+    ("ledger", "retention_seconds"): "for ever",
+    ("ledger", "state_folder"): "see there",
+    ("key", "models"): "all",
+    ("key", "providers"): "all",
+    ("key", "ip_ranges"): "all",
     ("model", "context_tokens"): "not known",
 }
 
@@ -161,10 +215,21 @@ def settings_rows(name: str) -> list[Row]:
         meaning = _WORDS.get((name, field.name)) or meanings.get(field.name)
         if meaning is None:
             raise SystemExit(f"{owner.__name__}.{field.name} has no docstring, and no words in {__name__}.")
-        is_money = field.name.endswith("_nano")
+        key, type_words = _as_written(field.name, _type_words(kind))
         default = _DEFAULTS.get((name, field.name)) or _default(field)
-        rows.append((field.name.removesuffix("_nano"), "dollars" if is_money else _type_words(kind), default, meaning))
+        rows.append((key, type_words, default, meaning))
     return rows
+
+
+def _as_written(field: str, type_words: str) -> tuple[str, str]:
+    """The key of a field whose record carries a unit, and what the file has there instead."""
+    if field.endswith("_nano"):
+        return field.removesuffix("_nano"), "dollars"
+    if field.endswith("_bytes"):
+        return field, "size"
+    if field.startswith("retention"):
+        return "retention", "age"
+    return load.UNITS.get(field, field), type_words
 
 
 def _settings(name: str) -> Callable[[], str]:
@@ -187,6 +252,9 @@ _TYPE_WORDS: Final[Mapping[object, str]] = {
     schema.DeadlineOverrides: "deadlines",
     schema.KeySettings: "key",
     schema.ModelSettings: "model",
+    schema.RateSettings: "limits",
+    schema.ResponseCacheSettings: "responses",
+    schema.Scope: "scope",
 }
 
 
@@ -213,7 +281,7 @@ def _default(field: "Field[object]") -> str:
     match value:
         case x if x is MISSING:
             return "required"
-        case None | "":
+        case None | "" | schema.RateSettings(is_empty=True):
             return "none"
         case bool():
             return f"`{str(value).lower()}`"

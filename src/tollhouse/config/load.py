@@ -29,7 +29,7 @@ NEEDS_RESTART: Final = (
 
 _NAMES: Final = {"aliases": "models", "default_model": "models.default"}
 """Where a record's field has another name than the file's section."""
-_UNITS: Final = {"retention_seconds": "retention", "ttl_seconds": "ttl", "max_wait_seconds": "max_wait"}
+UNITS: Final = {"retention_seconds": "retention", "ttl_seconds": "ttl", "max_wait_seconds": "max_wait"}
 """The same of keys whose values carry their unit."""
 
 
@@ -122,7 +122,7 @@ def _differences(old: object, new: object, path: tuple[str, ...]) -> Iterator[st
     if is_dataclass(old) and is_dataclass(new) and type(old) is type(new):
         for field in fields(old):
             if field.compare:
-                here = (*path, _UNITS.get(field.name, field.name.removesuffix("_nano")))
+                here = (*path, UNITS.get(field.name, field.name.removesuffix("_nano")))
                 yield from _differences(getattr(old, field.name), getattr(new, field.name), here)
     elif isinstance(old, Mapping) and isinstance(new, Mapping):
         for name in dict.fromkeys((*old, *new)):
