@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, Literal, TypeVar
 
 from tollhouse.config import values
+from tollhouse.config.admin import read_admin
 from tollhouse.config.keys import read_auth
 from tollhouse.config.limits import Mentions, read_budgets, read_limits
 from tollhouse.config.places import Places
@@ -72,6 +73,7 @@ def build(
     server = _server(file.section("server"))
     mentions = Mentions()
     auth = read_auth(file.section("auth"), server, mentions, may_be_without_keys=may_be_without_keys)
+    admin = read_admin(file.section("admin"), auth.keys)
     file.require("providers", NOTHING_ANSWERS)
     prices: dict[str, Mapping[str, int]] = {}
     drafts: dict[str, DraftAlias] = {}
@@ -93,6 +95,7 @@ def build(
     config = Config(
         server=server,
         auth=auth,
+        admin=admin,
         providers=frozen_map(providers),
         aliases=frozen_map(aliases),
         default_model=default_model,

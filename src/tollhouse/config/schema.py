@@ -153,6 +153,32 @@ class AuthSettings:
     """Whether calls without a known key are let in; loading allows it on a loopback `server.host` only."""
 
 
+Role = Literal["admin", "viewer"]
+"""`viewer` may look at everything that has no secret in it; `admin` may change things too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminTokenSettings:
+    """One credential of the admin API.  The plaintext is hashed while loading and never kept."""
+
+    name: str
+    """Unique; stands in the audit log."""
+    digest: bytes = field(repr=False)
+    """SHA-256 of the token's UTF-8 bytes: 32 bytes."""
+    role: Role
+    """`viewer` may look, `admin` may change things too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """Who may administer over the network.  Without tokens the admin API is off."""
+
+    tokens: tuple[AdminTokenSettings, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Names under which the admin listener is reached, beside `localhost` and IP addresses.  A request that names another host
+    is refused while `server.admin_host` is a loopback address, or when there are names here."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadlineSettings:
     """Time limits of one attempt, in seconds."""
@@ -383,6 +409,7 @@ class Config:
 
     server: ServerSettings = field(default_factory=ServerSettings)
     auth: AuthSettings = field(default_factory=AuthSettings)
+    admin: AdminSettings = field(default_factory=AdminSettings)
     providers: Mapping[str, ProviderSettings] = field(default_factory=_no_items)
     """By configured name, in the order of the file."""
     aliases: Mapping[str, AliasSettings] = field(default_factory=_no_items)
