@@ -10,7 +10,8 @@ Rendering an error in a dialect is the business of `dialects`; they map `code` a
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 
 class TollhouseError(Exception):
@@ -107,6 +108,18 @@ class ModelNotAllowed(PermissionDenied):
         self.allowed = tuple(allowed)
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How a rate stands, as clients are told in headers and with a refusal."""
+
+    counts: Literal["requests", "tokens"]
+    limit: int
+    """A minute."""
+    remaining: int
+    reset_seconds: float
+    """Until all of it is there again."""
+
+
 class BudgetExceeded(CallerError):
     """A hard budget has too little left for the worst cost of this call.  Amounts in nano-USD."""
 
@@ -114,16 +127,40 @@ class BudgetExceeded(CallerError):
     http_status = 402
     grpc_status = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, *, budget: str, spent_nano: int, limit_nano: int, resets_in_seconds: float | None) -> None:
-        when = "" if resets_in_seconds is None else f" It resets in {resets_in_seconds:.0f} s."
+    def __init__(
+        self,
+        *,
+        budget: str,
+        spent_nano: int,
+        limit_nano: int,
+        resets_in_seconds: float | None,
+        needed_nano: int = 0,
+        may_clamp: bool = False,
+    ) -> None:
+        when = "It never resets." if resets_in_seconds is None else f"It resets in {resets_in_seconds:.0f} s."
+        left = max(0, limit_nano - spent_nano)
         super().__init__(
-            f"Budget {budget!r} is used up: ${spent_nano / 1e9:.4f} of ${limit_nano / 1e9:.4f} spent or held.{when}",
+            f"Budget {budget!r} has ${left / 1e9:.6f} left of ${limit_nano / 1e9:.6f}, and this call can cost "
+            f"${needed_nano / 1e9:.6f}. {when}",
             hint="Ask for fewer output tokens, or ask whoever runs this gateway to raise the budget.",
         )
         self.budget = budget
         self.spent_nano = spent_nano
+        """Spent and held."""
         self.limit_nano = limit_nano
+        self.left_nano = left
+        self.needed_nano = needed_nano
         self.resets_in_seconds = resets_in_seconds
+        self.may_clamp = may_clamp
+        """Whether the budget would rather have a shorter answer than none."""
+
+
+class NoPrice(CallerError):
+    """A hard budget is meant for this call, and nobody knows what it costs."""
+
+    code = "no_price"
+    http_status = 402
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class RateLimited(CallerError):
@@ -133,10 +170,19 @@ class RateLimited(CallerError):
     http_status = 429
     grpc_status = "RESOURCE_EXHAUSTED"
 
-    def __init__(self, message: str, *, retry_after_seconds: float, limit: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float,
+        limit: str | None = None,
+        quotas: Sequence[Quota] = (),
+    ) -> None:
+        super().__init__(message, hint="Wait as long as `retry-after` says, or send less at a time.")
         self.retry_after_seconds = retry_after_seconds
         self.limit = limit
+        """Which one: `requests/key:dev`, `concurrent/global`."""
+        self.quotas = tuple(quotas)
 
 
 class ModelNotFound(CallerError):
@@ -214,6 +260,14 @@ class ClientLeft(CallerError):
     code = "client_left"
     http_status = 499
     grpc_status = "CANCELLED"
+
+
+class FellBehind(CallerError):
+    """The client read so slowly that its share in the answer of an identical call was given up."""
+
+    code = "fell_behind"
+    http_status = 408
+    grpc_status = "RESOURCE_EXHAUSTED"
 
 
 # ------------------------------------------------------------------------------------------------------------- provider
@@ -364,6 +418,12 @@ class StoreUnavailable(GatewayError):
     code = "store_unavailable"
     http_status = 503
     grpc_status = "UNAVAILABLE"
+
+
+class CallLost(GatewayError):
+    """The process that carried a call ended before the call did.  Stands in the ledger, with the most that it can have cost."""
+
+    code = "lost"
 
 
 class Draining(GatewayError):

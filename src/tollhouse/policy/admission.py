@@ -1,31 +1,53 @@
 """Whether a call may be made now: limits and budgets, behind one small interface.
 
-A call is admitted before it is sent, which may reserve what it can cost at worst (a hold); it is settled once, with what it
-did cost.  Every way of the pipeline ends in `settle`, also a client that left and a provider that never answered.
+A call is admitted before it is sent, which reserves what it can cost at worst (a hold); it is settled once, with what it did
+cost.  Every way of the pipeline ends in `settle`, also a client that left and a provider that never answered.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
+from tollhouse.errors import Quota
 from tollhouse.policy.identity import Principal
 
 
-class Ask(msgspec.Struct, frozen=True):
-    """What a call wants, as far as it is known before it is sent."""
+class Ask(msgspec.Struct, frozen=True, kw_only=True):
+    """What a call wants of one candidate, as far as it is known before it is sent."""
 
+    id: str
+    """The request id."""
+    began_at_us: int
+    """Microseconds since the epoch; what budgets' windows go by."""
     principal: Principal
-    model: str
+    address: str
+    """The caller's IP address; empty when there is none."""
+    alias: str
     """The alias or model that the client named."""
-    body_bytes: int
-    max_output_tokens: int | None
-    choices: int
+    target: str
+    """`provider/model` that it is sent to."""
+    tokens: int
+    """Input and output tokens that it will probably use."""
+    worst_nano: int | None
+    """What it costs at worst; `None` when there is no price."""
+    note: bytes
+    """Its ledger row, as far as it is known: what is left of it if this process dies."""
 
 
 class Hold(Protocol):
     """A reservation.  `settle` is called exactly once."""
 
-    def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
+    @property
+    def quotas(self) -> Sequence[Quota]:
+        """The tightest rate of requests and of tokens, for the headers that tell a client of them."""
+        ...
+
+    async def extend(self, ask: Ask) -> None:
+        """Makes room for another candidate of the same call.  Raises as `admit` does; what is held stays held."""
+        ...
+
+    def settle(self, *, cost_nano: int | None, tokens: int | None) -> None:
         """Replaces what was reserved by what was used; `None` means that it is not known."""
         ...
 
@@ -33,15 +55,19 @@ class Hold(Protocol):
 class Admission(Protocol):
     """Lets calls in."""
 
-    def admit(self, ask: Ask) -> Hold:
-        """Raises `RateLimited`, `BudgetExceeded` or `PermissionDenied`."""
+    async def admit(self, ask: Ask) -> Hold:
+        """Raises `RateLimited`, `BudgetExceeded`, `NoPrice`, or `StoreUnavailable`.  May wait for a place."""
         ...
 
 
 class _NoHold:
     __slots__ = ()
+    quotas: tuple[Quota, ...] = ()
 
-    def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
+    async def extend(self, ask: Ask) -> None:
+        pass
+
+    def settle(self, *, cost_nano: int | None, tokens: int | None) -> None:
         pass
 
 
@@ -51,7 +77,7 @@ class Unlimited:
     __slots__ = ()
     _HOLD = _NoHold()
 
-    def admit(self, ask: Ask) -> Hold:
+    async def admit(self, ask: Ask) -> Hold:
         """Never refuses."""
         del ask
         return self._HOLD

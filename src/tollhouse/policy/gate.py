@@ -1,0 +1,328 @@
+"""The gate that every call passes: its claim is placed with the store of counters, and settled when the call has ended.
+
+`rules` says what a call must pass, `counters` counts it.  What is here: waiting for one's turn, telling a store what purses
+have spent (and telling it once more when that is certain), the errors that a caller sees, and alerts.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol, TypeAlias
+
+from tollhouse.config.schema import Scope
+from tollhouse.errors import BudgetExceeded, NoPrice, Quota, RateLimited, StoreUnavailable
+from tollhouse.policy.admission import Ask
+from tollhouse.policy.counters import (
+    Answer,
+    Claim,
+    Counters,
+    Level,
+    Placed,
+    Purse,
+    PurseEmpty,
+    RateFull,
+    SeatsTaken,
+    Spending,
+    Unseeded,
+)
+from tollhouse.policy.rules import Bound, Budget, Rules
+
+SEAT_SECONDS: Final = 0.05
+"""How long a call that found no seat waits before it looks again: nobody can say when one becomes free."""
+SEAT_RETRY_SECONDS: Final = 1.0
+"""What a caller is told to wait who was refused for want of a seat."""
+MAX_SEEDINGS: Final = 5
+"""How often one call tells the store what it does not know before it gives up."""
+
+
+class Spent(Protocol):
+    """What the ledger knows of the past."""
+
+    async def spent(self, scope: Scope, from_us: int, before_us: int) -> int:
+        """Nano-USD of the calls of a scope that began in that time.  Raises `StoreUnavailable`."""
+        ...
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every finished call is in it, and none only in a journal."""
+        ...
+
+
+class Settler(Protocol):
+    """Ends claims without being waited for."""
+
+    def settle(
+        self, claim_id: str, *, cost_nano: int, tokens: int | None, done: Callable[[Sequence[Spending]], None]
+    ) -> None:
+        """Settles a claim, now or soon, and then says what that did to its purses."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """A budget has passed one of the fractions at which somebody wants to hear of it.  Amounts in nano-USD."""
+
+    budget: Budget
+    fraction: float
+    spent_nano: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How calls wait for their turn."""
+
+    max_wait_seconds: float = 0.0
+    max_waiting: int = 1000
+
+
+class Gate:
+    """The `Admission` of a gateway with limits or budgets.  One for each configuration; the store outlives it."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        counters: Counters,
+        settler: Settler,
+        ledger: Spent,
+        *,
+        patience: Patience,
+        allowance_nano: int,
+        crossed: Callable[[Crossing], None],
+        now_us: Callable[[], int],
+        monotonic: Callable[[], float],
+    ) -> None:
+        """`allowance_nano` is what a hard budget may spend whose past cannot be read just now."""
+        self._rules = rules
+        self._counters = counters
+        self._settler = settler
+        self._ledger = ledger
+        self._patience = patience
+        self._allowance_nano = allowance_nano
+        self._crossed = crossed
+        self._now_us = now_us
+        self._monotonic = monotonic
+        self._waiting = 0
+        self._unconfirmed: dict[str, Budget] = {}
+        """Purses that this process has met and whose sum may not be certain yet."""
+        self._met: set[str] = set()
+
+    async def admit(self, ask: Ask) -> "GateHold":
+        """See `Admission.admit`."""
+        bound = self._bound(ask)
+        answer = await self._counters.place(_claim(bound, ask))
+        if type(answer) is not Placed:
+            answer = await self._insist(bound, ask, answer, extends=False)
+        return GateHold(self, bound, ask, answer.levels)
+
+    async def check(self) -> None:
+        """Makes certain what was not: call it about once a second.  Raises nothing for a store that is away."""
+        for name, budget in tuple(self._unconfirmed.items()):
+            try:
+                if await self._confirm(budget):
+                    self._unconfirmed.pop(name, None)
+            except StoreUnavailable:
+                return
+        if len(self._met) > 10_000:
+            self._met.clear()  # old windows; those of now are met again
+
+    # ------------------------------------------------------------------------------------------------- for its holds
+
+    async def extend(self, hold: "GateHold", ask: Ask) -> None:
+        """See `Hold.extend`."""
+        bound = self._bound(ask)
+        answer = await self._counters.place(_claim(bound, ask, beside=hold.bounds), extends=True)
+        if type(answer) is not Placed:
+            await self._insist(bound, ask, answer, extends=True, beside=hold.bounds)
+        hold.bounds.append(bound)
+
+    def settle(self, hold: "GateHold", cost_nano: int, tokens: int | None) -> None:
+        """See `Hold.settle`."""
+        self._settler.settle(hold.id, cost_nano=cost_nano, tokens=tokens, done=hold.spent)
+
+    def watch(self, bounds: Sequence[Bound], spending: Sequence[Spending]) -> None:
+        """Tells of every fraction that a settlement has crossed."""
+        for each in spending:
+            for bound in bounds:
+                budget = bound.budgets.get(each.purse)
+                if budget is not None:
+                    limit = budget.settings.limit_nano
+                    for fraction in budget.alert_at:
+                        if each.before_nano < fraction * limit <= each.after_nano:
+                            self._crossed(Crossing(budget, fraction, each.after_nano))
+                    break
+
+    # ------------------------------------------------------------------------------------------------------ private
+
+    def _bound(self, ask: Ask) -> Bound:
+        bound = self._rules.bound(ask.principal, ask.alias, ask.target, ask.began_at_us)
+        if bound.hard is not None and ask.worst_nano is None:
+            raise NoPrice(
+                f"Nobody knows what {ask.target!r} costs, so the budget {bound.hard!r} could not be kept.",
+                hint="Whoever runs this gateway can set its price under `prices`, or make the budget `soft`.",
+            )
+        return bound
+
+    async def _insist(
+        self, bound: Bound, ask: Ask, answer: Answer, *, extends: bool, beside: Sequence[Bound] = ()
+    ) -> Placed:
+        """Goes on until the claim is placed or must be refused."""
+        give_up_at = self._monotonic() + self._patience.max_wait_seconds
+        seedings = 0
+        while True:
+            match answer:
+                case Placed():
+                    return answer
+                case Unseeded(purses=purses):
+                    seedings += 1
+                    if seedings > MAX_SEEDINGS:
+                        raise StoreUnavailable("The store of counters forgets what it is told.")
+                    await self._seed(bound, purses, ask.began_at_us)
+                case PurseEmpty():
+                    raise self._empty(bound, answer, ask)
+                case RateFull(wait_seconds=seconds):
+                    await self._wait(seconds, give_up_at, _too_fast(answer))
+                case SeatsTaken():
+                    await self._wait(SEAT_SECONDS, give_up_at, _too_many(answer))
+            answer = await self._counters.place(_claim(bound, ask, beside=beside), extends=extends)
+
+    async def _wait(self, seconds: float, give_up_at: float, refusal: RateLimited) -> None:
+        left = give_up_at - self._monotonic()
+        if seconds > left or self._waiting >= self._patience.max_waiting:
+            raise refusal
+        self._waiting += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._waiting -= 1
+
+    async def _seed(self, bound: Bound, purses: Sequence[Purse], began_at_us: int) -> None:
+        # From the moment on at which this call began, so that its own cost is among those that the store counts.
+        for purse in purses:
+            budget = bound.budgets[purse.name]
+            try:
+                spent = await self._ledger.spent(budget.settings.scope, budget.from_us, began_at_us)
+            except StoreUnavailable:
+                # The past cannot be read.  A hard budget has its allowance until it can; `check` tells the truth then.
+                spent = max(0, budget.settings.limit_nano - self._allowance_nano) if budget.settings.is_hard else 0
+            await self._counters.seed(purse, spent_nano=spent, before_us=began_at_us)
+            self._unconfirmed[purse.name] = budget
+
+    async def _confirm(self, budget: Budget) -> bool:
+        states = await self._counters.purses([budget.purse.name])
+        if not states or states[0].is_confirmed:
+            return True  # whoever meets it unseeded begins again
+        before = states[0].seeded_before_us
+        if not self._ledger.is_complete or not await self._counters.is_settled_before(before):
+            return False
+        spent = await self._ledger.spent(budget.settings.scope, budget.from_us, before)
+        await self._counters.seed(budget.purse, spent_nano=spent, before_us=before, is_confirmed=True)
+        return True
+
+    def _empty(self, bound: Bound, answer: PurseEmpty, ask: Ask) -> BudgetExceeded:
+        budget = bound.budgets[answer.purse.name]
+        ends = answer.purse.ends_at_us
+        return BudgetExceeded(
+            budget=budget.name,
+            spent_nano=answer.spent_nano + answer.held_nano,
+            limit_nano=budget.settings.limit_nano,
+            resets_in_seconds=None if ends is None else max(0.0, (ends - self._now_us()) / 1e6),
+            needed_nano=ask.worst_nano or 0,
+            may_clamp=budget.settings.clamp_output,
+        )
+
+    def meet(self, bound: Bound) -> None:
+        """Looks once at every purse that this process has not seen: another one may have died before it was certain."""
+        for name, budget in bound.budgets.items():
+            if name not in self._met:
+                self._met.add(name)
+                self._unconfirmed[name] = budget
+
+
+class GateHold:
+    """The `Hold` of a claim that stands."""
+
+    __slots__ = ("_gate", "_levels", "bounds", "id")
+
+    def __init__(self, gate: Gate, bound: Bound, ask: Ask, levels: tuple[Level, ...]) -> None:
+        self.id = ask.id
+        self._gate = gate
+        self._levels = levels
+        self.bounds = [bound]
+        if bound.budgets:
+            gate.meet(bound)
+
+    @property
+    def quotas(self) -> Sequence[Quota]:
+        """See `Hold.quotas`."""
+        return _tightest(self._levels)
+
+    async def extend(self, ask: Ask) -> None:
+        """See `Hold.extend`."""
+        await self._gate.extend(self, ask)
+
+    def settle(self, *, cost_nano: int | None, tokens: int | None) -> None:
+        """See `Hold.settle`."""
+        self._gate.settle(self, cost_nano or 0, tokens)
+
+    def spent(self, spending: Sequence[Spending]) -> None:
+        """What settling did."""
+        if spending:
+            self._gate.watch(self.bounds, spending)
+
+
+def _claim(bound: Bound, ask: Ask, *, beside: Sequence[Bound] = ()) -> Claim:
+    """The claim of a call; when it extends one, without what stands already."""
+    claim = bound.claim(
+        call_id=ask.id,
+        began_at_us=ask.began_at_us,
+        address=ask.address,
+        tokens=ask.tokens,
+        hold_nano=ask.worst_nano or 0,
+        note=ask.note,
+    )
+    if not beside:
+        return claim
+    rates = {rate.name for other in beside for rate in (*other.requests, *other.tokens)}
+    seats = {each.name for other in beside for each in other.seats}
+    return Claim(
+        id=claim.id,
+        began_at_us=claim.began_at_us,
+        rates=tuple(r for r in claim.rates if r.name not in rates and "/ip:" not in r.name),
+        seats=tuple(s for s in claim.seats if s.name not in seats and "/ip:" not in s.name),
+        purses=claim.purses,
+        hold_nano=claim.hold_nano,
+        note=claim.note,
+    )
+
+
+_Levels: TypeAlias = tuple[Level, ...]
+
+
+def _tightest(levels: _Levels) -> tuple[Quota, ...]:
+    found: dict[str, Level] = {}
+    for level in levels:
+        counts = level.rate.counts
+        if counts not in found or level.remaining < found[counts].remaining:
+            found[counts] = level
+    return tuple(
+        Quota(level.rate.counts, level.rate.per_minute, level.remaining, level.reset_seconds)
+        for level in found.values()
+    )
+
+
+def _too_fast(answer: RateFull) -> RateLimited:
+    rate = answer.rate
+    return RateLimited(
+        f"The limit {rate.name!r} of {rate.per_minute} {rate.counts} a minute is reached.",
+        retry_after_seconds=answer.wait_seconds,
+        limit=rate.name,
+        quotas=_tightest(answer.levels),
+    )
+
+
+def _too_many(answer: SeatsTaken) -> RateLimited:
+    return RateLimited(
+        f"The limit {answer.seats.name!r} of {answer.seats.limit} calls at a time is reached.",
+        retry_after_seconds=SEAT_RETRY_SECONDS,
+        limit=answer.seats.name,
+    )

@@ -1,0 +1,229 @@
+"""Which rates, seats and purses a call must pass: from settings and a principal to the parts of a claim.
+
+The answer for one key, alias and target is worked out once and kept until one of its budgets' windows ends; what differs from
+call to call (amounts, the caller's address) is put in by `Bound.claim`.
+"""
+
+import ipaddress
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Final
+
+import msgspec
+
+from tollhouse.config.schema import BudgetSettings, LimitSettings, RateSettings, Scope
+from tollhouse.errors import GatewayError
+from tollhouse.policy.counters import MAX_CLAIM_PARTS, Claim, Purse, Rate, Seats
+from tollhouse.policy.identity import Principal
+from tollhouse.policy.windows import window
+
+MAX_REMEMBERED: Final = 20_000
+"""Combinations of key, alias and target that are kept."""
+IP_PARTS: Final = 3
+"""What an address may add to a claim."""
+FAR_US: Final = 2**62
+
+
+class Budget(msgspec.Struct, frozen=True):
+    """A budget in its present window."""
+
+    settings: BudgetSettings
+    purse: Purse
+    from_us: int
+    """When the window began, microseconds since the epoch."""
+    alert_at: tuple[float, ...]
+    """Fractions of the limit whose crossing is told; a soft budget tells at least when it is used up."""
+
+    @property
+    def name(self) -> str:
+        """As errors and alerts call it: `tenant:research/month`."""
+        return f"{self.settings.scope}/{self.settings.period}"
+
+
+class Bound(msgspec.Struct, frozen=True):
+    """What one kind of call must pass."""
+
+    principal: Principal
+    requests: tuple[Rate, ...]
+    tokens: tuple[Rate, ...]
+    """With an amount of 1, which `claim` replaces."""
+    seats: tuple[Seats, ...]
+    purses: tuple[Purse, ...]
+    budgets: dict[str, Budget]
+    """By the name of the purse."""
+    per_ip: RateSettings | None
+    until_us: int
+    """When the first of the windows ends."""
+    hard: str | None
+    """The name of a hard budget among them, if there is one."""
+    clamps: bool
+    """Whether a budget among them lowers a call's output rather than refuse it."""
+
+    def claim(
+        self,
+        *,
+        call_id: str,
+        began_at_us: int,
+        address: str,
+        tokens: int,
+        hold_nano: int,
+        note: bytes,
+    ) -> Claim:
+        """The claim of one call.  `tokens` is what it will probably use, `address` the caller's."""
+        rates, seats = self.requests, self.seats
+        if self.tokens:
+            rates += tuple(
+                Rate(rate.name, rate.per_minute, min(tokens, rate.per_minute), "tokens") for rate in self.tokens
+            )
+        if self.per_ip is not None and address:
+            more_rates, more_seats = _parts([(f"ip:{neighbourhood(address)}", self.per_ip)])
+            rates += tuple(
+                rate
+                if rate.counts == "requests"
+                else msgspec.structs.replace(rate, amount=min(tokens, rate.per_minute))
+                for rate in more_rates
+            )
+            seats += more_seats
+        return Claim(
+            id=call_id,
+            began_at_us=began_at_us,
+            rates=rates,
+            seats=seats,
+            purses=self.purses,
+            hold_nano=hold_nano,
+            note=note,
+        )
+
+
+class Rules:
+    """The limits and budgets of a configuration.  Immutable but for its memory; a reload makes new ones."""
+
+    def __init__(self, limits: LimitSettings, budgets: Iterable[BudgetSettings] = ()) -> None:
+        """`budgets` are those of the configuration; keys and tenants of the database bring theirs with the principal."""
+        self._limits = limits
+        self._budgets = tuple(budgets)
+        self._per_ip = None if limits.per_ip.is_empty else limits.per_ip
+        self._bound: dict[tuple[int, str, str], Bound] = {}
+
+    def bound(self, principal: Principal, alias: str, target: str, now_us: int) -> Bound:
+        """What a call must pass that asked for `alias` and is sent to `target` (`provider/model`)."""
+        key = (id(principal), alias, target)
+        found = self._bound.get(key)
+        if found is not None and found.principal is principal and now_us < found.until_us:
+            return found
+        if len(self._bound) >= MAX_REMEMBERED:
+            self._bound.clear()
+        made = self._bound[key] = self._bind(principal, alias, target, now_us)
+        return made
+
+    def _bind(self, principal: Principal, alias: str, target: str, now_us: int) -> Bound:
+        scopes = _scopes(principal, alias, target)
+        rates, seats = _parts(self._rates(principal, scopes))
+        budgets = _open(
+            (
+                each
+                for each in (*self._budgets, *principal.budgets, *principal.shared.budgets)
+                if str(each.scope) in scopes
+            ),
+            now_us,
+        )
+        if len(rates) + len(seats) + len(budgets) > MAX_CLAIM_PARTS - IP_PARTS:
+            raise GatewayError(
+                f"More than {MAX_CLAIM_PARTS - IP_PARTS} limits and budgets are meant for one call of key {principal.key!r}.",
+                hint="Whoever runs this gateway has to remove some; nothing is let through unchecked.",
+            )
+        return Bound(
+            principal=principal,
+            requests=tuple(rate for rate in rates if rate.counts == "requests"),
+            tokens=tuple(rate for rate in rates if rate.counts == "tokens"),
+            seats=seats,
+            purses=tuple(budget.purse for budget in budgets),
+            budgets={budget.purse.name: budget for budget in budgets},
+            per_ip=self._per_ip,
+            until_us=min((b.purse.ends_at_us for b in budgets if b.purse.ends_at_us is not None), default=FAR_US),
+            hard=next((budget.name for budget in budgets if budget.settings.is_hard), None),
+            clamps=any(budget.settings.clamp_output for budget in budgets),
+        )
+
+    def _rates(self, principal: Principal, scopes: frozenset[str]) -> list[tuple[str, RateSettings]]:
+        limits = self._limits
+        own = [(f"key:{principal.key}", principal.limits)]
+        own += [(str(each.scope), each.rates) for each in (*limits.scopes, *principal.shared.limits)]
+        named = {scope for scope, rates in own if not rates.is_empty}
+        for scope, rates in (
+            (f"key:{principal.key}", limits.per_key),
+            (f"tenant:{principal.tenant}", limits.per_tenant),
+        ):
+            # A limit of its own stands in the place of the one that all have.
+            if scope not in named:
+                own.append((scope, rates))
+        return [("global", limits.overall), *((scope, rates) for scope, rates in own if scope in scopes)]
+
+
+def _scopes(principal: Principal, alias: str, target: str) -> frozenset[str]:
+    """Every scope that a call belongs to, as it is written."""
+    scopes = {"global", f"provider:{target.partition('/')[0]}", f"model:{target}", f"model:{alias}"}
+    if principal.key:
+        scopes.add(f"key:{principal.key}")
+    if principal.tenant:
+        scopes.add(f"tenant:{principal.tenant}")
+        if principal.project:
+            scopes.add(f"project:{principal.tenant}/{principal.project}")
+    return frozenset(scopes)
+
+
+def _parts(limits: Iterable[tuple[str, RateSettings]]) -> tuple[tuple[Rate, ...], tuple[Seats, ...]]:
+    """Rates and seats by name; where two settings limit the same, the stricter one counts."""
+    rates: dict[str, Rate] = {}
+    seats: dict[str, Seats] = {}
+    for scope, settings in limits:
+        for kind, per_minute in (("requests", settings.requests_per_minute), ("tokens", settings.tokens_per_minute)):
+            name = f"{kind}/{scope}"
+            if per_minute is not None and (name not in rates or per_minute < rates[name].per_minute):
+                rates[name] = Rate(name, per_minute, 1, "requests" if kind == "requests" else "tokens")
+        name = f"concurrent/{scope}"
+        if settings.concurrent is not None and (name not in seats or settings.concurrent < seats[name].limit):
+            seats[name] = Seats(name, settings.concurrent)
+    return tuple(rates.values()), tuple(seats.values())
+
+
+def _open(settings: Iterable[BudgetSettings], now_us: int) -> Sequence[Budget]:
+    """Budgets in their present windows; of two alike the stricter one counts."""
+    budgets: dict[str, Budget] = {}
+    for each in settings:
+        now = window(each.period, now_us)
+        # A soft budget beside a hard one of the same scope and period is a purse of its own.
+        name = f"{each.scope}/{each.period}/{now.label}" + ("" if each.is_hard else "/soft")
+        if name in budgets and budgets[name].settings.limit_nano <= each.limit_nano:
+            continue
+        purse = Purse(name, each.limit_nano if each.is_hard else None, now.ends_at_us)
+        alert_at = each.alert_at or (() if each.is_hard else (1.0,))
+        budgets[name] = Budget(each, purse, now.from_us, alert_at)
+    return tuple(budgets.values())
+
+
+@lru_cache(maxsize=4096)
+def neighbourhood(address: str) -> str:
+    """Who counts as one caller: an IPv4 address, or the /64 that an IPv6 host has to itself (RFC 6177).
+
+    What is no address stands for itself.
+    """
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+def scope_of(name: str) -> str:
+    """The scope in the name of a rate or of seats: `requests/key:dev` → `key:dev`."""
+    return name.partition("/")[2]
+
+
+def is_upstream(scope: str | Scope) -> bool:
+    """Whether a scope is about who answers rather than who asks; then another candidate may pass where one did not."""
+    return str(scope).startswith(("provider:", "model:"))
