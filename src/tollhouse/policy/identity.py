@@ -4,51 +4,60 @@ Credentials are looked up by their full SHA-256 digest and compared in constant 
 of 32 bytes need no slow hash.  Every way to fail stays apart (no credential, a damaged one, an unknown one, one that has ended)
 so that a person knows what to do, and none falls through to an identity.
 
-A `KeyRing` holds the keys of the configuration and asks a `Roll` for those of the database.  Both are immutable, and so is what
-they hand out: a change makes new ones, and a call in flight can never write an old one back.
+A `KeyRing` holds the keys of the configuration and asks a `Roll` for those of the database.  Both are immutable, and so is
+what they hand out: a change makes new ones, and a call in flight can never write an old one back.  There may be many
+thousands, so the collector does not look at them (`gc=False`): nothing that they hold can lead back to them.
 """
 
 import hashlib
 import hmac
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
-from tollhouse.config.schema import BudgetSettings, RateSettings, ScopedRates
-from tollhouse.errors import AddressNotAllowed, KeyDamaged, KeyExpired, KeyRevoked, ModelNotAllowed, Unauthenticated
-from tollhouse.policy.access import ANYTHING, Access, Networks
+import msgspec
+
+from tollhouse.config.schema import BudgetSettings, KeySettings, RateSettings, ScopedRates
+from tollhouse.errors import (
+    AddressNotAllowed,
+    KeyDamaged,
+    KeyExpired,
+    KeyRevoked,
+    ModelNotAllowed,
+    StoreUnavailable,
+    Unauthenticated,
+)
+from tollhouse.policy.access import ANYTHING, Access, Networks, allow, networks
 from tollhouse.policy.key_text import is_damaged
 
 NO_RATES: Final = RateSettings()
-NO_TAGS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Shared:
+class Shared(msgspec.Struct, frozen=True, gc=False):
     """What a key shares with all keys of its project and tenant, as the database has it."""
 
     limits: tuple[ScopedRates, ...] = ()
     budgets: tuple[BudgetSettings, ...] = ()
+    is_unreadable: bool = False
+    """Whether this version cannot read what they are; then none of these keys is let in."""
 
 
 NOTHING_SHARED: Final = Shared()
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(msgspec.Struct, frozen=True, gc=False):
     """Who is behind a call: the names that stand in the ledger, and what they may do.  Never the credential.
 
     Made once a key, not once a call.
     """
 
     key: str
+    """A key's name; `subject:NAME` for the subject of a signed token, which no key can be named."""
     tenant: str = ""
     project: str = ""
     subject: str = ""
-    """The `sub` of a signed token; then `key` is empty."""
+    """The `sub` of a signed token."""
     access: Access = ANYTHING
     networks: Networks | None = None
     """Where it may call from; `None` is anywhere."""
@@ -58,15 +67,14 @@ class Principal:
     """Its own, scoped to its key."""
     shared: Shared = NOTHING_SHARED
     """Those of its project and its tenant, where the database has any."""
-    tags: Mapping[str, str] = field(default_factory=lambda: NO_TAGS, hash=False)
+    tags: tuple[tuple[str, str], ...] = ()
     expires_at_us: int | None = None
 
 
 ANONYMOUS = Principal(key="anonymous")
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """When a credential ends, and why."""
 
     kind: Literal["expired", "replaced", "revoked"]
@@ -78,17 +86,19 @@ class Ending:
         return now_us >= self.at_us or self.kind == "revoked"
 
 
-@dataclass(frozen=True, slots=True)
-class StoredKey:
+class StoredKey(msgspec.Struct, frozen=True, gc=False):
     """A key as it is kept: the SHA-256 digest of its plaintext, who it is, and when it ends."""
 
     digest: bytes
     principal: Principal
     ending: Ending | None = None
 
+    def __repr__(self) -> str:
+        """Without the digest: a short key could be guessed from it."""
+        return f"StoredKey({self.principal.key!r})"
 
-@dataclass(frozen=True, slots=True)
-class StoredSubject:
+
+class StoredSubject(msgspec.Struct, frozen=True, gc=False):
     """The subject of signed tokens, as it is kept."""
 
     principal: Principal
@@ -159,6 +169,21 @@ def wall_us() -> int:
     return time.time_ns() // 1000
 
 
+def stored_key(settings: KeySettings) -> StoredKey:
+    """A key of the configuration.  Raises `ValueError` for an address range that is none, which loading does not let in."""
+    principal = Principal(
+        key=settings.name,
+        tenant=settings.tenant,
+        project=settings.project,
+        access=allow(settings.models, settings.providers),
+        networks=networks(settings.ip_ranges),
+        limits=settings.limits,
+        budgets=settings.budgets,
+        tags=tuple(settings.tags.items()),
+    )
+    return StoredKey(settings.digest, principal)
+
+
 class KeyRing:
     """The keys that may call: those of a configuration, and beside them those of the newest roll.
 
@@ -199,6 +224,8 @@ class KeyRing:
                     raise _ended(key.principal.key, key.ending)
                 if key.principal.key in self._names and presented not in self._joined:
                     raise _two_of_one_name(key.principal.key)
+                if key.principal.shared.is_unreadable:
+                    raise _unreadable(key.principal)
                 return key.principal
         if self._is_open:
             return ANONYMOUS
@@ -224,6 +251,8 @@ class KeyRing:
             return None
         if found.ending is not None and found.ending.has_come(self._now_us()):
             raise _ended(name, found.ending)
+        if found.principal.shared.is_unreadable:
+            raise _unreadable(found.principal)
         return found.principal
 
     def _join(self, roll: Roll) -> None:
@@ -231,8 +260,10 @@ class KeyRing:
         joined = {}
         for presented, key in self._keys.items():
             shared = roll.shared(key.principal.tenant, key.principal.project)
-            principal = key.principal if shared is NOTHING_SHARED else replace(key.principal, shared=shared)
-            joined[presented] = replace(key, principal=principal)
+            principal = (
+                key.principal if shared is NOTHING_SHARED else msgspec.structs.replace(key.principal, shared=shared)
+            )
+            joined[presented] = msgspec.structs.replace(key, principal=principal)
         self._joined = joined
         self._joined_for = roll
 
@@ -294,6 +325,13 @@ def _ended(name: str, ending: Ending) -> Unauthenticated:
             return KeyRevoked(
                 f"The key {name!r} was revoked on {when}.", hint="Ask whoever runs this gateway for another key."
             )
+
+
+def _unreadable(principal: Principal) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"What the tenant {principal.tenant!r} may spend was written by a newer version of this gateway, which cannot read it.",
+        hint="Whoever runs this gateway has to upgrade it.",
+    )
 
 
 def _two_of_one_name(name: str) -> Unauthenticated:

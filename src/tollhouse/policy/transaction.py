@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 from tollhouse.errors import NotInstalled, StoreUnavailable
-from tollhouse.ledger.store import sqlite_path
+from tollhouse.ledger.address import is_postgresql, sqlite_path
 
 if TYPE_CHECKING:
     import asyncpg
@@ -82,11 +82,6 @@ class PostgresTransaction:
         return rows
 
 
-def is_postgres(url: str) -> bool:
-    """Whether an address of a ledger names PostgreSQL."""
-    return url.startswith(("postgresql://", "postgres://"))
-
-
 def transact(url: str, work: Callable[[Transaction], T], *, writes: bool = True) -> T:
     """Runs `work` in one transaction, which is committed when it returns and rolled back when it raises.
 
@@ -94,7 +89,7 @@ def transact(url: str, work: Callable[[Transaction], T], *, writes: bool = True)
     cannot be used, `NotInstalled` for PostgreSQL without its extra, `ConfigError` for an address that is none, and what
     `work` raises.
     """
-    if is_postgres(url):
+    if is_postgresql(url):
         return _transact_postgres(url, work, writes=writes)
     return _transact_sqlite(sqlite_path(url), work, writes=writes)
 

@@ -56,7 +56,8 @@ def upgrade() -> None:
         sa.Column("actor", sa.Text, nullable=False),
         sa.Column("note", sa.Text, nullable=False),
     )
-    for table in ("tenants", "projects", "keys", "subjects"):
+    op.create_index("keys_revision", "keys", ["revision", "name"])
+    for table in ("tenants", "projects", "subjects"):
         op.create_index(f"{table}_revision", table, ["revision"])
     op.create_index("keys_tenant", "keys", ["tenant", "project"])
     op.create_index("top_ups_whose", "top_ups", ["kind", "name"])
