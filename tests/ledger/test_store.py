@@ -32,32 +32,6 @@ def url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-# -------------------------------------------------------------------------------------------------------------- addresses
-
-
-def test_an_address_names_a_file_relative_or_absolute() -> None:
-    assert store.sqlite_path("sqlite:///tollhouse.db") == Path("tollhouse.db")
-    assert store.sqlite_path("sqlite:////var/lib/t.db") == Path("/var/lib/t.db")
-
-
-@pytest.mark.parametrize(
-    "address", ["", "tollhouse.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", "mysql://x/y", "sqlite:///a?b=c"]
-)
-def test_any_other_address_is_refused_with_the_right_form(address: str) -> None:
-    with pytest.raises(ConfigError, match=r"Write sqlite:///tollhouse\.db"):
-        store.sqlite_path(address)
-
-
-def test_a_refused_address_does_not_show_its_password() -> None:
-    with pytest.raises(ConfigError) as caught:
-        store.sqlite_path("mysql://user:hunter2@host/ledger")
-
-    assert "hunter2" not in str(caught.value)
-
-
-# ----------------------------------------------------------------------------------------------------------------- schema
-
-
 def test_the_snapshot_and_the_migrations_make_the_same_database(tmp_path: Path) -> None:
     store.prepare(url(tmp_path / "snapshot.db"))
     migrations.upgrade(url(tmp_path / "migrated.db"))

@@ -64,8 +64,9 @@ class PostgresStorage:
 
     piece_rows = PIECE_ROWS
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, command_seconds: float = COMMAND_SECONDS) -> None:
         self._url = url
+        self._command_seconds = command_seconds
         self._runner: asyncio.Runner | None = None
         self._connection: Any = None
         self._insert = ""
@@ -110,7 +111,7 @@ class PostgresStorage:
             self._runner = None
 
     async def _open(self) -> str | None:
-        self._connection = await connect(self._url)
+        self._connection = await connect(self._url, command_seconds=self._command_seconds)
         found = await revision(self._connection, self._url)
         if found == HEAD:
             types = dict(await self._connection.fetch(_TYPES))

@@ -12,20 +12,17 @@ import asyncio
 import os
 import queue
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
 from tollhouse.errors import StoreUnavailable
-from tollhouse.ledger.journal import Journal, Replayed
+from tollhouse.ledger.clerk import Clerk, Failures
+from tollhouse.ledger.journal import Journal
 from tollhouse.ledger.record import CallRecord
-from tollhouse.ledger.rows import Row, Value, row_of
+from tollhouse.ledger.rows import Row, row_of
 from tollhouse.ledger.store import Storage, journal_name, state_folder, storage_of
-
-_Failures: TypeAlias = dict[Value, StoreUnavailable]
-"""Row id → why neither the database nor the journal has it."""
 
 Waiting: TypeAlias = tuple[Row, "asyncio.Future[None]"]
 
@@ -70,6 +67,8 @@ class LedgerState:
     """Rows that neither took; their callers were told."""
     torn_lines: int = 0
     damaged_lines: int = 0
+    pruned_rows: int = 0
+    """Rows that this process deleted because of their age."""
 
 
 class LedgerWriter:
@@ -94,7 +93,9 @@ class LedgerWriter:
         self._failed = 0
         self._overflowed = 0
         self._idle: list[asyncio.Future[None]] = []
-        self._clerk = _Clerk(storage, journal, settings.retry_seconds)
+        self._clerk = Clerk(
+            storage, journal, retry_seconds=settings.retry_seconds, retention_seconds=settings.retention_seconds
+        )
         self._thread = threading.Thread(target=self._work, name="tollhouse-ledger", daemon=True)
 
     @classmethod
@@ -176,6 +177,7 @@ class LedgerWriter:
             failed_rows=self._failed,
             torn_lines=clerk.torn,
             damaged_lines=clerk.damaged,
+            pruned_rows=clerk.pruned,
         )
 
     @property
@@ -200,7 +202,7 @@ class LedgerWriter:
             self._gathers = len(batch) > 1
             self._inbox.put(batch)
 
-    def _settle(self, batch: Sequence[Waiting], failures: _Failures) -> None:
+    def _settle(self, batch: Sequence[Waiting], failures: Failures) -> None:
         self._resolve(batch, failures)
         self._in_flight -= len(batch)
         if not self._in_flight:
@@ -212,7 +214,7 @@ class LedgerWriter:
         batch, self._overflow = self._overflow, []
         self._loop.run_in_executor(None, self._journal_overflow, batch)
 
-    def _settle_overflow(self, batch: Sequence[Waiting], failures: _Failures) -> None:
+    def _settle_overflow(self, batch: Sequence[Waiting], failures: Failures) -> None:
         self._resolve(batch, failures)
         self._overflowed += len(batch) - len(failures)
         self._is_overflowing = bool(self._overflow)
@@ -222,7 +224,7 @@ class LedgerWriter:
             self._inbox.put([])  # an empty batch: brings the thread to replay the journal
         self._tell_idle()
 
-    def _resolve(self, batch: Sequence[Waiting], failures: _Failures) -> None:
+    def _resolve(self, batch: Sequence[Waiting], failures: Failures) -> None:
         if not failures:
             for _, future in batch:
                 if not future.done():  # its caller may have been cancelled; the row is there
@@ -263,7 +265,10 @@ class LedgerWriter:
             try:
                 batch = self._inbox.get(timeout=clerk.patience_seconds)
             except queue.Empty:
-                clerk.catch_up()
+                if clerk.is_behind:
+                    clerk.catch_up()
+                elif clerk.is_untidy:
+                    clerk.prune()
                 continue
             if batch is None:
                 clerk.end()
@@ -279,9 +284,11 @@ class LedgerWriter:
                 self._report(self._settle, piece, failures)
             if clerk.is_behind or not batch:
                 clerk.catch_up()
+            elif clerk.is_untidy:
+                clerk.prune()
 
     def _journal_overflow(self, batch: Sequence[Waiting]) -> None:
-        failures: _Failures = {}
+        failures: Failures = {}
         try:
             self._journal.append([row for row, _ in batch])
         except StoreUnavailable as error:
@@ -290,118 +297,12 @@ class LedgerWriter:
 
     def _report(
         self,
-        settle: Callable[[Sequence[Waiting], _Failures], None],
+        settle: Callable[[Sequence[Waiting], Failures], None],
         batch: Sequence[Waiting],
-        failures: _Failures,
+        failures: Failures,
     ) -> None:
         try:
             self._loop.call_soon_threadsafe(settle, batch, failures)
         except RuntimeError:
             # The loop was closed without `aclose`; the rows are written, and nobody is left to hear it.
             return
-
-
-class _Clerk:
-    """The thread's side: keeps rows in the database or, failing that, in the journal, and brings the journal back.
-
-    Its counters are read by the loop while the thread writes them; each is one value, and a snapshot may be a batch
-    old.
-    """
-
-    def __init__(self, storage: Storage, journal: Journal, retry_seconds: float) -> None:
-        self._storage = storage
-        self._journal = journal
-        self._retry_seconds = retry_seconds
-        self._retry_at = 0.0
-        self._replay: Iterator[Replayed] | None = None
-        self._is_open = False
-        self.is_hurried = False
-        """Set by the loop when time is up: rows go straight to the journal."""
-        self.trouble = ""
-        """Why the database takes no rows; empty when it does."""
-        self.complaint = ""
-        """Why a journal cannot be replayed."""
-        self.written = self.journaled = self.replayed = self.torn = self.damaged = 0
-
-    @property
-    def piece_rows(self) -> int:
-        """How many rows the database likes to get at once."""
-        return self._storage.piece_rows
-
-    @property
-    def patience_seconds(self) -> float | None:
-        """How long to wait for rows before `catch_up` is due."""
-        if self._replay is not None:
-            return 0.0
-        return self._retry_seconds if self.trouble else None
-
-    @property
-    def is_behind(self) -> bool:
-        """Whether `catch_up` has something to do, however many rows keep coming."""
-        return self._replay is not None or (bool(self.trouble) and time.monotonic() >= self._retry_at)
-
-    def keep(self, rows: Sequence[Row]) -> _Failures:
-        """Puts the rows on disk, one way or the other."""
-        if self.trouble or self.is_hurried:
-            return self._journal_rows(rows)
-        try:
-            refused = self._storage.insert(rows)
-        except StoreUnavailable as error:
-            self._fall_back(error)
-            return self._journal_rows(rows)
-        self.written += len(rows) - len(refused)
-        if not refused:
-            return {}
-        return {name: StoreUnavailable(f"The ledger does not take the row of call {name}.") for name in refused}
-
-    def catch_up(self) -> None:
-        """Takes one step towards order: opens the database if need be, and replays the next piece of a journal.
-
-        A database counts as mended when it has taken a piece, for a locked one opens too.
-        """
-        try:
-            if self.trouble or not self._is_open:
-                self._storage.open()
-                self._is_open = True
-            if self._replay is None:
-                self._replay = self._journal.replay(self._storage.insert)
-            step = next(self._replay, None)
-        except StoreUnavailable as error:
-            self._replay = None
-            self._fall_back(error)
-            return
-        except OSError as error:
-            # The journal's trouble, not the database's: rows go on being written.
-            self._replay = None
-            self.trouble, self.complaint = "", f"A journal cannot be replayed: {error}."
-            return
-        except Exception as error:  # noqa: BLE001 - the thread's outer edge: without it every call would wait for ever
-            self._replay = None
-            self._fall_back(StoreUnavailable(f"The ledger's writer failed: {error!r}."))
-            return
-        self.trouble = ""
-        if step is None:
-            self._replay = None
-            self.complaint = ""
-            return
-        self.replayed += step.rows
-        self.torn += step.torn
-        self.damaged += step.damaged
-
-    def end(self) -> None:
-        """Closes everything; what is still in the journal stays there for the next process."""
-        self._replay = None
-        self._storage.close()
-        self._journal.close()
-
-    def _fall_back(self, error: StoreUnavailable) -> None:
-        self.trouble = str(error)
-        self._retry_at = time.monotonic() + self._retry_seconds
-
-    def _journal_rows(self, rows: Sequence[Row]) -> _Failures:
-        try:
-            self._journal.append(rows)
-        except StoreUnavailable as error:
-            return {row[0]: error for row in rows}
-        self.journaled += len(rows)
-        return {}
