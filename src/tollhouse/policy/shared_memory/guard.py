@@ -1,0 +1,74 @@
+"""The lock around the counters of a machine."""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable
+from typing import Final
+
+from tollhouse.errors import StoreUnavailable
+
+_YIELDS: Final = 30
+"""The lock is held for some microseconds at a time: first its holder gets the processor, then we sleep."""
+_FIRST_NAP_SECONDS: Final = 50e-6
+_LONGEST_NAP_SECONDS: Final = 2e-3
+_SHORT_PATIENCE_SECONDS: Final = 0.01
+
+
+class Guard:
+    """A `flock` on a descriptor of its own.  Not re-entrant, and not for several threads.
+
+    The kernel gives it back when its holder dies.  A holder that is only stopped (SIGSTOP, a debugger) keeps it: then every try
+    ends after `patience_seconds`, and after a hundredth of a second from the next one on, so that an event loop is not blocked
+    again and again.
+    """
+
+    def __init__(self, file: int, *, patience_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """Takes over the descriptor."""
+        self._file = file
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._is_stuck = False
+
+    def take(self) -> None:
+        """Takes the lock.  Raises `StoreUnavailable` when it is not to be had in time."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._wait()
+
+    def give(self) -> None:
+        """Gives it back."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def is_deleted(self) -> bool:
+        """Whether somebody removed the file, so that others would lock another one."""
+        return os.fstat(self._file).st_nlink == 0
+
+    def close(self) -> None:
+        """Gives it back for good."""
+        os.close(self._file)
+
+    def _wait(self) -> None:
+        patience = _SHORT_PATIENCE_SECONDS if self._is_stuck else self._patience_seconds
+        give_up_at = self._clock() + patience
+        tries, nap = 0, _FIRST_NAP_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if self._clock() >= give_up_at:
+                    self._is_stuck = True
+                    raise StoreUnavailable(
+                        f"Another process has kept the shared counters locked for {patience:g} s.",
+                        hint="A worker is stopped or starved, or another gateway uses the same state folder.",
+                    ) from None
+            else:
+                self._is_stuck = False
+                return
+            tries += 1
+            if tries < _YIELDS:
+                os.sched_yield()
+            else:
+                time.sleep(nap)
+                nap = min(nap * 2, _LONGEST_NAP_SECONDS)

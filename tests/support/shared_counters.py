@@ -1,0 +1,52 @@
+"""Shared counters under a clock that stands still until it is moved."""
+
+from pathlib import Path
+
+from support.counters_contract import START_US
+from tollhouse.policy.counters import Counters
+from tollhouse.policy.shared_memory import SharedCounters
+
+
+class SharedBench:
+    """A folder, and as many processes' views of it as a test opens, all in this one process.
+
+    A file lock belongs to whoever opened the file, not to a process, so that several views keep each other out just as processes
+    do, and one that is closed looks like a process that died.
+    """
+
+    def __init__(self, folder: Path, *, processes: int = 8, meters: int = 4_096, purses: int = 512) -> None:
+        self.folder = folder
+        self.processes = processes
+        self.meters = meters
+        self.purses = purses
+        self.wall_us = START_US
+        self.uptime_ns = 5_000_000_000_000
+        self._opened: list[SharedCounters] = []
+
+    async def open(self) -> SharedCounters:
+        """Another view."""
+        counters = SharedCounters.open(
+            self.folder,
+            processes=self.processes,
+            meters=self.meters,
+            purses=self.purses,
+            patience_seconds=0.2,
+            monotonic_ns=lambda: self.uptime_ns,
+            wall_us=lambda: self.wall_us,
+        )
+        self._opened.append(counters)
+        return counters
+
+    async def kill(self, counters: Counters) -> None:
+        """Closing leaves the same files as dying, as long as it is not in the middle of a change."""
+        await counters.aclose()
+
+    def advance(self, seconds: float) -> None:
+        """Moves both clocks."""
+        self.wall_us += round(seconds * 1e6)
+        self.uptime_ns += round(seconds * 1e9)
+
+    async def aclose(self) -> None:
+        """Closes what is still open."""
+        for counters in self._opened:
+            await counters.aclose()
