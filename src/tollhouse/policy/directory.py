@@ -17,11 +17,11 @@ from typing import Final, Literal
 
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.address import journal_name
+from tollhouse.ledger.transaction import Reader, Transaction, open_reader
 from tollhouse.policy.identity import wall_us
 from tollhouse.policy.roll import EMPTY, Roll, advance
 from tollhouse.policy.roll_file import mark_on_disk, read_roll, write_roll
-from tollhouse.policy.roll_source import RollSource, delta, open_source
-from tollhouse.policy.transaction import Transaction
+from tollhouse.policy.roll_rows import delta, mark
 
 POLL_SECONDS: Final = 0.3
 COPY_SECONDS: Final = 5.0
@@ -63,7 +63,7 @@ def open_directory(url: str, folder: Path, *, on_cut: Callable[[frozenset[str]],
 
     Connects to nothing yet.  Raises `NotInstalled` for PostgreSQL without its extra.
     """
-    return Directory(open_source(url), copy=folder / f"{journal_name(url)}.keys", on_cut=on_cut)
+    return Directory(open_reader(url), copy=folder / f"{journal_name(url)}.keys", on_cut=on_cut)
 
 
 class Directory:
@@ -71,7 +71,7 @@ class Directory:
 
     def __init__(
         self,
-        source: RollSource,
+        reader: Reader,
         *,
         copy: Path | None = None,
         on_cut: Callable[[frozenset[str]], None] = _nothing_cut,
@@ -84,7 +84,7 @@ class Directory:
         `on_cut` is told the names of keys whose calls in flight are to be ended.  It is called in the directory's thread,
         after the new roll is in place, and must not block or raise: hand it on with `loop.call_soon_threadsafe`.
         """
-        self._source = source
+        self._reader = reader
         self._copy = copy
         self._on_cut = on_cut
         self._poll_seconds = poll_seconds
@@ -124,10 +124,10 @@ class Directory:
     def refresh(self) -> bool:
         """One look at the database: takes over what changed.  Returns whether it answered.  Not for two threads at once."""
         try:
-            if self._reads_whole or self._came_from != "database" or self._source.mark() != self.roll.mark:
-                self._source.read(self._take_over)
+            if self._reads_whole or self._came_from != "database" or mark(self._reader) != self.roll.mark:
+                self._reader.read(self._take_over)
             if self._owes_copy:
-                self._source.read(self._copy_if_due)
+                self._reader.read(self._copy_if_due)
         except StoreUnavailable as error:
             if not self._problem:
                 log.warning(
@@ -201,7 +201,7 @@ class Directory:
             self._copied_at = None
             self._look()
         finally:
-            self._source.close()
+            self._reader.close()
 
     def _look(self) -> bool:
         try:

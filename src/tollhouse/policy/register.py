@@ -11,8 +11,8 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from tollhouse.errors import NotFound, StoreUnavailable
+from tollhouse.ledger.transaction import Row, Transaction, transact
 from tollhouse.policy.terms import KeyTerms, Terms
-from tollhouse.policy.transaction import Row, Transaction, transact
 
 MAX_PAGE: Final = 1000
 """Records of one answer."""

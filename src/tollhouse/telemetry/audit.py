@@ -24,8 +24,8 @@ import msgspec
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.audit import Entry, entry
 from tollhouse.ledger.audit_store import AuditLog, append_sqlite, open_audit
+from tollhouse.ledger.transaction import PostgresTransaction, SqliteTransaction, Transaction
 from tollhouse.policy.registrar import Change
-from tollhouse.policy.transaction import PostgresTransaction, SqliteTransaction, Transaction
 from tollhouse.telemetry import logs
 
 WINDOW_SECONDS: Final = 60.0
