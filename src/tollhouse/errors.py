@@ -178,7 +178,7 @@ class RateLimited(CallerError):
         limit: str | None = None,
         quotas: Sequence[Quota] = (),
     ) -> None:
-        super().__init__(message, hint="Wait as long as `retry-after` says, or send less at a time.")
+        super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
         self.limit = limit
         """Which one: `requests/key:dev`, `concurrent/global`."""

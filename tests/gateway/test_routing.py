@@ -48,6 +48,7 @@ def candidate(chosen: Provider, model: str, alias: str | None) -> Candidate:
         deadlines=Deadlines(total=5.0) if alias == "hurried" else Deadlines(),
         where=f"{address.host}:{address.port}",
         label=f"{chosen.name}/{model}".encode(),
+        name=f"{chosen.name}/{model}",
     )
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from support.serving import Running
+from tollhouse.errors import Quota
 from tollhouse.policy.admission import Ask
 
 
@@ -19,6 +20,11 @@ class Settlement:
 class _Hold:
     settlements: list[Settlement] = field(default_factory=list)
 
+    quotas: tuple[Quota, ...] = ()
+
+    async def extend(self, ask: Ask) -> None:
+        pass
+
     def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         self.settlements.append(Settlement(cost_nano, input_tokens, output_tokens))
 
@@ -30,7 +36,7 @@ class Holds:
         self.asks: list[Ask] = []
         self._holds: list[_Hold] = []
 
-    def admit(self, ask: Ask) -> _Hold:
+    async def admit(self, ask: Ask) -> _Hold:
         self.asks.append(ask)
         self._holds.append(_Hold())
         return self._holds[-1]

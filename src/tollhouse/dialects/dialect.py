@@ -20,7 +20,7 @@ from tollhouse.chat.model import FinishReason, Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.sse import Frame
 from tollhouse.chat.usage import Usage
-from tollhouse.errors import ProviderRefused, TollhouseError
+from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """Bound on one SSE event from a provider, and on what an observer holds back."""
@@ -171,6 +171,10 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
         """The error event that ends a broken stream."""
         ...
 
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+        """The headers that tell a client how its rates stand; `now_seconds` is wall clock."""
+        ...
+
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:
         """A model list."""
         ...
@@ -185,10 +189,18 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
         """The request for a provider; notes in `receipt` what it cannot say.  `request.model` is the provider's name."""
         ...
 
-    def patch(self, peek: Peek, model: str, traits: TraitsT_contra, receipt: Receipt) -> bytes:
+    def patch(
+        self,
+        peek: Peek,
+        model: str,
+        traits: TraitsT_contra,
+        receipt: Receipt,
+        max_output_tokens: int | None = None,
+    ) -> bytes:
         """The same-dialect lane: the client's fields with the model's name replaced and usage asked for, the rest verbatim.
 
-        What the model is known to refuse is left out and noted in `receipt`.
+        What the model is known to refuse is left out and noted in `receipt`.  `max_output_tokens` takes the place of the
+        client's own limit of output tokens for each choice.
         """
         ...
 

@@ -23,6 +23,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     headers: Headers
     """The request's headers as they came, names in lower case; the provider decides which few it wants to see."""
     principal: Principal
+    address: str
+    """The caller's IP address; empty when there is none."""
     arrived: float
     """Monotonic seconds."""
     arrived_at_us: int

@@ -12,7 +12,8 @@ from tollhouse.dialects.anthropic import decode_count
 from tollhouse.errors import ClientLeft, ProviderError, TollhouseError
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.estimate import input_tokens
-from tollhouse.gateway.pipeline import MAX_ERROR_BYTES, Gateway, is_unsent, refusal, without_address
+from tollhouse.gateway.failures import MAX_ERROR_BYTES, is_unsent, refusal, without_address
+from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.routing import Candidate
 from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.upstream.address import target

@@ -18,6 +18,12 @@ TOKENS_PER_MESSAGE = 4
 
 def input_tokens(request: Request) -> int:
     """About how many tokens a prompt has."""
+    text_bytes, fixed = measure(request)
+    return fixed + -(-text_bytes // BYTES_PER_TOKEN)
+
+
+def measure(request: Request) -> tuple[int, int]:
+    """Bytes of text in a prompt, and about how many tokens everything else in it makes."""
     size = 0
     fixed = 0
     for message in request.messages:
@@ -28,7 +34,7 @@ def input_tokens(request: Request) -> int:
             fixed += tokens
     for tool in request.tools:
         size += len(msgspec.json.encode(tool))
-    return fixed + -(-size // BYTES_PER_TOKEN)
+    return size, fixed
 
 
 def _part(part: object) -> tuple[int, int]:

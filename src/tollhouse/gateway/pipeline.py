@@ -1,4 +1,4 @@
-"""The way of a call: admit → route → attempt → relay → settle.
+"""The way of a call: route → admit → attempt → relay → settle.
 
 One object wires the parts together, one short-lived `_Run` carries one call through them.  Both lanes go this way; what
 differs between them is only who turns bytes into bytes (`dialects.Observer` or `gateway.translator.Translator`).
@@ -13,6 +13,7 @@ Three rules hold on every path out of here, the exceptional ones included:
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Protocol
 
 import msgspec
@@ -27,42 +28,52 @@ from tollhouse.dialects.dialect import Peek
 from tollhouse.errors import (
     BudgetExceeded,
     ClientLeft,
-    ConnectFailed,
     Draining,
     GatewayError,
+    NoPrice,
     ProviderError,
     ProviderRefused,
     RateLimited,
-    StreamFailed,
     TollhouseError,
     Untranslatable,
     UpstreamMalformed,
     UpstreamTimeout,
 )
 from tollhouse.gateway import estimate
-from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.gateway.call import Call, Sink
+from tollhouse.gateway.failures import (
+    JSON_HEAD,
+    error_headers,
+    for_the_operator,
+    is_unsent,
+    refusal,
+    retry_after,
+    which_deadline,
+    without_address,
+)
 from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route, Router
 from tollhouse.gateway.translator import Translator
-from tollhouse.ledger.prices import PriceBook, cost
-from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.gateway.weight import Scales, Weight, worst_cost
+from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
+from tollhouse.ledger.record import Attempt, CallRecord, opening_of
 from tollhouse.policy.admission import Admission, Ask, Hold
-from tollhouse.upstream.failure import Verdict, parse_retry_after, verdict
+from tollhouse.policy.access import ANYTHING
+from tollhouse.policy.identity import Principal, allowed_targets
+from tollhouse.policy.rules import is_upstream, scope_of
+from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-MAX_ERROR_BYTES: Final = 256 * 1024
 MAX_DETAIL_CHARACTERS: Final = 200
+LEAST_CLAMPED_TOKENS: Final = 16
+"""An answer that a budget would have to be cut shorter than this is refused instead."""
 DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
 HOLD_SECONDS: Final = 10.0
 """How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
 MAX_HELD_BYTES: Final = 64 * 1024
-MIN_SECRET_CHARACTERS: Final = 4
-"""Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
-
-JSON_HEAD: Final = (b"content-type", b"application/json")
 SSE_HEAD: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
 
@@ -98,6 +109,8 @@ class Gateway:
     books: Books
     prices: PriceBook
     admission: Admission
+    scales: Scales
+    """Weighs calls for their holds, and learns what they turned out to be."""
     health: HealthBook
     retry: RetryPolicy
     shows_receipts: bool
@@ -127,8 +140,10 @@ class _Run:
         "_begun",
         "_call",
         "_candidate",
+        "_cap",
         "_failure",
         "_gateway",
+        "_held_for",
         "_hold",
         "_incoming",
         "_is_attempting",
@@ -143,6 +158,8 @@ class _Run:
     )
 
     def __init__(self, gateway: Gateway, call: Call, sink: Sink) -> None:
+        self._cap: int | None = None
+        """Output tokens for each choice that a budget has left, where it would rather have a shorter answer than none."""
         self._gateway = gateway
         self._call = call
         self._sink = sink
@@ -158,6 +175,8 @@ class _Run:
         self._peek: Peek | None = None
         self._request: Request | None = None
         self._hold: Hold | None = None
+        self._held_for: list[str] = []
+        """The candidates that the hold is for."""
         self._candidate: Candidate | None = None
         self._incoming: Incoming | None = None
         self._watch: StreamWatch | None = None
@@ -194,16 +213,7 @@ class _Run:
         peek = self._peek = call.dialect.peek(call.body)
         record.requested_model = peek.model[:200]
         record.streamed = peek.stream
-        route = self._gateway.router.resolve(peek.model)
-        self._hold = self._gateway.admission.admit(
-            Ask(
-                principal=call.principal,
-                model=route.name,
-                body_bytes=len(call.body),
-                max_output_tokens=peek.max_output_tokens,
-                choices=peek.choices,
-            )
-        )
+        route = _allowed(self._gateway.router.resolve(peek.model), call.principal)
         await self._attempts(route, peek)
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
@@ -215,8 +225,10 @@ class _Run:
         while True:
             try:
                 await self._attempt(candidate, route, peek, deadlines)
-            except Untranslatable:
-                # Another candidate's dialect may be able to say it.
+            except (Untranslatable, RateLimited, BudgetExceeded, NoPrice) as error:
+                # Another candidate's dialect may be able to say it, or its provider's own limits may have room.
+                if not _is_about_the_candidate(error):
+                    raise
                 following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
                 if following is None:
                     raise
@@ -226,7 +238,7 @@ class _Run:
                 if self._begun:
                     raise
                 self._drop()
-                following = plan.after(verdict(error), _retry_after(error), gateway.monotonic())
+                following = plan.after(verdict(error), retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
             else:
@@ -246,14 +258,17 @@ class _Run:
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         is_same = provider.dialect is call.dialect
+        record.lane = "same" if is_same else "translated"
+        record.price_version = self._gateway.prices.version
+        await self._admit(candidate, route, peek)
         # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
         receipt = self._receipt = Receipt()
         if is_same:
-            record.lane = "same"
-            body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt)
+            body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt, self._cap)
         else:
-            record.lane = "translated"
             request = msgspec.structs.replace(self._decoded(), model=candidate.model)
+            if self._cap is not None:
+                request = msgspec.structs.replace(request, max_output_tokens=self._cap)
             body = provider.dialect.encode_request(request, candidate.traits, receipt)
         if route.strict and receipt:
             raise Untranslatable(
@@ -278,6 +293,64 @@ class _Run:
             await self._stream(incoming, candidate, peek)
         else:
             await self._whole(incoming, candidate)
+
+    async def _admit(self, candidate: Candidate, route: Route, peek: Peek) -> None:
+        """Makes room for the candidate: within rates, and for the worst that it can cost."""
+        try:
+            await self._place(candidate, route, peek, None)
+        except BudgetExceeded as error:
+            cap = self._affordable(candidate, peek, error) if error.may_clamp else 0
+            if cap < LEAST_CLAMPED_TOKENS:
+                raise
+            await self._place(candidate, route, peek, cap)
+            self._cap = cap
+
+    async def _place(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None) -> None:
+        gateway, call = self._gateway, self._call
+        weight = self._weigh(candidate, peek, cap)
+        ask = Ask(
+            id=call.id,
+            began_at_us=call.arrived_at_us,
+            principal=call.principal,
+            address=call.address,
+            alias=route.name,
+            target=candidate.name,
+            tokens=weight.likely_tokens,
+            worst_nano=weight.worst_nano,
+            note=opening_of(self._record, weight.most_input_tokens),
+        )
+        if self._hold is None:
+            self._hold = await gateway.admission.admit(ask)
+        elif candidate.name not in self._held_for:
+            await self._hold.extend(ask)
+        self._held_for.append(candidate.name)
+
+    def _weigh(self, candidate: Candidate, peek: Peek, cap: int | None) -> Weight:
+        return self._gateway.scales.weigh(
+            candidate.name,
+            self._price_of(candidate),
+            body=self._call.body,
+            decoded=self._decoded,
+            max_output_tokens=cap or self._cap or peek.max_output_tokens,
+            model_output_tokens=candidate.max_output_tokens,
+            choices=peek.choices,
+            at_us=self._record.started_at_us,
+        )
+
+    def _affordable(self, candidate: Candidate, peek: Peek, error: BudgetExceeded) -> int:
+        """How many output tokens a choice may have for what a budget has left."""
+        weight = self._weigh(candidate, peek, None)
+        price, at_us = self._price_of(candidate), self._record.started_at_us
+        prompt = worst_cost(price, weight.most_input_tokens, 0, at_us)
+        million = worst_cost(price, 0, 1_000_000, at_us)
+        if prompt is None or million is None or prompt > error.left_nano:
+            return 0
+        if not million:
+            return weight.most_output_tokens // peek.choices
+        return (error.left_nano - prompt) * 1_000_000 // million // peek.choices
+
+    def _price_of(self, candidate: Candidate) -> ModelPrice | None:
+        return self._gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
 
     # -- a whole answer
 
@@ -394,6 +467,8 @@ class _Run:
 
     async def _begin(self, status: int, headers: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> None:
         extra = [(b"x-tollhouse-model", candidate.label)]
+        if self._hold is not None and (quotas := self._hold.quotas):
+            extra += self._call.dialect.encode_quotas(quotas, self._gateway.wall())
         if self._receipt and self._gateway.shows_receipts:
             extra.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
         self._record.status = status
@@ -415,7 +490,10 @@ class _Run:
             await self._sink.body(dialect.encode_stream_error(error, self._call.id), more=False)
             return
         self._begun = True
-        await self._sink.head(error.http_status, error_headers(error))
+        headers = error_headers(error)
+        if isinstance(error, RateLimited):
+            headers += dialect.encode_quotas(error.quotas, self._gateway.wall())
+        await self._sink.head(error.http_status, headers)
         await self._sink.body(dialect.encode_error(error, self._call.id), more=False)
 
     def _leave(self, why: type[ClientLeft | Draining]) -> None:
@@ -443,13 +521,13 @@ class _Run:
         if error is None:
             self._note_attempt("ok", status)
             return
-        detail = _for_the_operator(error)
+        detail = for_the_operator(error)
         if isinstance(error, ProviderError):
             error.provider = error.provider or candidate.provider.name
             error.message = without_address(error, candidate)
             status = status or error.status
         if isinstance(error, UpstreamTimeout):
-            error.hint = error.hint or _which_deadline(error.phase, candidate)
+            error.hint = error.hint or which_deadline(error.phase, candidate)
         was_sent = not is_unsent(error)
         # A provider that refuses does not bill; one that went silent or broke off may have read the whole prompt.
         self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)
@@ -526,18 +604,26 @@ class _Run:
         if record.reached_provider:
             self._price(usage)
             waiting = gateway.books.write(record)
-        if self._hold is not None:
-            self._hold.settle(
-                cost_nano=record.cost_nano if record.reached_provider else 0,
+            if self._candidate is not None:
+                gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
+        hold = self._hold
+        if hold is not None:
+            settle = partial(
+                hold.settle,
+                cost_nano=record.cost_nano if waiting is not None else 0,
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
             )
+            if waiting is None:
+                settle()
+            else:
+                # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
+                waiting.add_done_callback(lambda _: settle())
         gateway.finished(record)
         return waiting
 
     def _price(self, usage: Usage) -> None:
-        gateway, record = self._gateway, self._record
-        record.price_version = gateway.prices.version
+        record = self._record
         if usage.is_empty:
             # Refused before any work was done: known to be free.  Answered without a word on usage: not known.
             record.cost_nano = None if record.outcome == "ok" else 0
@@ -545,8 +631,7 @@ class _Run:
         candidate = self._candidate
         if candidate is None:
             return
-        price = gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
-        bill = cost(price, usage, record.started_at_us)
+        bill = cost(self._price_of(candidate), usage, record.started_at_us)
         record.cost_nano = None if bill is None else bill.total_nano
 
     def _decoded(self) -> Request:
@@ -558,92 +643,29 @@ class _Run:
         return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
 
 
-async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) -> ProviderRefused:
-    """The error in an answer with an error status."""
-    provider = candidate.provider
-    try:
-        body = await incoming.read_all(MAX_ERROR_BYTES)
-    except ProviderError:
-        body = b""  # the status says enough; what should explain it is cut, silent or endless
-    if incoming.status == 401:
-        # Providers quote the key, whole or in part, and only the operator can do something about it.
-        error = ProviderRefused(f"Provider {provider.name!r} does not accept the gateway's own key for it.", status=401)
-        error.hint = "Whoever runs this gateway has to set a right one."
-    else:
-        error = provider.dialect.decode_error(incoming.status, body)
-        error.message = _without_key(error.message, provider.authenticate(now_seconds))
-    error.provider = provider.name
-    error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=now_seconds, body=body)
-    return error
+def _allowed(route: Route, principal: Principal) -> Route:
+    """The route with the candidates that the caller may use.  Raises `ModelNotAllowed`."""
+    if principal.access is ANYTHING:
+        return route
+    left = allowed_targets(principal, route.name, [candidate.name for candidate in route.candidates])
+    return replace(route, candidates=tuple(candidate for candidate in route.candidates if candidate.name in left))
 
 
-def _without_key(message: str, credentials: Headers) -> str:
-    """A provider's words without the credential that it was sent, whatever its form."""
-    for _, value in credentials:
-        secret = value.rpartition(b" ")[2].decode("latin-1")
-        if len(secret) >= MIN_SECRET_CHARACTERS:
-            message = message.replace(secret, "***")
-    return message
-
-
-def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
-    """The response head's fields for an error."""
-    headers = [JSON_HEAD]
-    wait = _retry_after(error)
-    if wait is not None:
-        headers.append((b"retry-after", b"%d" % max(1, -(-int(wait * 1000) // 1000))))
-    return headers
-
-
-def _which_deadline(phase: str, candidate: Candidate) -> str:
-    """What an operator would change; for `total` the attempt may have had less, if others went before it."""
-    deadlines = candidate.deadlines
-    seconds = {
-        "connect": deadlines.connect,
-        "first_byte": deadlines.first_byte,
-        "between_chunks": deadlines.between_chunks,
-        "total": deadlines.total,
-    }[phase]
-    return f"`deadlines.{phase}` is {seconds:g} s."
-
-
-def is_unsent(error: TollhouseError) -> bool:
-    """Whether an attempt failed before anything went to the provider."""
-    return isinstance(error, ConnectFailed) or (isinstance(error, UpstreamTimeout) and error.phase == "connect")
-
-
-def _for_the_operator(error: TollhouseError) -> str:
-    """What the log may say of a failed attempt: our own words, or the names of a provider's error.
-
-    A provider's own sentence can quote the prompt, and no prompt is ever logged.
-    """
-    if isinstance(error, ProviderRefused | StreamFailed):
-        return " ".join(name for name in (error.kind, error.provider_code) if name)
-    return "" if isinstance(error, UpstreamMalformed) else error.message
-
-
-def without_address(error: ProviderError, candidate: Candidate) -> str:
-    """An error's words for the caller, who has no business with a provider's address; the operator's log has it."""
-    name = f"provider {candidate.provider.name!r}"
-    if isinstance(error, ConnectFailed):
-        return f"The gateway could not connect to {name}."
-    return error.message.replace(candidate.where, name)
+def _is_about_the_candidate(error: TollhouseError) -> bool:
+    """Whether what refused a call is about who would answer it, not about who asks."""
+    match error:
+        case RateLimited(limit=limit):
+            return limit is not None and is_upstream(scope_of(limit))
+        case BudgetExceeded(budget=budget):
+            return is_upstream(budget)
+        case _:
+            return True
 
 
 def _heard(settled: "asyncio.Future[None]") -> None:
     """Looks at a future's error, so that asyncio does not complain that nobody did."""
     if not settled.cancelled():
         settled.exception()
-
-
-def _retry_after(error: TollhouseError) -> float | None:
-    match error:
-        case RateLimited() | ProviderRefused():
-            return error.retry_after_seconds
-        case BudgetExceeded():
-            return error.resets_in_seconds
-        case _:
-            return None
 
 
 def _is_event_stream(incoming: Incoming) -> bool:

@@ -36,6 +36,10 @@ class Candidate:
     """`host:port`, as the transport's messages have it."""
     label: bytes
     """`provider/model`, for the header that tells the client who answered."""
+    name: str
+    """`provider/model`, for limits and budgets."""
+    max_output_tokens: int | None = None
+    """What the model can write at most, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

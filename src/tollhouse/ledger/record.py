@@ -3,9 +3,12 @@
 The gateway fills it along the way and hands it over once.  It never holds prompts, completions or secrets.
 """
 
+from typing import Final
+
 import msgspec
 
 from tollhouse.chat.usage import Usage
+from tollhouse.errors import CallLost
 
 NOTHING_USED = Usage()
 
@@ -70,3 +73,76 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     def reached_provider(self) -> bool:
         """Whether bytes went to a provider: exactly these calls have a ledger row."""
         return any(attempt.was_sent for attempt in self.attempts)
+
+
+class Opening(msgspec.Struct, array_like=True, frozen=True):
+    """What of a record is known before a call is sent: all that is left of it if its process dies."""
+
+    id: str
+    started_at_us: int
+    door: str
+    tenant: str
+    project: str
+    key: str
+    requested_model: str
+    provider: str
+    model: str
+    streamed: bool
+    lane: str
+    price_version: str
+    input_tokens: int
+    """As estimated."""
+
+
+MAX_OPENING_NAME: Final = 64
+"""Characters of a caller's or a provider's name that an opening keeps: it has to fit into a note."""
+_openings: Final = msgspec.msgpack.Decoder(Opening)
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def opening_of(record: CallRecord, input_tokens: int) -> bytes:
+    """The note that a store of counters keeps while the call is under way; under 600 bytes."""
+    return _encoder.encode(
+        Opening(
+            record.id,
+            record.started_at_us,
+            record.door,
+            record.tenant,
+            record.project,
+            record.key,
+            record.requested_model[:MAX_OPENING_NAME],
+            record.provider,
+            record.model[:MAX_OPENING_NAME],
+            record.streamed,
+            record.lane,
+            record.price_version,
+            input_tokens,
+        )
+    )
+
+
+def lost_record(note: bytes, cost_nano: int) -> CallRecord | None:
+    """The record of a call whose process died: it may have cost all that was held for it.  `None` for a note that is none."""
+    try:
+        opening = _openings.decode(note)
+    except msgspec.DecodeError:
+        return None
+    return CallRecord(
+        id=opening.id,
+        started_at_us=opening.started_at_us,
+        door=opening.door,
+        tenant=opening.tenant,
+        project=opening.project,
+        key=opening.key,
+        requested_model=opening.requested_model,
+        provider=opening.provider,
+        model=opening.model,
+        streamed=opening.streamed,
+        lane=opening.lane,
+        status=CallLost.http_status,
+        outcome=CallLost.code,
+        usage=Usage(input_tokens=opening.input_tokens, source="estimated"),
+        cost_nano=cost_nano,
+        price_version=opening.price_version,
+        attempts=(Attempt(provider=opening.provider, model=opening.model, outcome=CallLost.code),),
+    )

@@ -47,7 +47,7 @@ class Hold(Protocol):
         """Makes room for another candidate of the same call.  Raises as `admit` does; what is held stays held."""
         ...
 
-    def settle(self, *, cost_nano: int | None, tokens: int | None) -> None:
+    def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         """Replaces what was reserved by what was used; `None` means that it is not known."""
         ...
 
@@ -67,7 +67,7 @@ class _NoHold:
     async def extend(self, ask: Ask) -> None:
         pass
 
-    def settle(self, *, cost_nano: int | None, tokens: int | None) -> None:
+    def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         pass
 
 

@@ -260,8 +260,9 @@ class GateHold:
         """See `Hold.extend`."""
         await self._gate.extend(self, ask)
 
-    def settle(self, *, cost_nano: int | None, tokens: int | None) -> None:
+    def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         """See `Hold.settle`."""
+        tokens = None if input_tokens is None and output_tokens is None else (input_tokens or 0) + (output_tokens or 0)
         self._gate.settle(self, cost_nano or 0, tokens)
 
     def spent(self, spending: Sequence[Spending]) -> None:

@@ -15,10 +15,11 @@ from tollhouse.errors import ConfigError
 from tollhouse.gateway.pipeline import Books, Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Alias, Candidate, Router
+from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Unlimited
-from tollhouse.policy.identity import KeyRing, Principal, StoredKey
+from tollhouse.policy.identity import KeyRing, stored_key
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
 from tollhouse.server.http.app import Serving
@@ -46,6 +47,7 @@ class Engine:
     unexpected: Callable[[str, BaseException], None]
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
     """Embedded models by the configured name of their provider."""
+    scales: Scales = field(default_factory=Scales)
     transports: dict[str, Transport] = field(default_factory=dict)
     """By proxy address; `""` is none."""
 
@@ -88,6 +90,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         books=engine.books,
         prices=prices,
         admission=Unlimited(),
+        scales=engine.scales,
         health=HealthBook(providers),
         retry=RetryPolicy(
             max_attempts=config.retry.max_attempts,
@@ -105,13 +108,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
     )
     return Serving(
         gateway=gateway,
-        keys=KeyRing(
-            (
-                StoredKey(key.digest, Principal(key=key.name, tenant=key.tenant, project=key.project))
-                for key in config.auth.keys
-            ),
-            is_open=config.auth.open,
-        ),
+        keys=KeyRing(map(stored_key, config.auth.keys), is_open=config.auth.open),
         max_body_bytes=config.server.max_body_bytes,
         max_concurrent_calls=config.server.max_concurrent_calls,
     )
@@ -146,6 +143,8 @@ def _router(
             deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
             where=address.where,
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
+            name=f"{provider.name}/{model}",
+            max_output_tokens=_output_limit(provider, model),
         )
 
     return Router(
@@ -159,6 +158,14 @@ def _router(
         candidate=candidate,
         listed=[(name, model.name) for name, s in config.providers.items() for model in s.models],
     )
+
+
+def _output_limit(provider: Provider, model: str) -> int | None:
+    """What the configuration says of a model before what its provider is known for."""
+    for listed in provider.models:
+        if listed.name == model and listed.max_output_tokens is not None:
+            return listed.max_output_tokens
+    return provider.facts_for(model).max_output_tokens
 
 
 def _with_local(settings: ProviderSettings, local: Mapping[str, LocalAddress]) -> ProviderSettings:

@@ -18,7 +18,8 @@ from tollhouse.dialects.anthropic.stream_decoder import AnthropicStreamDecoder
 from tollhouse.dialects.anthropic.stream_encoder import AnthropicStreamEncoder
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
-from tollhouse.errors import ProviderRefused, TollhouseError
+from tollhouse.dialects.quotas import anthropic_headers
+from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
 __all__ = ["DIALECT", "Anthropic", "AnthropicTraits", "decode_count", "encode_count", "encode_count_request"]
 
@@ -51,6 +52,9 @@ class Anthropic:
     def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
         return encode_stream_error(error, request_id)
 
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+        return anthropic_headers(quotas, now_seconds)
+
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:
         return encode_models(models)
 
@@ -62,8 +66,15 @@ class Anthropic:
     def encode_request(self, request: Request, traits: AnthropicTraits, receipt: Receipt) -> bytes:
         return encode_request(request, traits, receipt)
 
-    def patch(self, peek: Peek, model: str, traits: AnthropicTraits, receipt: Receipt) -> bytes:
-        return patch(peek, model, traits, receipt)
+    def patch(
+        self,
+        peek: Peek,
+        model: str,
+        traits: AnthropicTraits,
+        receipt: Receipt,
+        max_output_tokens: int | None = None,
+    ) -> bytes:
+        return patch(peek, model, traits, receipt, max_output_tokens)
 
     def decode_response(self, body: bytes, traits: AnthropicTraits) -> Response:  # noqa: ARG002
         return decode_response(body)

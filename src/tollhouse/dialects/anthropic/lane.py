@@ -77,16 +77,20 @@ def _peek_at(fields: dict[str, msgspec.Raw], name: str, decoder: "msgspec.json.D
         raise BadRequest(f"{name}: {describe(error)}.", param=name) from error
 
 
-def patch(peeked: Peek, model: str, traits: AnthropicTraits, receipt: Receipt) -> bytes:
+def patch(
+    peeked: Peek, model: str, traits: AnthropicTraits, receipt: Receipt, max_output_tokens: int | None = None
+) -> bytes:
     """The same request for `model`: other fields verbatim, unless the provider is known to refuse them.
 
-    What is left out or put in another form is noted in `receipt`.
+    What is left out or put in another form is noted in `receipt`.  `max_output_tokens` replaces the client's own.
     """
     fields = dict(peeked.fields)
     for name in traits.drop_fields:
         if bytes(fields.pop(name, _ABSENT)) != b"null":
             receipt.dropped(name, "this model refuses it")
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if max_output_tokens is not None:
+        fields["max_tokens"] = msgspec.Raw(b"%d" % max_output_tokens)
     messages = fields.get("messages")
     if not traits.system_in_messages and messages is not None and b'"system"' in bytes(messages):
         try:

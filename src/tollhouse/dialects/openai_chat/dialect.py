@@ -20,7 +20,8 @@ from tollhouse.dialects.openai_chat.response import decode_response as read_resp
 from tollhouse.dialects.openai_chat.response import encode_response as write_response
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.dialects.openai_chat.wire import NAME
-from tollhouse.errors import ProviderRefused, TollhouseError
+from tollhouse.dialects.quotas import openai_headers
+from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
 
 class OpenAIChat:
@@ -54,6 +55,10 @@ class OpenAIChat:
         """The error event that ends a broken stream."""
         return failure.encode_stream_error(error, request_id)
 
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+        """The `x-ratelimit-…` headers."""
+        return openai_headers(quotas, now_seconds)
+
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:
         """A model list."""
         return lists.encode_models(models)
@@ -68,9 +73,16 @@ class OpenAIChat:
         """The request for a provider; notes in `receipt` what it cannot say."""
         return write_request(request, traits, receipt)
 
-    def patch(self, peek: Peek, model: str, traits: OpenAIChatTraits, receipt: Receipt) -> bytes:
+    def patch(
+        self,
+        peek: Peek,
+        model: str,
+        traits: OpenAIChatTraits,
+        receipt: Receipt,
+        max_output_tokens: int | None = None,
+    ) -> bytes:
         """The same-dialect lane's request."""
-        return patch_request(peek, model, traits, receipt)
+        return patch_request(peek, model, traits, receipt, max_output_tokens)
 
     def glance(self, body: bytes, traits: OpenAIChatTraits) -> Glance:
         """Reads usage and finish of a whole answer that is forwarded."""

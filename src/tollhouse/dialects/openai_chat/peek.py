@@ -57,13 +57,18 @@ def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
         raise BadRequest("The request is nested too deeply to be read: flatten it.") from error
 
 
-def patch(peek: Peek, model: str, traits: OpenAIChatTraits, receipt: Receipt) -> bytes:
+def patch(
+    peek: Peek, model: str, traits: OpenAIChatTraits, receipt: Receipt, max_output_tokens: int | None = None
+) -> bytes:
     """The client's fields with the model's name replaced and usage asked for, the rest byte for byte.
 
-    What the model is known to refuse is left out and noted in `receipt`.
+    What the model is known to refuse is left out and noted in `receipt`.  `max_output_tokens` replaces the client's own.
     """
     fields = dict(peek.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
+    if max_output_tokens is not None:
+        newer = "max_completion_tokens"
+        fields["max_tokens" if is_null(fields.get(newer)) else newer] = msgspec.Raw(b"%d" % max_output_tokens)
     if peek.stream and traits.asks_usage and not peek.include_usage:
         fields["stream_options"] = _asking_usage(fields.get("stream_options"))
     for name in traits.drop_fields:

@@ -24,7 +24,8 @@ from tollhouse.errors import (
 )
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.count import count_tokens
-from tollhouse.gateway.pipeline import Gateway, error_headers
+from tollhouse.gateway.failures import error_headers
+from tollhouse.gateway.pipeline import Gateway
 from tollhouse.policy.identity import KeyRing, Principal
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
 from tollhouse.server.http.bodies import discard_body, has_body, read_body
@@ -128,6 +129,12 @@ class Exchange:
         await self.body(data, more=True)
         await discard_body(self.receive)
         await self.body(b"", more=False)
+
+    @property
+    def address(self) -> str:
+        """Where the caller is; empty when the server does not know."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
 
     def credential(self) -> bytes | None:
         """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
@@ -304,6 +311,7 @@ class PublicApp:
             body=body,
             headers=exchange.headers,
             principal=principal,
+            address=exchange.address,
             arrived=exchange.arrived,
             arrived_at_us=time.time_ns() // 1000,
         )

@@ -1,0 +1,47 @@
+"""Rates in response headers, as the vendors name them.
+
+OpenAI's are listed at https://platform.openai.com/docs/guides/rate-limits (headers), Anthropic's at
+https://docs.anthropic.com/en/api/rate-limits (response headers); read in November 2026.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from tollhouse.errors import Quota
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def openai_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:  # noqa: ARG001  # durations need no clock
+    """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a reset is a duration such as `1s`, `6m0s` or `120ms`."""
+    headers: Headers = []
+    for quota in quotas:
+        kind = quota.counts.encode("ascii")
+        headers += (
+            (b"x-ratelimit-limit-" + kind, b"%d" % quota.limit),
+            (b"x-ratelimit-remaining-" + kind, b"%d" % quota.remaining),
+            (b"x-ratelimit-reset-" + kind, _duration(quota.reset_seconds)),
+        )
+    return headers
+
+
+def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
+    """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`; a reset is a moment in RFC 3339."""
+    headers: Headers = []
+    for quota in quotas:
+        kind = b"anthropic-ratelimit-" + quota.counts.encode("ascii")
+        reset = datetime.fromtimestamp(-(-(now_seconds + quota.reset_seconds) // 1), UTC)
+        headers += (
+            (kind + b"-limit", b"%d" % quota.limit),
+            (kind + b"-remaining", b"%d" % quota.remaining),
+            (kind + b"-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")),
+        )
+    return headers
+
+
+def _duration(seconds: float) -> bytes:
+    """As Go prints it, which is what OpenAI's clients parse."""
+    if seconds < 1:
+        return b"%dms" % max(0, -(-seconds * 1000 // 1))
+    whole = int(-(-seconds // 1))
+    return b"%ds" % whole if whole < 60 else b"%dm%ds" % divmod(whole, 60)

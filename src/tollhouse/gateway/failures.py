@@ -1,0 +1,109 @@
+"""What is said about a call that failed: to its caller, to the operator, and to the provider's health.
+
+A provider's words are passed on as far as they are fit to be: without the credential that it was sent and without its address.
+"""
+
+from typing import Final
+
+from tollhouse.errors import (
+    BudgetExceeded,
+    ConnectFailed,
+    ProviderError,
+    ProviderRefused,
+    RateLimited,
+    StreamFailed,
+    TollhouseError,
+    UpstreamMalformed,
+    UpstreamTimeout,
+)
+from tollhouse.gateway.routing import Candidate
+from tollhouse.providers.provider import Headers
+from tollhouse.upstream.failure import parse_retry_after
+from tollhouse.upstream.transport import Incoming
+
+MAX_ERROR_BYTES: Final = 256 * 1024
+MIN_SECRET_CHARACTERS: Final = 4
+"""Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
+JSON_HEAD: Final = (b"content-type", b"application/json")
+
+
+async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) -> ProviderRefused:
+    """The error in an answer with an error status."""
+    provider = candidate.provider
+    try:
+        body = await incoming.read_all(MAX_ERROR_BYTES)
+    except ProviderError:
+        body = b""  # the status says enough; what should explain it is cut, silent or endless
+    if incoming.status == 401:
+        # Providers quote the key, whole or in part, and only the operator can do something about it.
+        error = ProviderRefused(f"Provider {provider.name!r} does not accept the gateway's own key for it.", status=401)
+        error.hint = "Whoever runs this gateway has to set a right one."
+    else:
+        error = provider.dialect.decode_error(incoming.status, body)
+        error.message = _without_key(error.message, provider.authenticate(now_seconds))
+    error.provider = provider.name
+    error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=now_seconds, body=body)
+    return error
+
+
+def _without_key(message: str, credentials: Headers) -> str:
+    """A provider's words without the credential that it was sent, whatever its form."""
+    for _, value in credentials:
+        secret = value.rpartition(b" ")[2].decode("latin-1")
+        if len(secret) >= MIN_SECRET_CHARACTERS:
+            message = message.replace(secret, "***")
+    return message
+
+
+def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
+    """The response head's fields for an error."""
+    headers = [JSON_HEAD]
+    wait = retry_after(error)
+    if wait is not None:
+        headers.append((b"retry-after", b"%d" % max(1, -(-int(wait * 1000) // 1000))))
+    return headers
+
+
+def which_deadline(phase: str, candidate: Candidate) -> str:
+    """What an operator would change; for `total` the attempt may have had less, if others went before it."""
+    deadlines = candidate.deadlines
+    seconds = {
+        "connect": deadlines.connect,
+        "first_byte": deadlines.first_byte,
+        "between_chunks": deadlines.between_chunks,
+        "total": deadlines.total,
+    }[phase]
+    return f"`deadlines.{phase}` is {seconds:g} s."
+
+
+def is_unsent(error: TollhouseError) -> bool:
+    """Whether an attempt failed before anything went to the provider."""
+    return isinstance(error, ConnectFailed) or (isinstance(error, UpstreamTimeout) and error.phase == "connect")
+
+
+def for_the_operator(error: TollhouseError) -> str:
+    """What the log may say of a failed attempt: our own words, or the names of a provider's error.
+
+    A provider's own sentence can quote the prompt, and no prompt is ever logged.
+    """
+    if isinstance(error, ProviderRefused | StreamFailed):
+        return " ".join(name for name in (error.kind, error.provider_code) if name)
+    return "" if isinstance(error, UpstreamMalformed) else error.message
+
+
+def without_address(error: ProviderError, candidate: Candidate) -> str:
+    """An error's words for the caller, who has no business with a provider's address; the operator's log has it."""
+    name = f"provider {candidate.provider.name!r}"
+    if isinstance(error, ConnectFailed):
+        return f"The gateway could not connect to {name}."
+    return error.message.replace(candidate.where, name)
+
+
+def retry_after(error: TollhouseError) -> float | None:
+    match error:
+        case RateLimited() | ProviderRefused():
+            return error.retry_after_seconds
+        case BudgetExceeded():
+            return error.resets_in_seconds
+        case _:
+            return None

@@ -1,0 +1,150 @@
+"""How heavy a call is before it is sent: the tokens that it will probably use, and what it can cost at worst.
+
+Nobody but the provider has its tokenizer, so tokens are guessed from bytes, for each model by what its calls turned out to
+have.  `Scales` remembers two numbers for a model: how many tokens a byte usually makes, and the most that it has made lately.
+The first is for rates, which are corrected afterwards; the second, with a margin, is for holds, which should not be too small.
+What is no text (pictures, documents) is counted by the piece, which needs the request decoded, so it is done only where there
+is some.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from tollhouse.chat.model import Request
+from tollhouse.chat.usage import Usage
+from tollhouse.gateway import estimate
+from tollhouse.ledger.prices import ModelPrice, Rate
+
+USUAL_TOKENS_PER_BYTE: Final = 0.25
+"""English prose: about four bytes a token with every tokenizer in use."""
+MOST_TOKENS_PER_BYTE: Final = 0.5
+"""What is assumed before a model's calls have shown theirs: digits, code and most scripts stay below it."""
+MARGIN: Final = 1.15
+LEAST_SAMPLES: Final = 20
+"""Calls that must have been seen before their worst stands in for the assumption."""
+MEMORY: Final = 0.05
+"""How much of the usual is the newest call."""
+FADING: Final = 0.002
+"""How much of a former worst each call takes away."""
+USUAL_OUTPUT_TOKENS: Final = 300
+DEFAULT_MAX_OUTPUT_TOKENS: Final = 32_768
+"""For models of which nobody says how much they can write."""
+MEDIA_FACTOR: Final = 3
+"""What a picture or a page can cost at worst, over what `estimate` takes it for."""
+_MEDIA: Final = (b'"image', b'"document"', b'"file"', b'"input_audio"', b";base64,")
+MAX_MODELS: Final = 2_000
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """What a call can use."""
+
+    likely_tokens: int
+    """Input and output."""
+    most_input_tokens: int
+    most_output_tokens: int
+    """Over all its choices."""
+    worst_nano: int | None
+    """`None` without a price."""
+
+
+class _Pan(msgspec.Struct):
+    """What one model's calls have shown."""
+
+    usual: float = USUAL_TOKENS_PER_BYTE
+    most: float = 0.0
+    output: float = USUAL_OUTPUT_TOKENS
+    samples: int = 0
+
+    @property
+    def worst(self) -> float:
+        """Tokens that a byte makes at worst."""
+        if self.samples < LEAST_SAMPLES:
+            return max(MOST_TOKENS_PER_BYTE, self.most * MARGIN)
+        return min(1.0, self.most * MARGIN)
+
+
+class Scales:
+    """Weighs calls, and learns from what they turned out to be.  One for each process; a reload keeps it."""
+
+    def __init__(self) -> None:
+        self._pans: dict[str, _Pan] = {}
+
+    def weigh(
+        self,
+        model: str,
+        price: ModelPrice | None,
+        *,
+        body: bytes,
+        decoded: Callable[[], Request],
+        max_output_tokens: int | None,
+        model_output_tokens: int | None,
+        choices: int,
+        at_us: int,
+    ) -> Weight:
+        """Weighs a call to `model` (`provider/model`).  `decoded` gives the request, and may raise what decoding raises."""
+        pan = self._pans.get(model) or _NEW
+        text_bytes, media_tokens = len(body), 0
+        for mark in _MEDIA:
+            if mark in body:
+                text_bytes, media_tokens = estimate.measure(decoded())
+                break
+        most_output = max_output_tokens or model_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
+        most_input = int(text_bytes * pan.worst) + MEDIA_FACTOR * media_tokens + 1
+        likely_output = min(most_output, int(pan.output))
+        return Weight(
+            likely_tokens=int(text_bytes * pan.usual) + media_tokens + likely_output * choices,
+            most_input_tokens=most_input,
+            most_output_tokens=most_output * choices,
+            worst_nano=worst_cost(price, most_input, most_output * choices, at_us),
+        )
+
+    def learn(self, model: str, body_bytes: int, usage: Usage) -> None:
+        """Takes in what a call turned out to be; only what its provider reported counts."""
+        if usage.source != "reported" or not usage.input_tokens or not body_bytes:
+            return
+        pan = self._pans.get(model)
+        if pan is None:
+            if len(self._pans) >= MAX_MODELS:
+                self._pans.clear()
+            pan = self._pans[model] = _Pan()
+        ratio = usage.input_tokens / body_bytes
+        pan.samples += 1
+        pan.usual += (ratio - pan.usual) * MEMORY
+        pan.most = max(ratio, pan.most - (pan.most - ratio) * FADING)
+        if usage.output_tokens is not None:
+            pan.output += (usage.output_tokens - pan.output) * MEMORY
+
+
+_NEW: Final = _Pan()
+
+
+def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, at_us: int) -> int | None:
+    """The most that so many tokens can cost, in nano-USD: every token of the dearest class of its side.
+
+    `None` without a price.
+    """
+    if price is None:
+        return None
+    if price.is_free:
+        return 0
+    rates = price.rates_at(at_us)
+    most_input = _dearest(input_tokens, rates.input, rates.cache_write, rates.cache_write_1h, rates.input_audio)
+    most_output = _dearest(input_tokens, rates.output, rates.reasoning, rates.output_audio)
+    if most_input is None or most_output is None:
+        return None
+    return -(-(input_tokens * most_input + output_tokens * most_output) // 1_000_000) + (rates.request or 0)
+
+
+def _dearest(total_input: int, *rates: Rate | None) -> int | None:
+    """The highest of the rates that are given, each at the step that this much input reaches."""
+    highest: int | None = None
+    for rate in rates:
+        if rate is None:
+            continue
+        if not isinstance(rate, int):
+            rate = max(step for tokens, step in rate if not tokens or total_input > tokens)  # noqa: PLW2901
+        if highest is None or rate > highest:
+            highest = rate
+    return highest
