@@ -127,6 +127,17 @@ class Journal:
         self._file, self._path, self._size = None, None, 0
 
 
+def waiting_rows(directory: Path, name: str) -> Iterator[Row]:
+    """The rows in all journals of a ledger, those of other processes too; some may be in the database already.
+
+    Reads only.  Lines that are not whole are left out; a file that was replayed in the meantime is, too, for its rows
+    are in the database then.  Raises `OSError`.
+    """
+    for path in sorted(directory.glob(f"{name}.journal-*.jsonl")):
+        with suppress(FileNotFoundError):
+            yield from (line for line in _read(path) if isinstance(line, tuple))
+
+
 def _adopt(path: Path, commit: Commit) -> Iterator[Replayed]:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,23 +1,20 @@
-"""Totals over the ledger, through SQLAlchemy Core.  Imported only by the commands that print them."""
+"""Totals over the ledger: whole hours from `spend_hours`, and the hour that a report begins in from rows."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Final
 
 import msgspec
-import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
 
 from tollhouse.errors import NotFound, StoreUnavailable
 from tollhouse.ledger import store
-from tollhouse.ledger.schema import CALLS
-
-Column: TypeAlias = sa.Column[Any] | sa.Label[Any]
+from tollhouse.ledger.hours import HOUR_US, OF_A_ROW, OF_AN_HOUR
+from tollhouse.ledger.reading import Statement, read
 
 DAY_US: Final = 86_400_000_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_REVISION: Final = "0002"
+"""The schema that has the hours."""
 
 
 class By(StrEnum):
@@ -69,48 +66,80 @@ class Usage(msgspec.Struct, frozen=True):
 def usage(url: str, *, by: By, since: datetime | None = None) -> Usage:
     """Sums the ledger's calls that started at `since` or later.
 
-    Raises `NotFound` if there is no ledger yet and `StoreUnavailable` if it cannot be read; creates nothing.
+    Where the rows of the hour that `since` lies in were pruned, that hour counts whole.  Blocks, and runs a loop of its
+    own for PostgreSQL.  Raises `NotFound` if there is no ledger yet and `StoreUnavailable` if it cannot be read; creates
+    nothing.
     """
-    if store.revision_of(url) is None:
-        raise NotFound(f"There is no ledger at {url} yet.", hint="The first call through the gateway makes one.")
+    revision = store.revision_of(url)
+    if revision is None:
+        raise NotFound(
+            f"There is no ledger at {store.shown(url)} yet.", hint="The first start of the gateway makes it."
+        )
+    if revision < FIRST_REVISION:
+        raise StoreUnavailable(
+            f"The ledger {store.shown(url)} has schema {revision}, which has no totals by the hour.",
+            hint="Run `tollhouse ledger migrate`, or start the gateway once.",
+        )
     since_us = None if since is None else _microseconds(since)
-    period = sa.true() if since_us is None else CALLS.c.started_at_us >= since_us
-    keys = _grouping(by)
-    sums = _sums()
-    with _connected(url) as connection:
-        grouped = connection.execute(sa.select(*keys, *sums).where(period).group_by(*keys)).mappings()
-        groups = [Group(_name(by, [row[key.name] for key in keys]), _totals(row)) for row in grouped]
-        total = _totals(connection.execute(sa.select(*sums).where(period)).mappings().one())
+    (answer,) = read(url, [_statement(url, by, since_us)])
+    width = len(_COLUMNS_OF[by])
+    groups = [Group(_name(by, row[:width]), Totals(*row[width:])) for row in answer]
     if by is By.DAY:
         groups.sort(key=lambda group: group.name)
     else:
         groups.sort(key=lambda group: (-group.totals.cost_nano, -group.totals.calls, group.name))
-    return Usage(by, since_us, tuple(groups), total)
+    return Usage(by, since_us, tuple(groups), _sum_of([group.totals for group in groups]))
 
 
 def _microseconds(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
-def _grouping(by: By) -> tuple[Column, ...]:
-    columns = CALLS.c
-    match by:
-        case By.MODEL:
-            return (columns.provider, columns.model)
-        case By.KEY:
-            return (columns.key,)
-        case By.DAY:
-            # An integer division, on every database; SQLAlchemy's own `//` would round on some.
-            return (sa.type_coerce(columns.started_at_us.op("/")(DAY_US), sa.BigInteger).label("day"),)
-        case By.PROVIDER:
-            return (columns.provider,)
-        case By.TENANT:
-            return (columns.tenant,)
-        case _:
-            assert_never(by)
+_COLUMNS_OF: Final = {
+    By.MODEL: ("provider", "model"),
+    By.KEY: ("key",),
+    By.DAY: ("hour_us",),
+    By.PROVIDER: ("provider",),
+    By.TENANT: ("tenant",),
+}
+_SUMS: Final = Totals.__struct_fields__
 
 
-def _name(by: By, values: list[object]) -> str:
+def _statement(url: str, by: By, since_us: int | None) -> Statement:
+    parts, values = [], []
+    first_us = 0
+    if since_us is not None:
+        first_us = since_us // HOUR_US * HOUR_US
+        if first_us < since_us and _has_rows_of(url, first_us):
+            rows = ", ".join((*_group(by, OF_A_ROW), *(f"{OF_A_ROW[name]} AS {name}" for name in _SUMS)))
+            first_us += HOUR_US
+            parts.append(f"SELECT {rows} FROM calls WHERE started_at_us >= ? AND started_at_us < ?")  # noqa: S608 - our own names
+            values += [since_us, first_us]
+    hours = ", ".join((*_group(by, OF_AN_HOUR), *_SUMS))
+    parts.append(f"SELECT {hours} FROM spend_hours WHERE hour_us >= ?")  # noqa: S608 - our own names
+    values.append(first_us)
+    groups = [f"group_{number}" for number in range(1, len(_COLUMNS_OF[by]) + 1)]
+    sums = (f"CAST(sum({name}) AS bigint)" for name in _SUMS)
+    return Statement(
+        f"SELECT {', '.join((*groups, *sums))} FROM ({' UNION ALL '.join(parts)}) AS parts GROUP BY {', '.join(groups)}",  # noqa: S608 - our own names
+        values,
+    )
+
+
+def _has_rows_of(url: str, hour_us: int) -> bool:
+    """Whether the hour's rows, if there ever were any, are still there: pruning takes the oldest first."""
+    (((oldest_us,),),) = read(url, [Statement("SELECT min(started_at_us) FROM calls")])
+    return oldest_us is not None and oldest_us < hour_us + HOUR_US
+
+
+def _group(by: By, columns: dict[str, str]) -> list[str]:
+    values = [columns[name] for name in _COLUMNS_OF[by]]
+    if by is By.DAY:
+        values = [f"({value}) / {DAY_US}" for value in values]
+    return [f"{value} AS group_{number}" for number, value in enumerate(values, 1)]
+
+
+def _name(by: By, values: tuple[object, ...]) -> str:
     if by is By.DAY:
         (day,) = values
         assert isinstance(day, int)
@@ -118,36 +147,20 @@ def _name(by: By, values: list[object]) -> str:
     return "/".join(str(value) for value in values if value)
 
 
-def _sums() -> list[Column]:
-    """One column for each field of `Totals`, under its name."""
-    columns = CALLS.c
-    is_error = sa.case((columns.outcome != "ok", 1), else_=0)
-    is_unknown = sa.case((columns.cost_nano.is_(None), 1), else_=0)
-    return [
-        sa.func.count().label("calls"),
-        sa.func.coalesce(sa.func.sum(is_error), 0).label("errors"),
-        sa.func.sum(columns.input_tokens).label("input_tokens"),
-        sa.func.sum(columns.cache_read_tokens).label("cache_read_tokens"),
-        sa.func.sum(columns.cache_write_tokens).label("cache_write_tokens"),
-        sa.func.sum(columns.output_tokens).label("output_tokens"),
-        sa.func.sum(columns.reasoning_tokens).label("reasoning_tokens"),
-        sa.func.coalesce(sa.func.sum(columns.cost_nano), 0).label("cost_nano"),
-        sa.func.coalesce(sa.func.sum(is_unknown), 0).label("unknown_cost_calls"),
-    ]
+def _sum_of(parts: list[Totals]) -> Totals:
+    def total(name: str) -> int | None:
+        """A class that no part has said stays unsaid."""
+        said = [number for part in parts if (number := getattr(part, name)) is not None]
+        return sum(said) if said else None
 
-
-def _totals(row: sa.RowMapping) -> Totals:
-    # SQLAlchemy's names are a kind of `str` of their own.
-    return msgspec.convert({str(name): value for name, value in row.items()}, Totals)
-
-
-@contextmanager
-def _connected(url: str) -> Iterator[sa.Connection]:
-    engine = sa.create_engine(url, poolclass=sa.NullPool)
-    try:
-        with engine.connect() as connection:
-            yield connection
-    except DBAPIError as error:
-        raise StoreUnavailable(f"The ledger {url} cannot be read: {error.orig}.") from error
-    finally:
-        engine.dispose()
+    return Totals(
+        calls=total("calls") or 0,
+        errors=total("errors") or 0,
+        input_tokens=total("input_tokens"),
+        cache_read_tokens=total("cache_read_tokens"),
+        cache_write_tokens=total("cache_write_tokens"),
+        output_tokens=total("output_tokens"),
+        reasoning_tokens=total("reasoning_tokens"),
+        cost_nano=total("cost_nano") or 0,
+        unknown_cost_calls=total("unknown_cost_calls") or 0,
+    )

@@ -33,23 +33,23 @@ def config(sqlalchemy_url: str) -> Config:
     return settings
 
 
-def upgrade(url: str) -> None:
-    """Brings the database to the newest revision; does nothing if it is there.  All of it or, if it raises, nothing."""
+def upgrade(url: str, revision: str = "head") -> None:
+    """Brings the database to a revision; does nothing if it is there.  All of it or, if it raises, nothing."""
     if is_postgresql(url):
-        asyncio.run(_upgrade_postgresql(url))
+        asyncio.run(_upgrade_postgresql(url, revision))
     else:
-        command.upgrade(config(url), "head")
+        command.upgrade(config(url), revision)
 
 
-def script(since: str | None) -> str:
-    """What brings a PostgreSQL from that revision to the newest, in SQL."""
+def script(since: str | None, revision: str = "head") -> str:
+    """What brings a PostgreSQL from one revision to another, in SQL."""
     settings = config("postgresql://")
-    command.upgrade(settings, f"{since}:head" if since else "head", sql=True)
+    command.upgrade(settings, f"{since}:{revision}" if since else revision, sql=True)
     assert isinstance(settings.output_buffer, io.StringIO)
     return settings.output_buffer.getvalue()
 
 
-async def _upgrade_postgresql(url: str) -> None:
+async def _upgrade_postgresql(url: str, wanted: str) -> None:
     from tollhouse.ledger import postgres
 
     try:
@@ -58,7 +58,7 @@ async def _upgrade_postgresql(url: str) -> None:
             async with connection.transaction():
                 await connection.execute("SELECT pg_advisory_xact_lock($1)", MIGRATION_LOCK)
                 revision = await postgres.revision(connection, url)
-                if statements := await asyncio.to_thread(script, revision):
+                if statements := await asyncio.to_thread(script, revision, wanted):
                     await connection.execute(statements)
         finally:
             await connection.close(timeout=postgres.CLOSE_SECONDS)
