@@ -17,10 +17,13 @@ COMMANDS: Final = {
         "tollhouse.cli.demo",
         "Stream two real answers through a gateway of your own, with no key and no network.",
     ),
+    "key": ("tollhouse.cli.key", "Issue, list, change, rotate and revoke keys."),
     "ledger": ("tollhouse.cli.ledger", "Look after the ledger's database."),
     "local": ("tollhouse.cli.local", "Fetch, list and run embedded models."),
     "models": ("tollhouse.cli.models", "List the models that can be reached, with prices and capabilities."),
+    "project": ("tollhouse.cli.project", "Make and change projects of a tenant."),
     "serve": ("tollhouse.cli.serve", "Run the gateway."),
+    "tenant": ("tollhouse.cli.tenant", "Make and change tenants: whom keys belong to, and what they may spend."),
     "usage": ("tollhouse.cli.usage", "Print what was used and what it cost."),
 }
 

@@ -10,6 +10,7 @@ from typing import Final, Literal, TypeVar
 
 import msgspec
 
+from tollhouse.config.values import did_you_mean
 from tollhouse.errors import NotFound, StoreUnavailable
 from tollhouse.ledger.transaction import Row, Transaction, transact
 from tollhouse.policy.terms import KeyTerms, Terms
@@ -85,7 +86,11 @@ def tenant(transaction: Transaction, name: str) -> Tenant:
     """A tenant, removed or not.  Raises `NotFound`."""
     rows = transaction.rows(f"SELECT {_TENANT} FROM tenants WHERE name = $1", name)
     if not rows:
-        raise NotFound(f"There is no tenant {name[:80]!r}.", hint=f"tollhouse tenant create {name[:80]}")
+        known = [one.name for one in tenants(transaction)]
+        raise NotFound(
+            f"There is no tenant {name[:80]!r}.{did_you_mean(name, known)}",
+            hint=f"`tollhouse tenant create {name[:80]}` makes it.",
+        )
     return _tenant(rows[0])
 
 
@@ -101,6 +106,16 @@ def tenants(
     return [_tenant(row) for row in rows]
 
 
+def all_tenants(transaction: Transaction, *, removed_too: bool = False) -> Sequence[Tenant]:
+    """Every tenant by name, in as many pages as it takes."""
+    found: list[Tenant] = []
+    while True:
+        page = tenants(transaction, after=found[-1].name if found else "", removed_too=removed_too)
+        found += page
+        if len(page) < MAX_PAGE:
+            return found
+
+
 def project(transaction: Transaction, tenant_name: str, name: str) -> Project:
     """A project, removed or not.  Raises `NotFound`."""
     rows = transaction.rows(
@@ -111,7 +126,7 @@ def project(transaction: Transaction, tenant_name: str, name: str) -> Project:
     if not rows:
         raise NotFound(
             f"The tenant {tenant_name[:80]!r} has no project {name[:80]!r}.",
-            hint=f"tollhouse project create {tenant_name[:80]}/{name[:80]}",
+            hint=f"`tollhouse project create {tenant_name[:80]}/{name[:80]}` makes it.",
         )
     return _project(rows[0])
 
@@ -154,6 +169,27 @@ def keys(
         at_most,
     )
     return [_key(row) for row in rows]
+
+
+def all_keys(
+    transaction: Transaction, *, tenant_name: str = "", project_name: str = "", revoked_too: bool = False
+) -> Sequence[Key]:
+    """Every key by name, in as many pages as it takes."""
+    found: list[Key] = []
+    while True:
+        after = found[-1].name if found else ""
+        page = keys(
+            transaction, tenant_name=tenant_name, project_name=project_name, after=after, revoked_too=revoked_too
+        )
+        found += page
+        if len(page) < MAX_PAGE:
+            return found
+
+
+def spent_by_key(transaction: Transaction, name: str) -> int:
+    """What the calls of a key have cost since the ledger began, in nano-USD; those of unknown price are not in it."""
+    rows = transaction.rows("SELECT CAST(coalesce(sum(cost_nano), 0) AS BIGINT) FROM spend_hours WHERE key = $1", name)
+    return int(rows[0][0])
 
 
 def top_ups(transaction: Transaction, kind: Kind, name: str) -> Sequence[TopUp]:

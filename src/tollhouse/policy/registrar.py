@@ -25,14 +25,24 @@ from tollhouse.errors import BadRequest, Conflict, NotFound
 from tollhouse.ledger.transaction import Transaction, transact
 from tollhouse.policy.identity import digest, wall_us
 from tollhouse.policy.key_text import RANDOM_BYTES, key_text
-from tollhouse.policy.register import AnyTerms, Key, Kind, Project, Tenant, TopUp, key, keys, project, tenant, top_ups
+from tollhouse.policy.register import (
+    AnyTerms,
+    Key,
+    Kind,
+    Project,
+    Tenant,
+    TopUp,
+    all_keys,
+    key,
+    project,
+    tenant,
+    top_ups,
+)
 from tollhouse.policy.terms import MAX_BUDGET_NANO, KeyTerms, Terms, check_name, checked, encode
 
 MAX_EXPIRY_SECONDS: Final = 20 * 366 * 86_400
 MAX_OVERLAP_SECONDS: Final = 90 * 86_400
 MAX_NOTE_CHARACTERS: Final = 200
-MAX_KEYS: Final = 10_000_000
-"""Of one tenant, which are looked at when it is removed."""
 
 T = TypeVar("T")
 
@@ -278,8 +288,10 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
             param="name",
         )
     if found := desk.transaction.rows("SELECT revoked_at_us FROM keys WHERE name = $1", new.name):
-        was = "There is" if found[0][0] is None else "There was, and it stands in the books,"
-        raise Conflict(f"{was} a key named {new.name!r}.", hint="Choose another name.", param="name")
+        was = f"There is a key named {new.name!r}"
+        if found[0][0] is not None:
+            was = f"{was} already, revoked; the books name it"
+        raise Conflict(f"{was}.", hint="Choose another name.", param="name")
     if new.tenant:
         _live_tenant(desk.transaction, new.tenant)
     if new.project:
@@ -452,7 +464,7 @@ def _create_holder(desk: Desk, kind: Kind, table: str, names: Mapping[str, str],
 
 def _empty(desk: Desk, tenant_name: str, project_name: str, *, revokes_keys: bool, cuts: bool) -> None:
     """Revokes the live keys of a tenant or project that is to be removed, if that was said."""
-    found = keys(desk.transaction, tenant_name=tenant_name, project_name=project_name, at_most=MAX_KEYS)
+    found = all_keys(desk.transaction, tenant_name=tenant_name, project_name=project_name)
     if found and not revokes_keys:
         shown = ", ".join(one.name for one in found[:10]) + (", …" if len(found) > 10 else "")
         what = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
