@@ -10,11 +10,7 @@ for n = 3, #ARGV, 2 do
         seats[seat[1]] = true
       end
       for _, purse in ipairs(part[6]) do
-        local seeded, _, _, is_confirmed = read_purse(purse[1])
         redis.call('HINCRBY', key('purse', purse[1]), 'held', int(part[2]))
-        if is_confirmed and began < seeded then
-          redis.call('HSET', key('purse', purse[1]), 'confirmed', '0')
-        end
         expire_purse(purse[1], purse[3])
       end
     end

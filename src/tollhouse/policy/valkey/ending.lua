@@ -47,11 +47,13 @@ local function end_claim(home, id, packed, cost, tokens)
 
   for _, name in ipairs(holds) do
     local hold = holds[name]
-    local seeded, spent, held = read_purse(name)
+    local seeded, spent, held, is_confirmed = read_purse(name)
     redis.call('HSET', key('purse', name), 'held', int(math.max(0, held - hold.hold)))
     if cost then
-      -- While a purse is unseeded, whoever seeds it may have read the ledger just before this claim's row.
-      redis.call('HINCRBY', key('purse', name), seeded and began >= seeded and 'own' or 'early', int(cost))
+      -- Is its row in the ledger's sum?  Not if it began at the moment or later, or ended after the sum was confirmed.  Otherwise nobody
+      -- knows until it is; and whoever seeds a purse that is unseeded now may have read the ledger just before this row.
+      local counts_in = seeded and (is_confirmed or began >= seeded) and 'own' or 'early'
+      redis.call('HINCRBY', key('purse', name), counts_in, int(cost))
       if seeded then
         for _, value in ipairs({name, spent, spent + cost}) do
           spendings[#spendings + 1] = value

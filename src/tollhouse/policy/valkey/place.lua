@@ -5,18 +5,13 @@ local id, packed = ARGV[3], ARGV[4]
 local part = cmsgpack.unpack(packed)
 local began, hold, rates, seats, purses = part[1], part[2], part[4], part[5], part[6]
 
-local unseeded, empty, reopened = {4}, nil, {}
+local unseeded, empty = {4}, nil
 for n, purse in ipairs(purses) do
-  local seeded, spent, held, is_confirmed = read_purse(purse[1])
+  local seeded, spent, held = read_purse(purse[1])
   if not seeded then
     unseeded[#unseeded + 1] = n
-  else
-    if not empty and purse[2] >= 0 and spent + held + hold > purse[2] then
-      empty = {3, n, spent, held}
-    end
-    if is_confirmed and began < seeded then
-      reopened[#reopened + 1] = purse[1]
-    end
+  elseif not empty and purse[2] >= 0 and spent + held + hold > purse[2] then
+    empty = {3, n, spent, held}
   end
 end
 if #unseeded > 1 then
@@ -74,10 +69,6 @@ if hold > 0 then
   for _, purse in ipairs(purses) do
     redis.call('HINCRBY', key('purse', purse[1]), 'held', int(hold))
   end
-end
--- The ledger's sum was confirmed before this earlier claim came: it has to be told once more.
-for _, name in ipairs(reopened) do
-  redis.call('HSET', key('purse', name), 'confirmed', '0')
 end
 if standing then
   packed = standing .. packed
