@@ -209,11 +209,15 @@ class PriceBook:
         book = msgspec.json.decode(data, type=_Book)
         self._raw = book.providers
         self._shelves: dict[str, _Shelf] = {}
-        self._overrides = dict(overrides or {})
         self._found: dict[tuple[str, str, str], ModelPrice | None] = {}
-        self.version = book.version + _override_mark(self._overrides)
-        """Source version, snapshot date and digest; with overrides, their digest too.  Stands on each ledger row."""
-        self.source = book.source
+        self.data: Final = data
+        """The compiled book as it was read."""
+        self.overrides: Final[Mapping[str, Rates]] = dict(overrides or {})
+        self.list_version: Final = book.version
+        """Source version, snapshot date and digest of the compiled book."""
+        self.version: Final = book.version + _override_mark(self.overrides)
+        """The same; with overrides, their digest too.  Stands on each ledger row."""
+        self.source: Final = book.source
 
     @classmethod
     def load(cls, overrides: Mapping[str, Rates] | None = None) -> "PriceBook":
@@ -223,6 +227,11 @@ class PriceBook:
         provider's kind.  They come before everything else.
         """
         return cls(PRICES_FILE.read_bytes(), overrides)
+
+    def read_all(self) -> None:
+        """Decodes every provider's part now.  Raises `msgspec.ValidationError` for a book that is not well made."""
+        for name in self._raw:
+            self._shelf(name)
 
     def find(self, kind: str, model: str, *, provider: str = "") -> ModelPrice | None:
         """The price of a provider's model, or `None` if it is not known.
@@ -245,7 +254,7 @@ class PriceBook:
         if len(model) > MAX_MODEL_NAME:
             return None
         for wanted in (f"{provider}/{model}", f"{kind}/{model}", f"{provider}/*", f"{kind}/*"):
-            if (rates := self._overrides.get(wanted)) is not None:
+            if (rates := self.overrides.get(wanted)) is not None:
                 listed = self._listed(kind, model)
                 window = listed.context_window if listed else None
                 return ModelPrice(wanted, (Period(rates),), window)
@@ -402,4 +411,4 @@ def _with_dashed_date(name: str) -> str:
 def _override_mark(overrides: Mapping[str, Rates]) -> str:
     if not overrides:
         return ""
-    return "~" + hashlib.sha256(msgspec.json.encode(sorted(overrides.items()))).hexdigest()[:6]
+    return "~" + hashlib.sha256(msgspec.json.encode(sorted(overrides.items()))).hexdigest()[:8]

@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0004');
+INSERT INTO "alembic_version" VALUES('0005');
 CREATE TABLE audit (
 	seq INTEGER NOT NULL,
 	at_us BIGINT NOT NULL,
@@ -19,6 +19,13 @@ CREATE TABLE audit (
 	hash BLOB NOT NULL,
 	PRIMARY KEY (seq)
 );
+CREATE TABLE books_state (
+	id SMALLINT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (id),
+	CONSTRAINT books_state_is_one_row CHECK (id = 1)
+);
+INSERT INTO "books_state" VALUES(1,0);
 CREATE TABLE calls (
 	seq INTEGER NOT NULL,
 	id TEXT NOT NULL,
@@ -79,6 +86,20 @@ CREATE TABLE keys (
 	PRIMARY KEY (name),
 	CONSTRAINT keys_digest UNIQUE (digest)
 );
+CREATE TABLE price_book_providers (
+	version TEXT NOT NULL,
+	provider TEXT NOT NULL,
+	kind TEXT NOT NULL,
+	PRIMARY KEY (version, provider, kind)
+);
+CREATE TABLE price_books (
+	version TEXT NOT NULL,
+	kept_at_us BIGINT NOT NULL,
+	list_version TEXT NOT NULL,
+	book BLOB,
+	overrides TEXT NOT NULL,
+	PRIMARY KEY (version)
+);
 CREATE TABLE projects (
 	tenant TEXT NOT NULL,
 	name TEXT NOT NULL,
@@ -88,6 +109,29 @@ CREATE TABLE projects (
 	created_at_us BIGINT NOT NULL,
 	revision BIGINT NOT NULL,
 	PRIMARY KEY (tenant, name)
+);
+CREATE TABLE rerated_calls (
+	seq BIGINT NOT NULL,
+	rerate BIGINT NOT NULL,
+	was_nano BIGINT,
+	was_version TEXT NOT NULL,
+	now_nano BIGINT NOT NULL,
+	PRIMARY KEY (seq, rerate)
+)
+ WITHOUT ROWID
+
+;
+CREATE TABLE rerates (
+	id INTEGER NOT NULL,
+	began_at_us BIGINT NOT NULL,
+	ended_at_us BIGINT,
+	actor TEXT NOT NULL,
+	asked TEXT NOT NULL,
+	version TEXT NOT NULL,
+	changed BIGINT NOT NULL,
+	was_nano BIGINT NOT NULL,
+	now_nano BIGINT NOT NULL,
+	PRIMARY KEY (id)
 );
 CREATE TABLE spend_hours (
 	hour_us BIGINT NOT NULL,
@@ -159,3 +203,4 @@ CREATE INDEX audit_at ON audit (at_us);
 CREATE TRIGGER audit_follows BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SELECT max(seq) FROM audit), 0) + 1 OR NEW.previous <> coalesce((SELECT hash FROM audit ORDER BY seq DESC LIMIT 1), zeroblob(32)) BEGIN SELECT RAISE(ABORT, 'an audit record must follow on the last one'); END;
 CREATE TRIGGER audit_keeps_updated BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_keeps_deleted BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
+CREATE TRIGGER calls_forgotten AFTER DELETE ON calls BEGIN DELETE FROM rerated_calls WHERE seq = old.seq; END;
