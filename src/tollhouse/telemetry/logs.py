@@ -5,13 +5,16 @@ JSON lines or plain text on standard error.  An event is a short sentence and a 
 The line about each call is not made here but in `calls_log`, straight from the record.
 """
 
+import json
 import logging
 import sys
+from collections.abc import Callable
 from typing import Final, Literal, TextIO
 
 import msgspec
 
 from tollhouse.telemetry.clock import iso_utc
+from tollhouse.telemetry.outlet import Outlet
 
 ROOT: Final = "tollhouse"
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
@@ -26,14 +29,38 @@ def get(room: str) -> logging.Logger:
     return logging.getLogger(f"{ROOT}.{room}")
 
 
-def configure(level: str, form: Literal["json", "text"], stream: TextIO | None = None) -> None:
-    """Sends everything from `level` up to `stream` (standard error by default).  Called once by a process, at its start."""
-    handler = logging.StreamHandler(sys.stderr if stream is None else stream)
+def configure(level: str, form: Literal["json", "text"], to: "TextIO | Outlet | None" = None) -> None:
+    """Sends everything from `level` up to `to` (standard error by default).  Called by a process at its start.
+
+    A process with an event loop hands in an `Outlet`, so that no line has to wait for whoever reads standard error.
+    """
+    handler = OutletHandler(to) if isinstance(to, Outlet) else logging.StreamHandler(sys.stderr if to is None else to)
     handler.setFormatter(JsonLines() if form == "json" else TextLines())
     root = logging.getLogger(ROOT)
     root.handlers = [handler]
     root.setLevel(level.upper())
     root.propagate = False
+
+
+class OutletHandler(logging.Handler):
+    """Hands lines to an outlet."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        super().__init__()
+        self._outlet = outlet
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never waits; a line for which there is no room is dropped, and the outlet counts it."""
+        self._outlet.put(self.format(record).encode("utf-8", "replace") + b"\n")
+
+
+def tell_lost(what: str) -> Callable[[int, str], None]:
+    """What an outlet calls when lines were lost: a warning with their number."""
+
+    def lost(lines: int, reason: str) -> None:
+        get("telemetry").warning("lines of a log were lost", extra={"log": what, "lines": lines, "reason": reason})
+
+    return lost
 
 
 def _values(record: logging.LogRecord) -> dict[str, object]:
@@ -54,7 +81,10 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["error"] = self.formatException(record.exc_info)
-        return msgspec.json.encode(line, enc_hook=str).decode()
+        try:
+            return msgspec.json.encode(line, enc_hook=str).decode()
+        except UnicodeEncodeError:  # half of a surrogate pair, which JSON from outside can bring
+            return json.dumps(line, default=str, separators=(",", ":"))
 
 
 class TextLines(logging.Formatter):
