@@ -73,6 +73,7 @@ class BerthPages:
             raise ValueError("too small for a berth")
         self._map = mmap.mmap(file, size, access=access)
         self._words = memoryview(self._map).cast("q")
+        self._places = (size - _CLAIMS_AT) // _CLAIM_BYTES
         if (self._words[0], self._words[1]) != (MAGIC, VERSION):
             self.unmap()
             raise ValueError("not a berth of this version")
@@ -84,7 +85,9 @@ class BerthPages:
 
     def standing(self) -> list[int]:
         """The places of the claims that stand."""
-        return [place for place, word in enumerate(self._index()) if word]
+        # A neighbour's file may have grown since we mapped it.  Whoever reads claims holds the lock, so it grew for one without
+        # parts, and such a claim matters to nobody else.
+        return [place for place, word in enumerate(self._index()[: self._places]) if word]
 
     def parts(self, place: int) -> Iterator[Part]:
         """What a standing claim holds."""
@@ -129,7 +132,6 @@ class Berth(BerthPages):
         super().__init__(file, access=mmap.ACCESS_WRITE)
         self.number = number
         self._file = file
-        self._places = (len(self._map) - _CLAIMS_AT) // _CLAIM_BYTES
         standing = set(self.standing())
         self._free = [place for place in range(self._places - 1, -1, -1) if place not in standing]
 

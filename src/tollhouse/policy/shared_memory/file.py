@@ -2,6 +2,7 @@
 
 import mmap
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -17,11 +18,13 @@ from tollhouse.policy.shared_memory.layout import (
     METER_BYTES,
     PURSE_BYTES,
     VERSION,
+    WORD_BYTES,
     Layout,
 )
 from tollhouse.policy.shared_memory.slots import SlotTable
 
 _CHUNK_BYTES: Final = 1 << 20
+_PURSE: Final = struct.Struct("=7q")
 
 
 class CountersFile:
@@ -80,6 +83,10 @@ class CountersFile:
         draft.rename(path)
         return cls(path, layout)
 
+    def read_purse(self, at: int) -> tuple[int, int, int, int, int, int, int]:
+        """A purse's words from its identity to `MOMENT`: quicker than one by one."""
+        return _PURSE.unpack_from(self._map, at * WORD_BYTES)
+
     def next_identity(self, kind: int) -> int:
         """An identity that no slot ever had."""
         self.words[AT_SERIAL] = serial = self.words[AT_SERIAL] + 1
@@ -87,11 +94,11 @@ class CountersFile:
 
     def text(self, start: int, size: int) -> str:
         """Text that was written by `write_text`; `start` is the index of a word."""
-        return self._map[start * 8 : start * 8 + size].decode("utf-8", "surrogatepass")
+        return self._map[start * WORD_BYTES : start * WORD_BYTES + size].decode("utf-8", "surrogatepass")
 
     def write_text(self, start: int, text: bytes) -> None:
         """Writes text from a word on."""
-        self._map[start * 8 : start * 8 + len(text)] = text
+        self._map[start * WORD_BYTES : start * WORD_BYTES + len(text)] = text
 
     def close(self) -> None:
         """Lets go of the memory."""

@@ -55,6 +55,7 @@ EARLY: Final = 4
 """What claims added that the ledger's next sum will have; until that is told they count here."""
 HELD: Final = 5
 MOMENT: Final = 6
+"""From when on it counts by itself; of an unseeded purse, since when it is that.  Both microseconds since the epoch."""
 ENDS_AT: Final = 7
 """Microseconds since the epoch; 0 is never."""
 NAME_BYTES: Final = 8

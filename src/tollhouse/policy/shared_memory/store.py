@@ -19,7 +19,7 @@ that for at most `patience_seconds`; the methods of `Counters` are the synchrono
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,16 +52,25 @@ from tollhouse.policy.shared_memory.berths import (
     MAX_PARTS,
     Berth,
     BerthPages,
-    Written,
     berth_numbers,
     is_held,
     reading,
 )
 from tollhouse.policy.shared_memory.file import CountersFile
+from tollhouse.policy.shared_memory.flights import (
+    Flight,
+    PursePart,
+    RatePart,
+    Slot,
+    merged_purses,
+    merged_rates,
+    row_of,
+)
 from tollhouse.policy.shared_memory.guard import Guard
 from tollhouse.policy.shared_memory.layout import (
     AT_DIRTY,
     AT_SEEN_NS,
+    AT_SERIAL,
     EARLY,
     ENDS_AT,
     FLAGS,
@@ -88,38 +97,14 @@ PATIENCE_SECONDS: Final = 1.0
 """How long the lock is waited for.  It is held for microseconds."""
 FORGET_AFTER_US: Final = 3_600_000_000
 """An ended purse may be forgotten an hour later: calls that began in its window are over by then."""
+STALE_AFTER_US: Final = 60_000_000
+"""No ledger takes that long to read.  A moment further back is not stale, it is from a wall clock that was set back."""
 MAX_DEBT_NS: Final = 86_400_000_000_000
 """However many tokens a provider says it used, a rate is out of debt after a day."""
 
 _CEILING: Final = 1 << 62
 """No sum of a purse passes it; it is also the limit of a purse without one."""
 _PLACED: Final = Placed()
-
-Slot = tuple[int, int]
-"""Where a slot's identity is, and that identity."""
-
-
-class _Flight:
-    """A claim that stands and that we answer for: our own, or an orphan's."""
-
-    __slots__ = ("began", "berth", "hold", "name", "note", "place", "purses", "rates", "seats")
-
-    def __init__(self, berth: Berth, name: bytes, began: int) -> None:
-        self.berth = berth
-        self.place = -1
-        self.name = name
-        self.began = began
-        self.hold = 0
-        self.note = b""
-        self.rates: list[tuple[int, int, int, int]] = []
-        """Slot, amount taken, per minute."""
-        self.seats: list[Slot] = []
-        self.purses: list[tuple[int, int, int]] = []
-        """Slot, held."""
-
-    @property
-    def has_parts(self) -> bool:
-        return bool(self.purses or self.rates or self.seats)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +144,7 @@ class SharedCounters:
         self._is_shared = is_shared
         self._monotonic_ns = monotonic_ns
         self._wall_us = wall_us
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, Flight] = {}
         self._adopted: dict[int, Berth] = {}
         self._unasked: deque[str] = deque()
         """Orphans of adopted berths that nobody has asked for yet."""
@@ -167,6 +152,8 @@ class SharedCounters:
         self._rates: dict[str, Slot] = {}
         self._seats: dict[str, Slot] = {}
         self._purses: dict[str, Slot] = {}
+        self._names: dict[Slot, str] = {}
+        """Of purses, read once each."""
         self._inside: Final = _Inside(self)
         self._is_closed = False
 
@@ -205,6 +192,9 @@ class SharedCounters:
                     folder, file, guard, berth, is_shared=processes > 1, monotonic_ns=monotonic_ns, wall_us=wall_us
                 )
                 if not living:
+                    file.words[AT_SERIAL] = max(
+                        file.words[AT_SERIAL], wall_us()
+                    )  # the loss of power may have set it back
                     counters._wind()
                     counters._mend()
                     file.words[AT_DIRTY] = 0
@@ -221,31 +211,35 @@ class SharedCounters:
         """`Counters.place`.  Raises `ValueError` when the claim stands already or is out of bounds."""
         if self._is_closed:
             raise StoreUnavailable("The shared counters are closed.")
-        flight = self._flights.get(claim.id)
-        if flight is not None and not extends:
+        if claim.id in self._flights and not extends:
             raise ValueError(f"claim {claim.id!r} stands already")
         _check(claim)
         if not (claim.rates or claim.seats or claim.purses):
-            self._put(claim, flight, [], [], [])
+            self._put(claim, self._flights.get(claim.id), [], [], [])
             return _PLACED
         with self._inside:
-            return self._place(claim, flight)
+            return self._place(claim)
 
-    def _place(self, claim: Claim, flight: _Flight | None) -> Answer:
-        words = self._words
+    def _place(self, claim: Claim) -> Answer:
+        flight = self._flights.get(claim.id)
+        words, read_purse = self._words, self._file.read_purse
         hold = claim.hold_nano
         unseeded: list[Purse] = []
         empty: PurseEmpty | None = None
-        purses: list[tuple[int, int, int]] = []
+        purses: list[PursePart] = []
         for purse in claim.purses:
             slot = self._purses.get(purse.name)
             if slot is None or words[slot[0]] != slot[1]:
                 slot = self._find_purse(purse.name)
-            if slot is None or not words[slot[0] + FLAGS] & IS_SEEDED:
+            if slot is None:
                 unseeded.append(purse)
                 continue
             at, identity = slot
-            spent, held = words[at + SEEDED] + words[at + SETTLED] + words[at + EARLY], words[at + HELD]
+            _, flags, seeded, settled, early, held, _ = read_purse(at)
+            if not flags & IS_SEEDED:
+                unseeded.append(purse)
+                continue
+            spent = seeded + settled + early
             if empty is None and spent + held + hold > (_CEILING if purse.limit_nano is None else purse.limit_nano):
                 empty = PurseEmpty(purse, spent, held)
             purses.append((at, identity, hold))
@@ -257,23 +251,30 @@ class SharedCounters:
         words[AT_SEEN_NS] = now = self._monotonic_ns()
         wait = 0
         slowest: Rate | None = None
-        rates: list[tuple[int, int, int, int]] = []
-        before: list[int] = []
-        after: list[int] = []
+        rates: list[RatePart] = []
+        moves: list[tuple[int, int]] = []
+        levels: list[Level] = []
         for rate in claim.rates:
             slot = self._rates.get(rate.name)
             if slot is None or words[slot[0]] != slot[1]:
                 slot = self._open_meter(self._rates, _kind_of(rate), rate.name, now, rates)
             at, identity = slot
-            ahead = max(words[at + VALUE] - now, 0)
-            before.append(ahead)
-            ahead += rate.amount * MINUTE_NS // rate.per_minute
-            after.append(ahead)
+            full_at = words[at + VALUE]
+            if full_at < now:  # noqa: PLR1730 - half the time of `max`, and this is the hot path
+                full_at = now
+            full_at += rate.amount * MINUTE_NS // rate.per_minute
+            ahead = full_at - now
             if ahead - MINUTE_NS > wait:
                 wait, slowest = ahead - MINUTE_NS, rate
             rates.append((at, identity, rate.amount, rate.per_minute))
+            moves.append((at + VALUE, full_at))
+            levels.append(_level(rate, ahead))
         if slowest is not None:
-            return RateFull(slowest, wait / 1e9, _levels(claim.rates, before))
+            levels = [
+                _level(rate, max(words[part[0] + VALUE] - now, 0))
+                for rate, part in zip(claim.rates, rates, strict=True)
+            ]
+            return RateFull(slowest, wait / 1e9, tuple(levels))
 
         seats: list[Slot] = []
         for some in claim.seats:
@@ -287,43 +288,41 @@ class SharedCounters:
             seats.append(slot)
 
         self._put(claim, flight, rates, seats, purses)
-        for part, ahead in zip(rates, after, strict=True):
-            words[part[0] + VALUE] = now + ahead
+        for word, full_at in moves:
+            words[word] = full_at
         for at, _ in seats:
             words[at + VALUE] += 1
         for at, _, _ in purses:
             words[at + HELD] += hold
-        return Placed(_levels(claim.rates, after))
+        return Placed(tuple(levels))
 
     def _put(
         self,
         claim: Claim,
-        flight: _Flight | None,
-        rates: list[tuple[int, int, int, int]],
+        flight: Flight | None,
+        rates: list[RatePart],
         seats: list[Slot],
-        purses: list[tuple[int, int, int]],
+        purses: list[PursePart],
     ) -> None:
         """Writes the claim into the berth.  `StoreUnavailable` if there is no room; then nothing was written."""
         if flight is None:
-            flight = _Flight(self._berth, claim.id.encode(), claim.began_at_us)
+            flight = Flight(self._berth, claim.id.encode(), claim.began_at_us)
             flight.rates, flight.seats, flight.purses = rates, seats, purses
-            flight.hold, flight.note = claim.hold_nano, claim.note
+            flight.hold_nano, flight.note = claim.hold_nano, claim.note
             self._berth.reserve()
             flight.place = self._berth.put(
-                flight.name, flight.began, flight.hold, flight.note, _row(rates, seats, purses)
+                flight.name, flight.began_at_us, flight.hold_nano, flight.note, row_of(rates, seats, purses)
             )
             self._flights[claim.id] = flight
             return
-        rates, seats, purses = (
-            _merged(flight.rates, rates),
-            [*flight.seats, *seats],
-            _merged_purses(flight.purses, purses),
-        )
+        rates = merged_rates(flight.rates, rates)
+        seats = [*flight.seats, *seats]
+        purses = merged_purses(flight.purses, purses)
         if len(rates) + len(seats) + len(purses) > MAX_PARTS:
             raise StoreUnavailable(f"A call with its retries counts in more than {MAX_PARTS} places.")
-        hold, note = flight.hold + claim.hold_nano, claim.note or flight.note
-        flight.berth.rewrite(flight.place, flight.name, hold, note, _row(rates, seats, purses))
-        flight.rates, flight.seats, flight.purses, flight.hold, flight.note = rates, seats, purses, hold, note
+        hold, note = flight.hold_nano + claim.hold_nano, claim.note or flight.note
+        flight.berth.rewrite(flight.place, flight.name, hold, note, row_of(rates, seats, purses))
+        flight.rates, flight.seats, flight.purses, flight.hold_nano, flight.note = rates, seats, purses, hold, note
 
     # --------------------------------------------------------------------------------------------- settle, release
 
@@ -371,16 +370,16 @@ class SharedCounters:
         steps = []
         cost_nano = min(cost_nano, MAX_LIMIT_NANO)
         for at, identity, _ in flight.purses:
-            if words[at] != identity:
+            found, flags, seeded, settled, early, _, moment = self._file.read_purse(at)
+            if found != identity:
                 continue  # it ended long ago, and was forgotten
-            flags = words[at + FLAGS]
-            before = words[at + SEEDED] + words[at + SETTLED] + words[at + EARLY]
-            counts_in = (
-                SETTLED if flags & IS_CONFIRMED or (flags & IS_SEEDED and flight.began >= words[at + MOMENT]) else EARLY
-            )
-            words[at + counts_in] = min(words[at + counts_in] + cost_nano, _CEILING)
+            if flags & IS_CONFIRMED or (flags & IS_SEEDED and flight.began_at_us >= moment):
+                words[at + SETTLED] = min(settled + cost_nano, _CEILING)
+            else:
+                words[at + EARLY] = min(early + cost_nano, _CEILING)
             if flags & IS_SEEDED:
-                steps.append(Spending(self._purse_name(at), before, before + cost_nano))
+                before = seeded + settled + early
+                steps.append(Spending(self._purse_name(at, identity), before, before + cost_nano))
         self._give_back(claim_id, flight)
         return steps
 
@@ -394,7 +393,7 @@ class SharedCounters:
                 words[at + VALUE] -= amount * MINUTE_NS // per_minute
         self._give_back(claim_id, flight)
 
-    def _give_back(self, claim_id: str, flight: _Flight) -> None:
+    def _give_back(self, claim_id: str, flight: Flight) -> None:
         """Gives back what the claim occupied, and ends it."""
         words = self._words
         for at, identity in flight.seats:
@@ -405,7 +404,7 @@ class SharedCounters:
                 words[at + HELD] -= hold
         self._drop(claim_id, flight)
 
-    def _drop(self, claim_id: str, flight: _Flight) -> None:
+    def _drop(self, claim_id: str, flight: Flight) -> None:
         berth = flight.berth
         berth.drop(flight.place)
         del self._flights[claim_id]
@@ -418,7 +417,8 @@ class SharedCounters:
     def seed_now(self, purse: Purse, *, spent_nano: int, before_us: int, is_confirmed: bool = False) -> int:
         """`Counters.seed`.  What is told about a confirmed purse changes nothing: `forget` it first.
 
-        Raises `ValueError` when its name is longer than 424 bytes.
+        Nor does a sum that was read before the purse was made unseeded, for it may lack what was settled in between: the purse
+        stays unseeded.  Raises `ValueError` when its name is longer than 424 bytes.
         """
         name = purse.name.encode("utf-8", "surrogatepass")
         if len(name) > MAX_NAME_BYTES:
@@ -429,6 +429,8 @@ class SharedCounters:
             words = self._words
             flags = words[at + FLAGS]
             if not flags & IS_SEEDED:
+                if 0 < words[at + MOMENT] - before_us < STALE_AFTER_US:
+                    return words[at + MOMENT]
                 words[at + NAME_BYTES] = len(name)
                 self._file.write_text(at + NAME, name)
                 words[at + ENDS_AT] = purse.ends_at_us or 0
@@ -472,8 +474,9 @@ class SharedCounters:
         return found
 
     def _unseed(self, at: int) -> None:
-        for word in (FLAGS, SEEDED, SETTLED, EARLY):
-            self._words[at + word] = 0
+        words = self._words
+        words[at + FLAGS] = words[at + SEEDED] = words[at + SETTLED] = words[at + EARLY] = 0
+        words[at + MOMENT] = self._wall_us()
 
     # ------------------------------------------------------------------------------------------- what others left
 
@@ -498,7 +501,7 @@ class SharedCounters:
         while self._unasked and len(handed) < at_most:
             claim_id = self._unasked.popleft()
             flight = self._flights[claim_id]
-            handed.append(Orphan(claim_id, flight.began, flight.hold, flight.note))
+            handed.append(Orphan(claim_id, flight.began_at_us, flight.hold_nano, flight.note))
         return handed
 
     def _adopt(self) -> None:
@@ -517,7 +520,7 @@ class SharedCounters:
                 claim_id = written.id
                 while claim_id in self._flights:
                     claim_id += "'"  # ids are unique; should they not be, none of the two may be lost
-                self._flights[claim_id] = _flight_of(berth, place, written)
+                self._flights[claim_id] = Flight.of(berth, place, written)
                 self._unasked.append(claim_id)
 
     def _all_berths(self) -> Iterator[BerthPages]:
@@ -652,8 +655,14 @@ class SharedCounters:
         known[name] = slot = at, self._words[at]
         return slot
 
-    def _purse_name(self, at: int) -> str:
-        return self._file.text(at + NAME, self._words[at + NAME_BYTES])
+    def _purse_name(self, at: int, identity: int) -> str:
+        name = self._names.get((at, identity))
+        if name is None:
+            name = self._file.text(at + NAME, self._words[at + NAME_BYTES])
+            if len(self._names) >= self._file.layout.purses:
+                self._names.clear()
+            self._names[at, identity] = name
+        return name
 
     # ---------------------------------------------------------------------------------------------------- the rest
 
@@ -764,6 +773,9 @@ def _check(claim: Claim) -> None:
         raise ValueError(f"the note of a claim has at most {MAX_NOTE_BYTES} bytes")
     if len(claim.rates) + len(claim.seats) + len(claim.purses) > MAX_CLAIM_PARTS:
         raise ValueError(f"a claim has at most {MAX_CLAIM_PARTS} parts")
+    for rate in claim.rates:
+        if rate.per_minute < 1 or rate.amount < 0:
+            raise ValueError(f"claim {claim.id!r} takes {rate.amount} of {rate.per_minute} a minute")
     if not 0 <= claim.hold_nano <= MAX_LIMIT_NANO or claim.began_at_us < 0:
         raise ValueError(f"claim {claim.id!r} holds {claim.hold_nano} from {claim.began_at_us}")
 
@@ -772,61 +784,7 @@ def _kind_of(rate: Rate) -> int:
     return TOKENS if rate.counts == "tokens" else REQUESTS
 
 
-def _levels(rates: tuple[Rate, ...], aheads: list[int]) -> tuple[Level, ...]:
-    """`aheads` says how far each rate is from full, in nanoseconds."""
-    return tuple(
-        [
-            Level(rate, max((MINUTE_NS - ahead) * rate.per_minute // MINUTE_NS, 0), ahead / 1e9)
-            for rate, ahead in zip(rates, aheads, strict=True)
-        ]
-    )
-
-
-def _row(
-    rates: Collection[tuple[int, int, int, int]], seats: Collection[Slot], purses: Collection[tuple[int, int, int]]
-) -> list[int]:
-    """All parts as their berth has them, four numbers each."""
-    row: list[int] = []
-    for rate in rates:
-        row += rate
-    for seat in seats:
-        row += seat
-        row += (0, 0)
-    for purse in purses:
-        row += purse
-        row.append(0)
-    return row
-
-
-def _flight_of(berth: Berth, place: int, written: Written) -> _Flight:
-    flight = _Flight(berth, written.id.encode(), written.began_at_us)
-    flight.place, flight.hold, flight.note = place, written.hold_nano, written.note
-    for at, identity, number, per_minute in written.parts:
-        kind = identity & KIND_MASK
-        if kind == SEATS:
-            flight.seats.append((at, identity))
-        elif kind == PURSE:
-            flight.purses.append((at, identity, number))
-        elif per_minute > 0:
-            flight.rates.append((at, identity, number, per_minute))
-    return flight
-
-
-def _merged(
-    old: list[tuple[int, int, int, int]], new: list[tuple[int, int, int, int]]
-) -> list[tuple[int, int, int, int]]:
-    """A rate that is taken from again is one part still."""
-    merged = {part[:2]: part for part in old}
-    for at, identity, amount, per_minute in new:
-        _, _, already, _ = merged.get((at, identity), (0, 0, 0, 0))
-        merged[at, identity] = at, identity, already + amount, per_minute
-    return [*merged.values()]
-
-
-def _merged_purses(old: list[tuple[int, int, int]], new: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """The holds of one purse are one part."""
-    merged = {part[:2]: part for part in old}
-    for at, identity, hold in new:
-        _, _, already = merged.get((at, identity), (0, 0, 0))
-        merged[at, identity] = at, identity, already + hold
-    return [*merged.values()]
+def _level(rate: Rate, ahead: int) -> Level:
+    """`ahead` is how far it is from full, in nanoseconds."""
+    remaining = (MINUTE_NS - ahead) * rate.per_minute // MINUTE_NS
+    return Level(rate, max(remaining, 0), ahead / 1e9)
