@@ -67,6 +67,17 @@ class SpendReader:
         answers = await self._reader.read(list(_rows_with(list(wanted))))
         return waiting | frozenset(name for answer in answers for (name,) in answer)
 
+    async def costs_of(self, ids: Iterable[str]) -> dict[str, int]:
+        """The cost, in nano-USD, of those of these calls that have a row, here or in a journal; 0 where it is not known.
+
+        Raises `StoreUnavailable`.
+        """
+        wanted = frozenset(ids)
+        costs = await self._in_thread(self._waiting_costs_of, wanted)
+        for answer in await self._reader.read(list(_rows_with(list(wanted), "id, coalesce(cost_nano, 0)"))):
+            costs.update({str(name): int(cost) for name, cost in answer})
+        return costs
+
     async def aclose(self) -> None:
         """Lets go of the database.  May be called twice."""
         await self._reader.aclose()
@@ -81,6 +92,10 @@ class SpendReader:
 
     def _waiting_ids(self, wanted: frozenset[str]) -> frozenset[str]:
         return frozenset(str(row[0]) for row in waiting_rows(self._journals, self._journal_name)) & wanted
+
+    def _waiting_costs_of(self, wanted: frozenset[str]) -> dict[str, int]:
+        rows = waiting_rows(self._journals, self._journal_name)
+        return {name: cost_of(row) for row in rows if (name := str(row[0])) in wanted}
 
     async def _in_thread(self, work: Callable[..., T], *values: object) -> T:
         try:
@@ -107,7 +122,7 @@ def _sum(scope: Scope, from_us: int, before_us: int) -> Statement:
     return Statement(f"SELECT CAST({' - '.join(parts)} AS bigint)", values)
 
 
-def _rows_with(ids: Sequence[str]) -> Iterator[Statement]:
+def _rows_with(ids: Sequence[str], columns: str = "id") -> Iterator[Statement]:
     rest = iter(ids)
     while some := list(islice(rest, IDS_AT_ONCE)):
-        yield Statement(f"SELECT id FROM calls WHERE id IN ({', '.join('?' * len(some))})", some)  # noqa: S608 - only marks
+        yield Statement(f"SELECT {columns} FROM calls WHERE id IN ({', '.join('?' * len(some))})", some)  # noqa: S608 - only marks

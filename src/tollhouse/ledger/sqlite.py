@@ -56,9 +56,9 @@ class SqliteStorage:
         self.close()
         try:
             self._connection = _connect(self._path, self._busy_timeout_ms)
+            _create_if_empty(self._connection)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=NORMAL")
-            _create_if_empty(self._connection)
             revision = _revision(self._connection, self._path)
             self._file = self._identity()
         except (sqlite3.Error, OSError, ConfigError) as error:
@@ -96,7 +96,8 @@ class SqliteStorage:
             connection = self._connected()
             deleted = connection.execute(_PRUNE, (before_us, at_most)).rowcount
             if deleted:
-                connection.execute(f"PRAGMA incremental_vacuum({FREED_PAGES})").fetchall()
+                # It yields a row without columns for each page, and `execute` would stop at the first.
+                connection.executescript(f"PRAGMA incremental_vacuum({FREED_PAGES})")
         except sqlite3.Error as error:
             raise unavailable(self._path, error) from error
         return deleted
@@ -210,7 +211,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 def _create_if_empty(connection: sqlite3.Connection) -> None:
     if not _is_empty(connection):
         return
-    # Only a file without tables can be told to give space back; an older one needs a VACUUM by hand.
+    # Only an empty file, not yet in WAL mode, can be told to give space back; an older one needs a VACUUM by hand.
     connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("BEGIN IMMEDIATE")
