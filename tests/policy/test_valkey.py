@@ -6,6 +6,7 @@ import pytest
 
 from support.counters_contract import START_US, CountersContract
 from support.valkey import Server, any_valkey, any_valkey_server
+from support.valkey_child import CLOCK_KEY, HAND_CLOCK
 from tollhouse.policy.counters import Counters
 from tollhouse.policy.valkey import ValkeySettings
 from tollhouse.policy.valkey.scripts import load
@@ -14,8 +15,6 @@ from tollhouse.policy.valkey.store import ValkeyCounters
 
 __all__ = ["any_valkey", "any_valkey_server"]
 
-CLOCK_KEY = "tests:clock"
-HAND_CLOCK = f"local now = tonumber(redis.call('GET', '{CLOCK_KEY}'))"
 PATIENT = 5.0
 
 
