@@ -153,11 +153,15 @@ def full_record() -> CallRecord:
                 detail="no",
             ),
         ),
+        wait_us=1,
+        held_nano=1,
+        settled_nano=1,
+        tags={"team": "a"},
     )
 
 
 def documented_fields(region: str) -> list[str]:
-    page = (ROOT / "docs/metrics.md").read_text()
+    page = (ROOT / "docs/logging.md").read_text()
     part = page.partition(f"<!-- generated: {region} -->")[2].partition("<!-- end:")[0]
     return re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)
 

@@ -1,17 +1,20 @@
 """What is found in a text, and that it is found however the text arrives."""
 
 import dataclasses
+import sys
+import unicodedata
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support import planted
-from tollhouse.policy.redaction import BadPattern, Redactor
+from tollhouse.policy.redaction import BadPattern, Redactor, plain
 from tollhouse.policy.redaction.redactor import _RuleTracker
 from tollhouse.policy.redaction.rules import KINDS, MAX_PEM_CHARACTERS, rules_for
 
-ALL = Redactor(KINDS, {"badge": r"\bB-\d{4,6}\b", "straße": r"(?i)[\p{L}]{2,20}straße \d{1,3}"})
+PATTERNS = {"badge": r"\bB-\d{4,6}\b", "straße": r"(?i)[\p{L}]{2,20}straße \d{1,3}"}
+ALL = Redactor((*KINDS, *PATTERNS), PATTERNS)
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 
@@ -78,7 +81,7 @@ def test_what_only_resembles_it_stays(text):
 def test_only_the_chosen_kinds_are_replaced():
     assert Redactor(["email"]).redact("bob@example.com 192.0.2.1") == "[email] 192.0.2.1"
     assert Redactor([]).redact("bob@example.com") == "bob@example.com"
-    assert Redactor([], {"x": "zz"}).redact("azzb") == "a[x]b"
+    assert Redactor(["x"], {"x": "zz", "y": "b"}).redact("azzb") == "a[x]b"
 
 
 def test_hits_are_found_at_the_start_at_the_end_and_beside_each_other():
@@ -88,7 +91,7 @@ def test_hits_are_found_at_the_start_at_the_end_and_beside_each_other():
 
 
 def test_overlapping_claims_become_one_hit_with_the_stronger_name():
-    redactor = Redactor(["email"], {"ticket": r"T-\d{3} \w{1,8}"})
+    redactor = Redactor(["email", "ticket"], {"ticket": r"T-\d{3} \w{1,8}"})
     assert redactor.redact("see T-123 bob@example.com") == "see [ticket]"
     assert [tuple(hit) for hit in redactor.find("T-123 bob@example.com")] == [(0, 21, "ticket")]
 
@@ -126,7 +129,7 @@ def test_a_long_token_is_gone_to_its_last_character():
 )
 def test_a_pattern_that_would_need_all_of_a_stream_is_refused(pattern, reason):
     with pytest.raises(BadPattern, match=reason) as caught:
-        Redactor([], {"mine": pattern})
+        Redactor(["mine"], {"mine": pattern})
     assert caught.value.name == "mine"
 
 
@@ -134,7 +137,7 @@ def test_a_pattern_that_would_need_all_of_a_stream_is_refused(pattern, reason):
     "pattern", [r"\Qa+\E", "[+*]x", r"\+\*", r"a\x{2B}", r"[[:alpha:]+]b", "(?i)x", "(?P<n>a|bc)?d"]
 )
 def test_signs_that_repeat_nothing_are_no_repetition(pattern):
-    Redactor([], {"mine": pattern})
+    Redactor(["mine"], {"mine": pattern})
 
 
 def test_an_unknown_kind_is_refused():
@@ -226,6 +229,10 @@ class _Counting:
     def search(self, text, pos=0):
         self.count += 1
         return self.inner.search(text, pos)
+
+
+def test_there_are_no_digits_past_those_that_are_folded():
+    assert not any(unicodedata.decimal(chr(code), None) for code in range(plain.PAST_DIGITS, sys.maxunicode + 1))
 
 
 def test_a_megabyte_is_read():

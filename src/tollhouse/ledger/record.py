@@ -3,6 +3,7 @@
 The gateway fills it along the way and hands it over once.  It never holds prompts, completions or secrets.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -68,6 +69,23 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """From the request's arrival to the first byte of content for the client (time to first token)."""
     duration_us: int = 0
     attempts: tuple[Attempt, ...] = ()
+    # What follows is in the calls log only: the ledger's rows are kept small.
+    route: str = ""
+    """The alias, or the `provider/model`, that it was routed by."""
+    wait_us: int = 0
+    """How long it waited for its turn under a limit."""
+    held_nano: int | None = None
+    """What was held in its budgets before it was sent: the most that it could cost."""
+    settled_nano: int | None = None
+    """What the hold was settled to."""
+    cache: str = ""
+    """`hit` when a kept answer was given, `shared` when another call's answer was; empty when a provider answered."""
+    message: str = ""
+    """What went wrong, in our own words and without a hint.  Never a provider's words: they can quote the prompt."""
+    client: str = ""
+    """The address that it came from; in the log only its network, where `logging.redact` has `ip`."""
+    tags: Mapping[str, str] | None = None
+    """What the operator noted about the key."""
 
     @property
     def reached_provider(self) -> bool:

@@ -1,45 +1,109 @@
 """The calls log: one JSON line for each call, which is its finished record with the time put in words before it.
 
-Lines are gathered and written in batches: a line costs an encoding and a list append on the loop, never a system call.  No
-prompt, completion or credential is in a record, so none can be in the log.  The fields are those of
-`tollhouse.ledger.record.CallRecord`; what has its default (an empty name, a count that was not said) is left out.
+Lines are gathered and handed over in batches: a line costs an encoding and a list append on the loop, never a system call;
+writing is the business of an `Outlet`'s thread.  No prompt, completion or credential is in a record.  But some of its words
+are a caller's own (the name of a model, an error that quotes it), and a caller can write anything there, its key for one;
+these go through the redactor.  The fields are those of `tollhouse.ledger.record.CallRecord`; what has its default (an empty
+name, a count that was not said) is left out.
 """
 
-from collections.abc import Callable
+import ipaddress
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 import msgspec
 
-from tollhouse.ledger.record import CallRecord
+from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.policy.redaction import Redactor
 from tollhouse.telemetry.clock import iso_utc
 
 FLUSH_BYTES: Final = 64 * 1024
+MAX_WORDS_CHARACTERS: Final = 1_000
+"""Of a message or a receipt in the log."""
+REMEMBERED_WORDS: Final = 2_048
+"""Names come again and again, so what the redactor made of them is remembered."""
+
+_FREE_WORDS: Final = ("requested_model", "route", "model", "receipt", "message")
 
 
 class CallsLog:
     """Encodes records into lines and hands batches of them to `write`."""
 
-    __slots__ = ("_encode", "_lines", "_size", "_write")
+    __slots__ = ("_encode", "_hides_client", "_lines", "_redact", "_size", "_write")
 
-    def __init__(self, write: Callable[[bytes], None]) -> None:
-        self._encode = msgspec.json.Encoder().encode
+    def __init__(
+        self, write: Callable[[bytes], object], redactor: Redactor | None = None, *, hides_client: bool = False
+    ) -> None:
+        """`redactor` finds credentials unless given.  `hides_client`: of a caller's address only the network is written."""
+        self._encode = msgspec.json.Encoder(enc_hook=_encodable).encode
+        self._redact = lru_cache(REMEMBERED_WORDS)((redactor or Redactor(["secrets"])).redact)
+        self._hides_client = hides_client
         self._lines: list[bytes] = []
         self._size = 0
         self._write = write
 
     def finished(self, record: CallRecord) -> bool:
         """Takes one record; true when a batch is full and `flush` is due."""
+        record = self._shown(record)
         # The encoding leaves defaults out, but `ok` is what one searches a log for.
         outcome = b'"outcome":"ok",' if record.outcome == "ok" else b""
-        line = b'{"at":"%b",%b%b' % (iso_utc(record.started_at_us).encode(), outcome, self._encode(record)[1:])
+        line = b'{"at":"%b",%b%b' % (iso_utc(record.started_at_us).encode(), outcome, self._encoded(record)[1:])
         self._lines.append(line)
         self._size += len(line) + 1
         return self._size >= FLUSH_BYTES
 
     def flush(self) -> None:
-        """Writes what has been gathered, if anything."""
+        """Hands over what has been gathered, if anything."""
         if not self._lines:
             return
         lines, self._lines, self._size = self._lines, [], 0
         lines.append(b"")
         self._write(b"\n".join(lines))
+
+    def _shown(self, record: CallRecord) -> CallRecord:
+        """The record as the log may show it."""
+        redact = self._redact
+        changes: dict[str, object] = {}
+        for name in _FREE_WORDS:
+            words: str = getattr(record, name)
+            if words and (shown := redact(words[:MAX_WORDS_CHARACTERS])) != words:
+                changes[name] = shown
+        if record.client and self._hides_client:
+            changes["client"] = network_of(record.client)
+        if any(
+            redact(attempt.detail) != attempt.detail or redact(attempt.model) != attempt.model
+            for attempt in record.attempts
+        ):
+            changes["attempts"] = tuple(self._shown_attempt(attempt) for attempt in record.attempts)
+        return msgspec.structs.replace(record, **changes) if changes else record
+
+    def _shown_attempt(self, attempt: Attempt) -> Attempt:
+        redact = self._redact
+        return msgspec.structs.replace(attempt, detail=redact(attempt.detail), model=redact(attempt.model))
+
+    def _encoded(self, record: CallRecord) -> bytes:
+        try:
+            return self._encode(record)
+        except UnicodeEncodeError:  # half of a surrogate pair in a caller's words
+            fields = {name: _storable(getattr(record, name)) for name in record.__struct_fields__}
+            return self._encode(msgspec.structs.replace(record, **fields))
+
+
+def network_of(address: str) -> str:
+    """The network of an address, too wide to be one person's: `203.0.113.0/24`, `2001:db8:1::/48`; empty for what is none."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    return str(ipaddress.ip_network((parsed, 24 if parsed.version == 4 else 48), strict=False))
+
+
+def _encodable(value: object) -> object:
+    if isinstance(value, Mapping):  # a read-only view
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} cannot be logged")
+
+
+def _storable(value: object) -> object:
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value

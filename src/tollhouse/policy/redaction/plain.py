@@ -9,7 +9,6 @@ Each character is treated for itself, whatever stands beside it; so a text cut i
 """
 
 import re
-import sys
 import unicodedata
 from functools import cache
 from typing import Final
@@ -31,16 +30,18 @@ _BEYOND: Final = re.compile(r"[^\x00-\x7f]+")
 
 _DASHES: Final = "\u2010\u2011\u2012\u2013\u2014\u2015\u2212\u2043\ufe58\ufe63\uff0d"
 _DOTS: Final = "\u00b7\u2024\u2027\u3002\uff0e\uff61"
+PAST_DIGITS: Final = 0x1FC00
+"""No decimal digit stands here or later (Unicode 17); a test looks."""
 _LOOKALIKES: Final = ((0x80, 0x0300), (0x2000, 0x3100), (0xFE00, 0x10000), (0x1D400, 0x1D800), (0x1F100, 0x1F130))
 """Where characters stand whose compatibility form is one of ASCII: super- and subscripts, circled, full-width, mathematical."""
 
 
 @cache
 def _folds() -> "_Folding":
-    """Characters outside ASCII that stand for one of ASCII.  Made when the first text needs it: it takes some milliseconds."""
+    """Characters outside ASCII that stand for one of ASCII."""
     table = {
         code: str(digit)
-        for code in range(0x80, sys.maxunicode + 1)
+        for code in range(0x80, PAST_DIGITS)
         if (digit := unicodedata.decimal(chr(code), None)) is not None
     }
     for start, stop in _LOOKALIKES:
@@ -80,6 +81,11 @@ def _remembered(table: dict[int, str], code: int, form: str) -> str:
 @cache
 def _marks() -> _Marking:
     return _Marking()
+
+
+def prepare() -> None:
+    """Makes the tables, which takes some milliseconds, before the first text needs them."""
+    _folds()
 
 
 def folded(visible: str) -> str:

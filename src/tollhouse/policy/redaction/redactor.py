@@ -62,15 +62,13 @@ class Redactor:
     __slots__ = ("_custom", "_labels", "_names", "_present", "_rules", "_window")
 
     def __init__(self, kinds: Iterable[str], patterns: Mapping[str, str] | None = None) -> None:
-        """`kinds` are built-in kinds; all `patterns` (name to RE2 expression) are used, whether `kinds` has them or not.
-
-        Raises `BadPattern`.
-        """
+        """`kinds` are built-in ones, and names of `patterns`, which are RE2 expressions.  Raises `BadPattern`."""
+        plain.prepare()
         patterns = patterns or {}
         chosen = frozenset(kinds)
         for name in sorted(chosen - set(KINDS) - set(patterns)):
             raise BadPattern(name, f"There is no kind {name!r}; there are {', '.join((*sorted(KINDS), *patterns))}.")
-        self._custom = tuple(_custom(name, pattern) for name, pattern in patterns.items())
+        self._custom = tuple(_custom(name, pattern) for name, pattern in patterns.items() if name in chosen)
         self._rules = rules_for(chosen)
         self._names: tuple[str, ...] = (*patterns, *KINDS)
         self._labels = tuple(f"[{_LABELS.get(name, name)}]" for name in self._names)
