@@ -57,6 +57,12 @@ def test_an_empty_database_is_prepared_and_prepared_again(postgres_url: str) -> 
     assert store.contents_of(postgres_url).calls == 0
 
 
+async def test_a_server_may_prepare_its_ledger_within_its_loop(postgres_url: str) -> None:
+    store.prepare(postgres_url)
+
+    assert store.revision_of(postgres_url) == store.HEAD
+
+
 def test_several_processes_may_prepare_one_database_at_once(postgres_url: str) -> None:
     script = "import sys; from tollhouse.ledger import store; store.prepare(sys.argv[1])"
     command = [sys.executable, "-c", script, postgres_url]

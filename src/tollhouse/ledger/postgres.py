@@ -11,6 +11,7 @@ for their ids are unique.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -175,18 +176,24 @@ def prepare(url: str) -> None:
 
 
 def revision_of(url: str) -> str | None:
-    """The schema's revision; `None` if there is no ledger yet.  Must not be called from a running loop."""
-    return asyncio.run(_ask(url, lambda connection: revision(connection, url)))
+    """The schema's revision; `None` if there is no ledger yet.  Blocks."""
+    return block_on(_ask(url, lambda connection: revision(connection, url)))
 
 
 def contents_of(url: str) -> tuple[int, int]:
-    """How many calls there are, and how many bytes they take with their indexes.  As `revision_of`."""
+    """How many calls there are, and how many bytes they take with their indexes.  Blocks."""
 
     async def count(connection: Any) -> tuple[int, int]:
         found = await connection.fetchrow("SELECT count(*), pg_total_relation_size('calls') FROM calls")
         return found[0], found[1]
 
-    return asyncio.run(_ask(url, count, command_seconds=COUNT_SECONDS))
+    return block_on(_ask(url, count, command_seconds=COUNT_SECONDS))
+
+
+def block_on(work: Coroutine[Any, Any, T]) -> T:
+    """Runs it to its end, also where a loop is running already: a server's start and the admin API's reports block one."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 async def connect(url: str, *, command_seconds: float = COMMAND_SECONDS) -> Any:  # asyncpg's connection

@@ -37,9 +37,11 @@ class Statement(NamedTuple):
 
 
 def read(url: str, statements: Sequence[Statement]) -> list[Answer]:
-    """Blocks; for commands, not for a running loop.  Raises `StoreUnavailable`."""
+    """Blocks; for commands and threads.  Raises `StoreUnavailable`."""
     if is_postgresql(url):
-        return asyncio.run(_read_postgresql_once(url, statements))
+        from tollhouse.ledger import postgres
+
+        return postgres.block_on(_read_postgresql_once(url, statements))
     return _read_sqlite(sqlite_path(url), statements)
 
 

@@ -66,9 +66,8 @@ class Usage(msgspec.Struct, frozen=True):
 def usage(url: str, *, by: By, since: datetime | None = None) -> Usage:
     """Sums the ledger's calls that started at `since` or later.
 
-    Where the rows of the hour that `since` lies in were pruned, that hour counts whole.  Blocks, and runs a loop of its
-    own for PostgreSQL.  Raises `NotFound` if there is no ledger yet and `StoreUnavailable` if it cannot be read; creates
-    nothing.
+    Where the rows of the hour that `since` lies in were pruned, that hour counts whole.  Blocks.  Raises `NotFound` if
+    there is no ledger yet and `StoreUnavailable` if it cannot be read; creates nothing.
     """
     revision = store.revision_of(url)
     if revision is None:

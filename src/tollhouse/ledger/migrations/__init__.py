@@ -36,7 +36,9 @@ def config(sqlalchemy_url: str) -> Config:
 def upgrade(url: str, revision: str = "head") -> None:
     """Brings the database to a revision; does nothing if it is there.  All of it or, if it raises, nothing."""
     if is_postgresql(url):
-        asyncio.run(_upgrade_postgresql(url, revision))
+        from tollhouse.ledger import postgres
+
+        postgres.block_on(_upgrade_postgresql(url, revision))
     else:
         command.upgrade(config(url), revision)
 
