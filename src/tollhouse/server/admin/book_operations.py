@@ -155,17 +155,17 @@ _CALL_NAMES: Final = ", ".join(f'"{name}"' for name in CallRow.__struct_fields__
 
 
 def _list_calls(asked: Asked[ManyCalls, Nothing]) -> Page[CallRow]:
-    return register.read(asked.office.ledger_url, lambda open_: _calls(open_, asked.query))
+    return register.read(asked.office.ledger_url, lambda open_: find_calls(open_, asked.query))
 
 
-def _calls(open_: Transaction, query: ManyCalls) -> Page[CallRow]:
-    """Looks through at most `SCAN_ROWS` rows, newest first: what is rare in a long ledger takes several requests."""
+def find_calls(open_: Transaction, query: ManyCalls, *, scan_rows: int = SCAN_ROWS) -> Page[CallRow]:
+    """Looks through at most so many rows, newest first: what is rare in a long ledger takes several requests."""
     if query.before is None:
         newest = open_.rows("SELECT max(seq) FROM calls")[0][0]
         before = 1 if newest is None else int(newest) + 1
     else:
         before = query.before
-    first = max(1, before - SCAN_ROWS)
+    first = max(1, before - scan_rows)
     tests, values = ["seq < $1", "seq >= $2"], [before, first]
     wanted: dict[str, object] = {
         name: value

@@ -12,6 +12,15 @@ CONTENT_TYPE: Final = "application/problem+json"
 UNPROCESSABLE: Final = 422
 """What was sent is JSON and of the right form, and still cannot be used."""
 
+_FIELDS: Final = {
+    "amount": "amount_nano",
+    "balance": "balance_nano",
+    "expires": "expires_at_us",
+    "overlap": "overlap_seconds",
+    "total": "total_nano",
+}
+"""What the command line, and so an error, calls otherwise than a body does."""
+
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a request was refused.  `code` is stable; `detail` and `hint` are for people."""
@@ -67,7 +76,7 @@ def problem_of(error: TollhouseError, request_id: str) -> Problem:
         error.code,
         "The configuration does not load." if isinstance(error, ConfigError) else error.message,
         hint=error.hint or "",
-        field=error.param or "",
+        field=_FIELDS.get(error.param or "", error.param or ""),
         problems=error.problems if isinstance(error, ConfigError) else (),
         request_id=request_id,
     )
