@@ -1,10 +1,12 @@
 """Shared counters under a clock that stands still until it is moved."""
 
+from collections import Counter
 from pathlib import Path
 
 from support.counters_contract import START_US
 from tollhouse.policy.counters import Counters
 from tollhouse.policy.shared_memory import SharedCounters
+from tollhouse.policy.shared_memory.layout import HELD, KIND_MASK, PURSE, SEATS, VALUE
 
 
 class SharedBench:
@@ -50,3 +52,22 @@ class SharedBench:
         """Closes what is still open."""
         for counters in self._opened:
             await counters.aclose()
+
+
+def audit(counters: SharedCounters) -> None:
+    """Checks with the lock in hand that every sum of seats and holds is what the claims of all processes add up to."""
+    words = counters._words
+    with counters._inside:
+        seats, holds = Counter[int](), Counter[int]()
+        for pages in counters._all_berths():
+            for place in pages.standing():
+                for at, identity, number, _ in pages.parts(place):
+                    if words[at] == identity and identity & KIND_MASK == SEATS:
+                        seats[at] += 1
+                    elif words[at] == identity and identity & KIND_MASK == PURSE:
+                        holds[at] += number
+        for at in counters._file.meters.used():
+            if words[at] & KIND_MASK == SEATS:
+                assert words[at + VALUE] == seats[at]
+        for at in counters._file.purses.used():
+            assert words[at + HELD] == holds[at]
