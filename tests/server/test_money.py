@@ -256,7 +256,7 @@ async def test_a_mixed_run_of_two_hundred_calls_is_billed_to_the_token(serving: 
     for call in fake_provider.calls:
         if call.model == "left":
             await call.client_left.wait()
-    await gateway.worker.books.flush()
+    await gateway.worker.stores.books.flush()
 
     rows = gateway.rows()
     assert Counter(row["id"] for row in rows) == Counter(task.result() for task in running), "one row each"
@@ -306,7 +306,7 @@ async def test_calls_go_on_while_the_ledger_is_locked_and_their_rows_are_replaye
         assert gateway.rows() == []
         health = (await gateway.get("/health")).json()
         assert health["ledger"] == "degraded"
-        assert gateway.worker.books.state().journaled_rows == 3
+        assert gateway.worker.stores.books.state().journaled_rows == 3
         other.execute("ROLLBACK")
     async with asyncio.timeout(20):
         while len(gateway.rows()) < 3:  # noqa: ASYNC110  # it is on disk that the rows appear
@@ -323,7 +323,7 @@ async def test_calls_go_on_when_the_ledgers_file_is_gone(serving: Serving, fake_
     answers = [await gateway.ask(asks.path, asks.question("to-openai", stream=True)) for _ in range(3)]
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert all(asks.read(answer.body).is_whole for answer in answers)
-    state = gateway.worker.books.state()
+    state = gateway.worker.stores.books.state()
     assert state.failed_rows == 0
     written = {row["id"] for row in gateway.rows()} if gateway.ledger.exists() else set()
     journaled = b"".join(file.read_bytes() for file in gateway.ledger.parent.glob("*journal*")).decode()

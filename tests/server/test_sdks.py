@@ -460,7 +460,7 @@ async def test_a_client_that_leaves_in_mid_stream_ends_the_providers_work(stage:
     async with asyncio.timeout(30):
         await (await stage.fake.call()).client_left.wait()
     # The call is written down before the provider's connection is closed.
-    await stage.gateway.worker.books.flush()
+    await stage.gateway.worker.stores.books.flush()
     row = stage.gateway.rows()[-1]
     assert row["outcome"] == "client_left"
     assert row["usage_source"] in {"rebuilt", "estimated"}

@@ -163,7 +163,7 @@ async def start(text: str, folder: Path, listen: type[Server]) -> Running:
     config = load(file, {}, defaults_by_type())
     prepare(config.ledger.url)
     place, held = reserve(Place("127.0.0.1", 0), "gateway")
-    worker = Worker(Job(config_file=str(file), place=place), config, {}, listen=listen)
+    worker = await Worker.open(Job(config_file=str(file), place=place), config, {}, listen=listen)
     await worker.start()
     held.close()
     return Running(url=place.url, worker=worker, ledger=ledger)

@@ -30,6 +30,7 @@ from tollhouse.errors import (
     ClientLeft,
     Draining,
     GatewayError,
+    KeyRevoked,
     NoPrice,
     ProviderError,
     ProviderRefused,
@@ -57,14 +58,19 @@ from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.weight import Scales, Weight, worst_cost
 from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
-from tollhouse.policy.admission import Admission, Ask, Hold
 from tollhouse.policy.access import ANYTHING
+from tollhouse.policy.admission import Admission, Ask, Hold
 from tollhouse.policy.identity import Principal, allowed_targets
 from tollhouse.policy.rules import is_upstream, scope_of
 from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
+_ENDINGS: "Final[dict[str, type[Draining | KeyRevoked]]]" = {
+    Draining.code: Draining,
+    KeyRevoked.code: KeyRevoked,
+}
+"""What a cancellation may say of itself; without a word it is the client that left."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_DETAIL_CHARACTERS: Final = 200
 LEAST_CLAMPED_TOKENS: Final = 16
@@ -126,8 +132,8 @@ class Gateway:
     async def answer(self, call: Call, sink: Sink) -> None:
         """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled.
 
-        Cancel it with the message `Draining.code` when the gateway itself ends the call; telling the client is then the
-        front door's part.
+        Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` when the key
+        was taken back; telling the client is then the front door's part.
         """
         await _Run(self, call, sink).go()
 
@@ -197,7 +203,7 @@ class _Run:
         except TollhouseError as error:
             await self._fail(error)
         except asyncio.CancelledError as error:
-            self._leave(Draining if Draining.code in error.args else ClientLeft)
+            self._leave(next((_ENDINGS[why] for why in error.args if why in _ENDINGS), ClientLeft))
             raise
         except Exception as error:  # noqa: BLE001  # the outer edge of a call: it is logged and this call ends
             self._gateway.unexpected(self._call.id, error)
@@ -496,7 +502,7 @@ class _Run:
         await self._sink.head(error.http_status, headers)
         await self._sink.body(dialect.encode_error(error, self._call.id), more=False)
 
-    def _leave(self, why: type[ClientLeft | Draining]) -> None:
+    def _leave(self, why: "type[ClientLeft | Draining | KeyRevoked]") -> None:
         """The client is gone, or the gateway is ending the call: nobody to tell, but everything to settle."""
         record = self._record
         record.outcome = why.code

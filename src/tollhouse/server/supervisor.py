@@ -71,7 +71,7 @@ async def serve(
         local = await start_local(config, environ, stack)
         job = Job(config_file=str(config_file), place=public, local=local)
         if server.workers == 1:
-            worker = Worker(job, config, environ)
+            worker = await Worker.open(job, config, environ)
             await _serve_alone(worker, admin, lambda: _announce(told, config, public, admin), (held, held_admin))
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))

@@ -12,17 +12,19 @@ from dataclasses import dataclass, field, replace
 from tollhouse.config.schema import Config, DeadlineSettings, ProviderSettings
 from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
-from tollhouse.gateway.pipeline import Books, Gateway
+from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Alias, Candidate, Router
 from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
-from tollhouse.policy.admission import Unlimited
+from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
+from tollhouse.policy.rules import Rules
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
 from tollhouse.server.http.app import Serving
+from tollhouse.server.stores import Stores
 from tollhouse.upstream.address import BadAddress, parse_address, target
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.proxy import Proxies, parse_proxy
@@ -42,7 +44,7 @@ class LocalAddress:
 class Engine:
     """The parts that a reload keeps.  `aclose` it on the loop that used it."""
 
-    books: Books
+    stores: Stores
     finished: Callable[[CallRecord], None]
     unexpected: Callable[[str, BaseException], None]
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
@@ -84,12 +86,23 @@ def assemble(config: Config, engine: Engine) -> Serving:
         providers[name] = provider
     if problems:
         raise ConfigError(problems)
+    stores = engine.stores
     prices = PriceBook.load(overrides_from(config.prices.overrides))
     gateway = Gateway(
         router=_router(config, providers, addresses, prices, engine),
-        books=engine.books,
+        books=stores.books,
         prices=prices,
-        admission=Unlimited(),
+        admission=Gate(
+            Rules(config.limits, config.budgets),
+            stores.counters,
+            stores.settler,
+            stores.past,
+            patience=Patience(max_wait_seconds=config.limits.max_wait_seconds, max_waiting=config.limits.max_waiting),
+            allowance_nano=config.state.budget_allowance_nano,
+            crossed=stores.alerts.crossed,
+            now_us=lambda: time.time_ns() // 1000,
+            monotonic=time.monotonic,
+        ),
         scales=engine.scales,
         health=HealthBook(providers),
         retry=RetryPolicy(
@@ -108,7 +121,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
     )
     return Serving(
         gateway=gateway,
-        keys=KeyRing(map(stored_key, config.auth.keys), is_open=config.auth.open),
+        keys=KeyRing(map(stored_key, config.auth.keys), is_open=config.auth.open, rolls=stores.directory),
         max_body_bytes=config.server.max_body_bytes,
         max_concurrent_calls=config.server.max_concurrent_calls,
     )

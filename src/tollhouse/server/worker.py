@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 
@@ -25,13 +25,14 @@ from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.errors import ConfigError, NotInstalled, TollhouseError
 from tollhouse.ledger.record import CallRecord
-from tollhouse.ledger.writer import LedgerWriter, WriterSettings
+from tollhouse.policy.gate import Gate
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.http.app import Dialects, PublicApp
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, Server
+from tollhouse.server.stores import Stores
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.calls_log import CallsLog
@@ -63,10 +64,11 @@ class Worker:
         job: Job,
         config: Config,
         environ: Mapping[str, str],
+        stores: Stores,
         *,
         listen: Callable[[App, Place], Server] | None = None,
     ) -> None:
-        """Builds everything; opens the ledger but no port.  Raises `ConfigError`.  `listen` makes another HTTP server."""
+        """Use `open`."""
         loop = asyncio.get_running_loop()
         self.config = config
         self._job = job
@@ -75,9 +77,9 @@ class Worker:
         self._metrics = Metrics()
         self._reports = Path(job.reports_folder) if job.reports_folder else None
         self._calls_log = CallsLog(_calls_writer(config.logging.calls)) if config.logging.calls != "off" else None
-        self.books = LedgerWriter.start(WriterSettings(url=config.ledger.url), loop)
+        self.stores = stores
         self._engine = Engine(
-            books=self.books,
+            stores=stores,
             finished=self._finished,
             unexpected=_unexpected,
             local=job.local,
@@ -93,7 +95,33 @@ class Worker:
         )
         self._listener = (listen or _server(config))(self.app, job.place)
         self._flushing = loop.create_task(self._flush_often())
+        self._housekeeping = loop.create_task(stores.keep_house(self._gate, self._finished))
         self._draining: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(
+        cls,
+        job: Job,
+        config: Config,
+        environ: Mapping[str, str],
+        *,
+        listen: Callable[[App, Place], Server] | None = None,
+    ) -> Self:
+        """Opens the stores and builds everything, but no port.  Raises `ConfigError`.  `listen` makes another HTTP server."""
+        workers: list[Worker] = []
+
+        def cut(keys: frozenset[str]) -> None:
+            for worker in workers:
+                worker.app.cut_keys(keys)
+
+        stores = await Stores.open(config, environ, on_cut=cut)
+        try:
+            worker = cls(job, config, environ, stores, listen=listen)
+        except BaseException:
+            await stores.aclose()
+            raise
+        workers.append(worker)
+        return worker
 
     async def start(self) -> None:
         """Begins to listen, and returns when connections are accepted."""
@@ -121,9 +149,16 @@ class Worker:
     async def aclose(self) -> None:
         """Settles and flushes what is left.  Call it after `wait`."""
         self._flushing.cancel()
-        await self.books.aclose()
+        self._housekeeping.cancel()
+        await self.stores.aclose()
         await self._engine.aclose()
         self._flush()
+
+    def _gate(self) -> Gate:
+        admission = self.app.serving.gateway.admission
+        if not isinstance(admission, Gate):
+            raise TypeError("a worker's calls pass a gate")
+        return admission
 
     def reload(self) -> None:
         """Reads the configuration again and swaps it in; if anything is wrong with it, the old one goes on serving."""
@@ -147,25 +182,26 @@ class Worker:
         return msgspec.json.encode(
             {
                 **self._health(),
-                "ledger": self.books.state().status,
+                "ledger": self.stores.books.state().status,
                 "providers": {each.provider: each.state for each in self.app.serving.gateway.health.snapshot()},
             }
         )
 
     def health_json(self) -> bytes:
         """The body of `GET /health` for the operator, on the admin listener."""
-        ledger = self.books.state()
+        ledger = self.stores.books.state()
         return msgspec.json.encode(
             {
                 **self._health(),
                 "ledger": {"status": ledger.status, "reason": ledger.reason},
+                "missing": self.stores.complaints(),
                 "providers": self.app.serving.gateway.health.snapshot(),
             }
         )
 
     def _health(self) -> dict[str, object]:
         return {
-            "status": "draining" if self.app.is_draining else "serving",
+            "status": "draining" if self.app.is_draining else _standing(self.stores),
             "version": __version__,
             "uptime_seconds": round(time.monotonic() - self._started, 1),
         }
@@ -232,6 +268,11 @@ def _server(config: Config) -> Callable[[App, Place], Server]:
     return Http2Listener
 
 
+def _standing(stores: Stores) -> str:
+    """How readiness reads to a person: a gateway whose store is down serves all the same."""
+    return "serving, store down" if stores.complaints() else "serving"
+
+
 def _unexpected(request_id: str, error: BaseException) -> None:
     log.error("a call failed by our own fault", extra={"request_id": request_id}, exc_info=error)
 
@@ -278,7 +319,7 @@ def write_job(job: Job) -> str:
 
 async def run(job: Job, config: Config) -> None:
     """The life of a worker in a process of its own."""
-    worker = Worker(job, config, os.environ)
+    worker = await Worker.open(job, config, os.environ)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor hears it too and decides

@@ -17,6 +17,7 @@ from tollhouse.errors import (
     ClientLeft,
     Draining,
     GatewayError,
+    KeyRevoked,
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -26,7 +27,7 @@ from tollhouse.gateway.call import Call
 from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.failures import error_headers
 from tollhouse.gateway.pipeline import Gateway
-from tollhouse.policy.identity import KeyRing, Principal
+from tollhouse.policy.identity import KeyRing, Principal, check_address
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
 from tollhouse.server.http.bodies import discard_body, has_body, read_body
 from tollhouse.server.http.departure import Departure
@@ -190,7 +191,9 @@ class PublicApp:
         self._refused = refused
         self._in_flight = in_flight
         self._calls = 0
-        self._running: set[asyncio.Task[Any]] = set()
+        self._running: dict[asyncio.Task[Any], Principal] = {}
+        self._revoked: set[asyncio.Task[Any]] = set()
+        """Those that end because their key was revoked."""
         openai, anthropic = dialects.openai_chat, dialects.anthropic
         chat: dict[str, Handler] = {"POST": self._chat}
         # A path's dialect decides in which words its errors are said.
@@ -261,7 +264,7 @@ class PublicApp:
         if task is None:
             raise RuntimeError("a request runs in a task")
         self._calls += 1
-        self._running.add(task)
+        self._running[task] = principal
         self._in_flight(1)
         try:
             body = await exchange.read(serving.max_body_bytes)
@@ -269,13 +272,20 @@ class PublicApp:
             async with Departure(exchange.scope, exchange.receive):
                 await work(serving.gateway, call, exchange)
         except asyncio.CancelledError:
-            if not self._is_cutting:
+            if task in self._revoked:
+                task.uncancel()
+                await self._say_goodbye(exchange, _revoked(principal))
+            elif self._is_cutting:
+                task.uncancel()
+                await self._say_goodbye(
+                    exchange, Draining("The gateway was shut down before this answer was complete.", hint="Ask again.")
+                )
+            else:
                 raise
-            task.uncancel()
-            await self._say_goodbye(exchange)
         finally:
             self._calls -= 1
-            self._running.discard(task)
+            del self._running[task]
+            self._revoked.discard(task)
             self._in_flight(-1)
 
     def cut(self) -> None:
@@ -284,9 +294,15 @@ class PublicApp:
         for task in self._running:
             task.cancel(Draining.code)
 
+    def cut_keys(self, keys: frozenset[str]) -> None:
+        """Ends the running calls of these keys, which were revoked."""
+        for task, principal in self._running.items():
+            if principal.key in keys:
+                self._revoked.add(task)
+                task.cancel(KeyRevoked.code)
+
     @staticmethod
-    async def _say_goodbye(exchange: Exchange) -> None:
-        error = Draining("The gateway was shut down before this answer was complete.", hint="Ask again.")
+    async def _say_goodbye(exchange: Exchange, error: TollhouseError) -> None:
         if exchange.is_begun:
             await exchange.body(exchange.dialect.encode_stream_error(error, exchange.id), more=False)
         else:
@@ -297,6 +313,7 @@ class PublicApp:
         if self.is_draining:
             raise Draining("The gateway is shutting down.", hint="Try again in a moment; another one may answer.")
         principal = serving.keys.identify(exchange.credential())
+        check_address(principal, exchange.address)
         if self._calls >= serving.max_concurrent_calls:
             raise Overloaded(
                 f"{serving.max_concurrent_calls} calls are being answered already.", hint="Try again in a moment."
@@ -385,3 +402,7 @@ async def _count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
     estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
     await exchange.head(200, [(b"content-type", JSON), *estimated])
     await exchange.body(encode_count(counted.input_tokens), more=False)
+
+
+def _revoked(principal: Principal) -> KeyRevoked:
+    return KeyRevoked(f"The key {principal.key!r} was revoked while this answer was under way.")

@@ -1,0 +1,157 @@
+"""What a worker keeps outside itself: the ledger, the counters, the register of keys.
+
+All of it outlives a reload.  What is away when a worker starts is waited for in the background: a gateway serves from what it
+knows, and says what it misses.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+from tollhouse.config.schema import Config, Scope
+from tollhouse.errors import StoreUnavailable
+from tollhouse.ledger.address import journal_name, state_folder
+from tollhouse.ledger.record import CallRecord
+from tollhouse.ledger.spending import SpendReader
+from tollhouse.ledger.writer import LedgerWriter, WriterSettings
+from tollhouse.policy.alerts import Alerts
+from tollhouse.policy.counters import Counters
+from tollhouse.policy.directory import Directory, open_directory
+from tollhouse.policy.gate import Gate
+from tollhouse.policy.outage import OutlivingCounters
+from tollhouse.policy.recovery import try_to_recover
+from tollhouse.policy.settling import SettlesNow, SettlesSoon
+from tollhouse.policy.shared_memory import SharedCounters
+from tollhouse.policy.valkey import ValkeySettings, open_counters
+from tollhouse.upstream.wire import WireTransport
+
+HOUSEKEEPING_SECONDS: Final = 1.0
+
+log = logging.getLogger("tollhouse.server")
+
+
+class Past:
+    """What the ledger knows: `gate.Spent` and `recovery.Rows`."""
+
+    def __init__(self, reader: SpendReader, books: LedgerWriter) -> None:
+        self._reader = reader
+        self._books = books
+
+    async def spent(self, scope: Scope, from_us: int, before_us: int) -> int:
+        """See `SpendReader.spent`."""
+        return await self._reader.spent(scope, from_us, before_us)
+
+    async def costs_of(self, ids: Iterable[str]) -> Mapping[str, int]:
+        """See `SpendReader.costs_of`."""
+        return await self._reader.costs_of(ids)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no row of this process waits in a journal."""
+        return self._books.state().status == "ok"
+
+
+@dataclass(slots=True, kw_only=True)
+class Stores:
+    """The parts.  `open` makes them, `aclose` ends them in the right order."""
+
+    books: LedgerWriter
+    past: Past
+    counters: Counters
+    settler: SettlesNow | SettlesSoon
+    directory: Directory
+    alerts: Alerts
+    folder: Path
+    """Where this machine keeps its state."""
+    outage: OutlivingCounters | None
+    """The counters again, where several machines share them."""
+    _stack: AsyncExitStack
+
+    @classmethod
+    async def open(
+        cls, config: Config, environ: Mapping[str, str], *, on_cut: Callable[[frozenset[str]], None]
+    ) -> Self:
+        """Opens everything.  Raises `ConfigError` for what cannot be used at all.
+
+        `on_cut` is told, on the loop, the names of keys whose calls in flight are to be ended.
+        """
+        loop = asyncio.get_running_loop()
+        url = config.ledger.url
+        folder = state_folder(url, config.ledger.state_folder, environ)
+        async with AsyncExitStack() as stack:
+            transport = WireTransport()
+            stack.push_async_callback(transport.aclose)
+            alerts = Alerts(transport)
+            stack.push_async_callback(alerts.aclose)
+            counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=config.server.workers)
+            books = LedgerWriter.start(WriterSettings(url=url, journal_directory=folder), loop)
+            reader = SpendReader(url, folder)
+            past = Past(reader, books)
+            outage: OutlivingCounters | None = None
+            if config.state.url is None:
+                stack.push_async_callback(counters.aclose)
+                settler: SettlesNow | SettlesSoon = SettlesNow(counters)
+            else:
+                shared = await open_counters(ValkeySettings(url=config.state.url))
+                outage = OutlivingCounters.start(
+                    shared, counters, config.state, is_ledger_complete=lambda: past.is_complete
+                )
+                stack.push_async_callback(outage.aclose)
+                settler = SettlesSoon(outage)
+            stack.push_async_callback(settler.aclose)
+            stack.push_async_callback(reader.aclose)
+            stack.push_async_callback(books.aclose)
+            directory = open_directory(url, folder, on_cut=partial(_hand_over, loop, on_cut))
+            stack.push_async_callback(loop.run_in_executor, None, directory.stop)
+            await loop.run_in_executor(None, directory.start)
+            return cls(
+                books=books,
+                past=past,
+                counters=outage or counters,
+                settler=settler,
+                directory=directory,
+                alerts=alerts,
+                folder=folder,
+                outage=outage,
+                _stack=stack.pop_all(),
+            )
+
+    async def keep_house(self, gate: Callable[[], Gate], finished: Callable[[CallRecord], None]) -> None:
+        """Goes on for ever: makes budgets certain, and writes down the calls of processes that died."""
+        while True:
+            try:
+                await gate().check()
+                await try_to_recover(self.counters, self.past, self.books, finished)
+            except StoreUnavailable as error:
+                log.info("the counters are looked at later", extra={"why": str(error)})
+            except Exception:
+                log.exception("housekeeping failed; it is tried again")
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+    def complaints(self) -> Mapping[str, str]:
+        """What is away, by its name, and why; empty when all is well."""
+        found = {}
+        ledger = self.books.state()
+        if ledger.reason:
+            found["ledger"] = ledger.reason
+        if self.outage is not None and (lost := self.outage.state()).status != "ok":
+            found["state"] = lost.reason
+        if problem := self.directory.state().problem:
+            found["keys"] = problem
+        return found
+
+    async def aclose(self) -> None:
+        """Writes what is left, settles what is settled, and lets go of everything."""
+        await self._stack.aclose()
+
+
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, on_cut: Callable[[frozenset[str]], None], names: frozenset[str]
+) -> None:
+    """From the directory's thread to the loop."""
+    loop.call_soon_threadsafe(on_cut, names)
