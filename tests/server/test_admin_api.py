@@ -1,5 +1,6 @@
 """What the admin API does and says: registers, books, the gateway itself, and requests that are not right."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
@@ -20,7 +21,7 @@ from tollhouse.policy.identity import Principal, digest
 from tollhouse.policy.register import read
 from tollhouse.policy.rules import Rules
 from tollhouse.policy.windows import window
-from tollhouse.server.admin.api import MAX_BODY_BYTES
+from tollhouse.server.admin.api import MAX_BODY_BYTES, MAX_IN_FLIGHT, THREADS
 from tollhouse.server.admin.book_operations import ManyCalls, find_calls, purse_name
 from tollhouse.upstream.health import ProviderHealth
 
@@ -228,6 +229,22 @@ async def test_answers_are_not_cached_and_carry_their_request_id(desk: AdminDesk
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["x-request-id"].startswith("adm_")
     assert answer.headers["content-type"] == "application/json"
+
+
+async def test_more_requests_than_may_wait_are_refused_and_the_others_answered(desk: AdminDesk):
+    """All of them wait for counters that do not answer yet, most of them for a thread."""
+    await desk.get("/admin/v1/keys")
+    desk.may_answer.clear()
+    async with asyncio.TaskGroup() as group:
+        waiting = [group.create_task(desk.get("/admin/v1/budgets")) for _ in range(MAX_IN_FLIGHT)]
+        for _ in range(THREADS):
+            await desk.purses_asked.acquire()
+        refused = await desk.get("/admin/v1/keys")
+        desk.may_answer.set()
+
+    assert (refused.status, refused.code) == (503, "overloaded")
+    assert {task.result().status for task in waiting} == {200}
+    assert (await desk.get("/admin/v1/keys")).status == 200
 
 
 async def test_a_ledger_that_is_away_is_a_problem_and_not_a_fault(desk: AdminDesk):

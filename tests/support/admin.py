@@ -81,8 +81,12 @@ class AdminDesk:
     """What the counters know."""
     health: list[ProviderHealth] = field(default_factory=list)
     reloads: int = 0
+    purses_asked: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
+    may_answer: asyncio.Event = field(default_factory=asyncio.Event)
+    """While it is not set, the counters do not answer."""
 
     def __post_init__(self) -> None:
+        self.may_answer.set()
         self.office = Office(
             config=lambda: self.config,
             config_file=self.file,
@@ -107,6 +111,8 @@ class AdminDesk:
         self.config = load(self.file, {}, defaults_by_type())
 
     async def _purses(self, names: Sequence[str]) -> Sequence[PurseState]:
+        self.purses_asked.release()
+        await self.may_answer.wait()
         return [self.states[name] for name in names if name in self.states]
 
     async def _spent(self, scope: Scope, from_us: int, before_us: int) -> int:
