@@ -36,7 +36,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.cli import tollhouse as command_line
 from tollhouse.config import load, schema
-from tollhouse.config.build import RATES
+from tollhouse.config.prices import RATES
 from tollhouse.config.secret import Secret
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import traits as anthropic_traits

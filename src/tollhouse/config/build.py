@@ -11,6 +11,7 @@ from tollhouse.config.admin import read_admin
 from tollhouse.config.keys import read_auth
 from tollhouse.config.limits import Mentions, read_budgets, read_limits
 from tollhouse.config.places import Places
+from tollhouse.config.prices import read_prices, read_rates
 from tollhouse.config.routes import DEFAULT, MAX_ROUTE, DraftAlias, Reference, Routes
 from tollhouse.config.schema import (
     CacheSettings,
@@ -20,7 +21,6 @@ from tollhouse.config.schema import (
     LedgerSettings,
     LoggingSettings,
     ModelSettings,
-    PriceSettings,
     ProviderDefaults,
     ProviderSettings,
     ResponseCacheSettings,
@@ -41,18 +41,6 @@ V = TypeVar("V")
 MAX_TOKENS: Final = 1_000_000_000
 MAX_TTL_SECONDS: Final = 30 * 86_400.0
 MAX_PATTERNS: Final = 100
-RATES: Final = (
-    "input",
-    "output",
-    "cache_read",
-    "cache_write",
-    "cache_write_1h",
-    "input_audio",
-    "output_audio",
-    "reasoning",
-    "request",
-)
-"""What a price can be given for: dollars per million tokens, and dollars a call for `request`."""
 NOTHING_ANSWERS: Final = (
     "There are no providers, so nothing could answer; `tollhouse config init` writes a file that has one."
 )
@@ -90,7 +78,7 @@ def build(
         _add_draft(drafts, _alias(entry.key, spot, names))
     aliases, default_model = Routes(drafts, providers, names).resolve()
     ledger = _ledger(file.section("ledger"))
-    overrides = _prices(file, prices, {*names, *provider_types})
+    overrides = read_prices(file, prices, {*names, *provider_types})
     state = _state(file.section("state"), is_written=file.has("state"))
     config = Config(
         server=server,
@@ -281,7 +269,7 @@ def _model(
     alias = None if alias_spot is None else alias_spot.read(values.model_name)
     context_tokens = section.read_optional("context_tokens", values.integer(1, MAX_TOKENS))
     max_output_tokens = section.read_optional("max_output_tokens", values.integer(1, MAX_TOKENS))
-    rates = _rates(section.section("prices")) if section.has("prices") else {}
+    rates = read_rates(section.section("prices")) if section.has("prices") else {}
     section.close()
     if name is None:
         return None
@@ -388,32 +376,6 @@ def _ledger(section: Section) -> LedgerSettings:
     )
     section.close()
     return settings
-
-
-def _prices(file: Section, prices: dict[str, Mapping[str, int]], owners: Collection[str]) -> PriceSettings:
-    """`prices:`, together with those that stand at the providers' models."""
-    for entry, spot in file.members("prices"):
-        owner, slash, model = entry.key.partition("/")
-        if not slash or not model:
-            spot.flaw("A price is for `provider/model`, or for `provider/*`.")
-        elif owner not in owners:
-            spot.flaw(f"There is no provider and no type of provider {owner!r}.{did_you_mean(owner, owners)}")
-        elif entry.key in prices:
-            spot.flaw("This model's prices stand at the provider's `models` already; keep one of them.")
-        rates = _rates(spot.section())
-        prices.setdefault(entry.key, rates)
-    return PriceSettings(overrides=frozen_map(prices))
-
-
-def _rates(section: Section) -> Mapping[str, int]:
-    """Rates in nano-USD per million tokens."""
-    rates = {name: rate for name in RATES if (rate := section.read_optional(name, values.dollars)) is not None}
-    section.close()
-    if section.spot.is_empty:
-        section.spot.flaw(
-            f"There are no prices here; give at least one of {', '.join(RATES)}, in dollars per million tokens."
-        )
-    return frozen_map(rates)
 
 
 def _state(section: Section, *, is_written: bool) -> StateSettings:
