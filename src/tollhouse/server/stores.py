@@ -30,6 +30,9 @@ from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.upstream.wire import WireTransport
 
+SEVERAL: Final = 2
+"""Counters are always shared: beside the workers of this gateway there may be another one on the same ledger, or the next one
+that takes over.  A lock of its own would save each call a microsecond."""
 HOUSEKEEPING_SECONDS: Final = 1.0
 
 log = logging.getLogger("tollhouse.server")
@@ -88,7 +91,7 @@ class Stores:
             stack.push_async_callback(transport.aclose)
             alerts = Alerts(transport)
             stack.push_async_callback(alerts.aclose)
-            counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=config.server.workers)
+            counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=SEVERAL)
             books = LedgerWriter.start(WriterSettings(url=url, journal_directory=folder), loop)
             reader = SpendReader(url, folder)
             past = Past(reader, books)

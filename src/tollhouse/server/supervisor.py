@@ -21,7 +21,7 @@ import msgspec
 
 from tollhouse._version import __version__
 from tollhouse.config.load import load
-from tollhouse.config.schema import Config, LimitSettings, ServerSettings
+from tollhouse.config.schema import Config, ServerSettings
 from tollhouse.errors import ConfigError, GatewayError, TollhouseError
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
@@ -84,8 +84,6 @@ async def serve(
 def _announce(told: Told, config: Config, public: Place, admin: Place, *, workers: int = 1) -> None:
     for warning in config.warnings:
         told(f"warning: {warning}")
-    if config.limits != LimitSettings() or config.budgets:
-        told("warning: `limits` and `budgets` are checked and kept, but this version does not enforce them yet")
     processes = f", {workers} workers" if workers > 1 else ""
     told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{processes})")
 
