@@ -114,7 +114,8 @@ class Directory:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join(STOP_SECONDS)
-            self._thread = None
+        if self._thread is None or not self._thread.is_alive():
+            self._reader.close()  # else its thread does so, once a statement that hangs has ended
 
     def state(self) -> DirectoryState:
         """How it is now.  Costs nothing."""
