@@ -4,9 +4,10 @@ A process holds the `flock` of its berth for as long as it lives, and the kernel
 lock can be taken belongs to nobody alive, and nobody has to believe a process number.  Only the holder writes the file.  What
 is held and seated anywhere can at any time be added up from the berths of all.
 
-The file is a page of header, an index with one word for each claim that could stand, and the claims, a page each.  A word of
-the index is zero, or one more than the moment at which the claim began.  It is written after the claim and wiped when the claim
-has ended, so that no claim is ever read half written.  The loss of power may still tear one; its checksum shows that.
+The file is a page of header, an index with one word for each claim that could stand, and two pages for each of those.  A word
+of the index is zero, or says when the claim began (one more than that, twice) and, by its lowest bit, on which of its two pages
+the claim is.  It is written after the page and wiped when the claim has ended, and an extended claim is written on the other
+page: no death leaves a claim half written.  The loss of power may still tear one; its checksum shows that.
 """
 
 import fcntl
@@ -38,7 +39,7 @@ _TOP: Final = 2
 """The word that says how much of the index was ever used."""
 _INDEX: Final = PAGE_BYTES // WORD_BYTES
 _CLAIMS_AT: Final = PAGE_BYTES + MAX_CLAIMS * WORD_BYTES
-_CLAIM_BYTES: Final = PAGE_BYTES
+_CLAIM_BYTES: Final = 2 * PAGE_BYTES
 _GROW_CLAIMS: Final = 64
 
 _HEAD: Final = struct.Struct(f"=IHHIIq{MAX_ID_BYTES}s")
@@ -47,7 +48,7 @@ _PARTS_COUNT: Final = struct.Struct("=8xI")
 _NOTE_AT: Final = _HEAD.size
 _PARTS_AT: Final = -(-(_NOTE_AT + MAX_NOTE_BYTES) // WORD_BYTES) * WORD_BYTES
 _PART: Final = struct.Struct("=4q")
-MAX_PARTS: Final = (_CLAIM_BYTES - _PARTS_AT) // _PART.size
+MAX_PARTS: Final = (PAGE_BYTES - _PARTS_AT) // _PART.size
 """Of a claim with all its extensions."""
 assert MAX_PARTS >= 2 * MAX_CLAIM_PARTS
 _PACK_PARTS: Final = [struct.Struct(f"={4 * parts}q").pack_into for parts in range(MAX_PARTS + 1)]
@@ -81,7 +82,7 @@ class BerthPages:
     def oldest(self) -> int | None:
         """When the oldest standing claim began, microseconds since the epoch."""
         began = [word for word in self._index() if word]
-        return min(began) - 1 if began else None
+        return (min(began) >> 1) - 1 if began else None
 
     def standing(self) -> list[int]:
         """The places of the claims that stand."""
@@ -91,7 +92,7 @@ class BerthPages:
 
     def parts(self, place: int) -> Iterator[Part]:
         """What a standing claim holds."""
-        start = _CLAIMS_AT + place * _CLAIM_BYTES
+        start = self._page(place)
         [count] = _PARTS_COUNT.unpack_from(self._map, start)
         for number in range(min(count, MAX_PARTS)):
             yield _PART.unpack_from(self._map, start + _PARTS_AT + number * _PART.size)
@@ -101,11 +102,11 @@ class BerthPages:
 
         One that fails its checksum comes back under a name of its own and without a note: what it holds must be given back.
         """
-        start = _CLAIMS_AT + place * _CLAIM_BYTES
+        start = self._page(place)
         checksum, id_bytes, note_bytes, _, _, hold, padded = _HEAD.unpack_from(self._map, start)
         note_at = start + _NOTE_AT
         name, note = padded[:id_bytes], self._map[note_at : note_at + min(note_bytes, MAX_NOTE_BYTES)]
-        began = self._words[_INDEX + place] - 1
+        began = (self._words[_INDEX + place] >> 1) - 1
         is_whole = name and zlib.crc32(note, zlib.crc32(name)) == checksum
         return Written(
             id=name.decode(errors="replace") if is_whole else f"damaged-{began}-{place}",
@@ -119,6 +120,9 @@ class BerthPages:
         """Lets go of the memory."""
         self._words.release()
         self._map.close()
+
+    def _page(self, place: int) -> int:
+        return _page_of(place, self._words[_INDEX + place] & 1)
 
     def _index(self) -> list[int]:
         return self._words[_INDEX : _INDEX + min(self._words[_TOP], MAX_CLAIMS)].tolist()
@@ -166,23 +170,18 @@ class Berth(BerthPages):
     def put(self, name: bytes, began_at_us: int, hold_nano: int, note: bytes, parts: Sequence[int]) -> int:
         """Writes a claim, its parts in one row of numbers, and returns its place.  There must be room: see `reserve`."""
         place = self._free.pop()
-        self.rewrite(place, name, hold_nano, note, parts)
+        self._write(_page_of(place, 0), name, hold_nano, note, parts)
         words = self._words
         if place >= words[_TOP]:
             words[_TOP] = place + 1
-        words[_INDEX + place] = began_at_us + 1
+        words[_INDEX + place] = (began_at_us + 1) << 1
         return place
 
     def rewrite(self, place: int, name: bytes, hold_nano: int, note: bytes, parts: Sequence[int]) -> None:
-        """Writes a standing claim over.  A death in between leaves each of its parts as it was or as it is to be."""
-        start = _CLAIMS_AT + place * _CLAIM_BYTES
-        count = len(parts) // 4
-        checksum = zlib.crc32(note, zlib.crc32(name))
-        if parts:
-            _PACK_PARTS[count](self._map, start + _PARTS_AT, *parts)
-        if note:
-            self._map[start + _NOTE_AT : start + _NOTE_AT + len(note)] = note
-        _HEAD.pack_into(self._map, start, checksum, len(name), len(note), count, 0, hold_nano, name)
+        """Writes a standing claim anew.  A death in between leaves it as it was."""
+        other_side = ~self._words[_INDEX + place] & 1
+        self._write(_page_of(place, other_side), name, hold_nano, note, parts)
+        self._words[_INDEX + place] ^= 1
 
     def drop(self, place: int) -> None:
         """The claim has ended."""
@@ -193,6 +192,15 @@ class Berth(BerthPages):
         """Gives the berth up.  What stands in it is an orphan now."""
         self.unmap()
         os.close(self._file)
+
+    def _write(self, start: int, name: bytes, hold_nano: int, note: bytes, parts: Sequence[int]) -> None:
+        count = len(parts) // 4
+        checksum = zlib.crc32(note, zlib.crc32(name))
+        if parts:
+            _PACK_PARTS[count](self._map, start + _PARTS_AT, *parts)
+        if note:
+            self._map[start + _NOTE_AT : start + _NOTE_AT + len(note)] = note
+        _HEAD.pack_into(self._map, start, checksum, len(name), len(note), count, 0, hold_nano, name)
 
     def _grow(self) -> None:
         more = min(_GROW_CLAIMS, MAX_CLAIMS - self._places)
@@ -252,6 +260,11 @@ def is_held(folder: Path, number: int) -> bool:
         return not _lock(file)
     finally:
         os.close(file)
+
+
+def _page_of(place: int, side: int) -> int:
+    """The offset of one of a place's two pages."""
+    return _CLAIMS_AT + place * _CLAIM_BYTES + side * PAGE_BYTES
 
 
 def _name(number: int) -> str:
