@@ -29,7 +29,6 @@ from tollhouse.telemetry.audit import (
     Flood,
     RegisterAudit,
     Trail,
-    network,
 )
 
 __all__ = ["postgres", "postgres_session"]
@@ -140,19 +139,11 @@ def test_every_failure_is_counted_exactly_once_whenever_it_comes(steps: list[tup
     assert sum(one.events for one in run(Flood(), failures)) == len(steps)
 
 
-@pytest.mark.parametrize(
-    ("address", "counted"),
-    [
-        ("10.0.0.1", "10.0.0.1"),
-        ("", ""),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("::ffff:10.0.0.1", "10.0.0.1"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("not:an:address", "not:an:address"),
-    ],
-)
-def test_an_ipv6_caller_counts_as_its_network(address: str, counted: str) -> None:
-    assert network(address) == counted
+def test_an_ipv6_caller_has_as_many_addresses_as_it_likes_and_counts_once() -> None:
+    written = run(Flood(), [(0.0, failure(f"2001:db8:1:2::{number:x}")) for number in range(50)])
+
+    assert [one.address for one in written[-2:]] == ["2001:db8:1:2::4", "2001:db8:1:2::/64"]
+    assert written[-1].events == 50 - RECORDS_PER_ADDRESS
 
 
 # ------------------------------------------------------------------------------------------------------------------- trail

@@ -11,7 +11,6 @@ changes the register is recorded by `RegisterAudit` within the transaction that 
 
 import asyncio
 import heapq
-import ipaddress
 import queue
 import threading
 import time
@@ -26,6 +25,7 @@ from tollhouse.ledger.audit import Entry, entry
 from tollhouse.ledger.audit_store import AuditLog, append_sqlite, open_audit
 from tollhouse.ledger.transaction import PostgresTransaction, SqliteTransaction, Transaction
 from tollhouse.policy.registrar import Change
+from tollhouse.policy.rules import neighbourhood
 from tollhouse.telemetry import logs
 
 WINDOW_SECONDS: Final = 60.0
@@ -84,7 +84,7 @@ class Flood:
         """The record to write at once, or `None` when the failure is only counted.  Call `due` first."""
         if not self._tallies:
             self._ends = now + WINDOW_SECONDS
-        address = network(failure.address)
+        address = neighbourhood(failure.address)
         tally = self._tallies.get(address)
         if tally is None:
             if len(self._tallies) >= MAX_ADDRESSES:
@@ -128,19 +128,6 @@ class Flood:
         self._written = 0
         self._tallies: dict[str, _Tally] = {}
         self._rest = _Tally()
-
-
-def network(address: str) -> str:
-    """Whom an address counts as: itself, or its /64 for IPv6, where one caller has as many as it likes."""
-    if ":" not in address:
-        return address
-    try:
-        parsed = ipaddress.IPv6Address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((int(parsed), 64), strict=False))
 
 
 def _entry(failure: Failure, *, address: str) -> Entry:
