@@ -1,12 +1,13 @@
 """What was used, what it cost and what is left, over the network.  Prompts and answers are not in the ledger, nor here."""
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 import msgspec
 
 from tollhouse.config.schema import BudgetSettings, Period, Scope
+from tollhouse.ledger.reports import By, Usage, usage
 from tollhouse.ledger.transaction import Transaction
 from tollhouse.policy import register
 from tollhouse.policy.identity import wall_us
@@ -22,39 +23,8 @@ SCAN_ROWS: Final = 200_000
 class UsageQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which calls are added up, and how."""
 
-    by: Literal["model", "key", "day", "provider", "tenant"] = "model"
+    by: By = By.MODEL
     since_us: Moment | None = None
-
-
-class UsageTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over calls.  A token class that no call said is `null`, which is not 0."""
-
-    calls: int
-    errors: int
-    input_tokens: int | None
-    cache_read_tokens: int | None
-    cache_write_tokens: int | None
-    output_tokens: int | None
-    reasoning_tokens: int | None
-    cost_nano: int
-    unknown_cost_calls: int
-    """Calls whose cost is not known, and therefore not in `cost_nano`."""
-
-
-class UsageGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """The totals of one model, key, day, provider or tenant."""
-
-    name: str
-    totals: UsageTotals
-
-
-class UsageReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Groups from the dearest down (days in their order), and their sum."""
-
-    by: str
-    since_us: int | None
-    groups: Sequence[UsageGroup]
-    total: UsageTotals
 
 
 class ManyCalls(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,17 +106,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """`ledger` when nothing was counted in this window yet: then nothing is held either."""
 
 
-def _usage(asked: Asked[UsageQuery, Nothing]) -> UsageReport:
-    from tollhouse.ledger import reports  # takes half a second to import
-
-    query = asked.query
-    since = None if query.since_us is None else _moment(query.since_us)
-    report = reports.usage(asked.office.ledger_url, by=reports.By(query.by), since=since)
-    return msgspec.convert(msgspec.to_builtins(report), UsageReport)
-
-
-def _moment(at_us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=at_us)
+def _usage(asked: Asked[UsageQuery, Nothing]) -> Usage:
+    since_us = asked.query.since_us
+    since = None if since_us is None else EPOCH + timedelta(microseconds=since_us)
+    return usage(asked.office.ledger_url, by=asked.query.by, since=since)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- calls
@@ -268,7 +231,7 @@ BOOK_OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
         tag="books",
         query=UsageQuery,
         body=Nothing,
-        answer=UsageReport,
+        answer=Usage,
         work=_usage,
     ),
     Operation(
