@@ -248,17 +248,26 @@ def test_every_recorded_answer_survives_being_kept(recording: Recording):
         pytest.skip("it is an error in disguise, which is never kept")
     entry = pack(kept(response))
     assert entry is not None
-    assert unpack(entry) == kept(response)
+    back = unpack(entry)
+    assert back is not None
+    # Answers that carry raw JSON lose its blanks.
+    assert back == kept(response) or plainly(back.response) == plainly(response)
 
 
-def test_what_one_dialect_alone_knows_is_kept_byte_for_byte():
-    extra = Extra("openai_chat", {"b": msgspec.Raw(b'{"z":1, "a":2.50}'), "a": msgspec.Raw(b"1e2")})
-    response = msgspec.structs.replace(answer(), extra=extra)
-    entry = pack(kept(response))
+def plainly(response: Response) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(response))
+
+
+def test_what_one_dialect_alone_knows_is_kept_but_for_the_blanks():
+    """Numbers stay as they were spelled and keys in their order; line breaks would tear an event of a stream apart."""
+    extra = Extra("openai_chat", {"b": msgspec.Raw(b'{"z":1,\n  "a": 2.50, "c": "x\\n y"}'), "a": msgspec.Raw(b"1e2")})
+    entry = pack(kept(msgspec.structs.replace(answer(), extra=extra)))
     assert entry is not None
     back = unpack(entry)
     assert back is not None
-    assert back.response.extra == extra
+    assert back.response.extra == Extra(
+        "openai_chat", {"b": msgspec.Raw(b'{"z":1,"a":2.50,"c":"x\\n y"}'), "a": msgspec.Raw(b"1e2")}
+    )
 
 
 def test_a_large_entry_is_compressed_and_a_small_one_is_not():

@@ -191,10 +191,12 @@ _DEFLATED: Final = b"z"
 
 
 def pack(kept: Kept) -> bytes | None:
-    """The bytes of an entry; `None` if it is too large or holds what JSON cannot say."""
+    """The bytes of an entry, without a blank between tokens; `None` if it is too large or holds what JSON cannot say."""
     try:
-        plain = msgspec.json.encode(kept)
-    except (UnicodeEncodeError, RecursionError):
+        # What is carried as it came may have line breaks between its tokens, which would tear an event of a stream apart
+        # (`anthropic/anthropic-messages-json-emoji-fd1487`).
+        plain = msgspec.json.format(msgspec.json.encode(kept), indent=-1)
+    except (UnicodeEncodeError, msgspec.DecodeError, RecursionError):
         return None
     if len(plain) > MAX_ENTRY_BYTES:
         return None
