@@ -12,6 +12,7 @@ from tollhouse.errors import TollhouseError
 # Command name → (module, short help).  The help stands here so that `tollhouse --help` imports no command.
 COMMANDS: Final = {
     "audit": ("tollhouse.cli.audit", "Read the audit log, and prove that nobody changed it."),
+    "bodies": ("tollhouse.cli.bodies", "Read and delete the prompts and answers that are kept."),
     "config": ("tollhouse.cli.config", "Check, show or write the configuration."),
     "demo": (
         "tollhouse.cli.demo",
