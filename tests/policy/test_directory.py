@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -320,6 +321,7 @@ def test_a_gateway_starts_without_its_database_with_the_keys_on_disk(register: R
         register.do(lambda desk: revoke_key(desk, "b"))
         found.refresh()  # a revocation is copied at once, however short ago the last copy was made
 
+    assert secret not in copy.read_bytes()
     away = Register("postgresql://nobody@127.0.0.1:1/none")
     with directory(away, copy) as found:
         found.start()
@@ -401,6 +403,21 @@ for line in sys.stdin:
         print("out", error.code, *cut, flush=True)
 found.stop()
 """
+
+
+def test_writers_at_the_same_time_are_all_noticed(register: Register):
+    """Were a later revision committed before an earlier one, a directory that looked in between would miss the earlier."""
+    names = [[f"w{writer}-{number}" for number in range(8)] for writer in range(3)]
+    issue(register, "first")
+    with directory(register) as found, ThreadPoolExecutor(len(names)) as threads:
+        found.refresh()
+        writers = [threads.submit(lambda own=own: [issue(register, name) for name in own]) for own in names]  # type: ignore[misc]
+        while not all(writer.done() for writer in writers):
+            assert found.refresh()
+        for writer in writers:
+            writer.result()
+        found.refresh()
+        assert [name for own in names for name in own if not found.roll.knows(name)] == []
 
 
 class Worker:
