@@ -358,7 +358,7 @@ async def test_the_app_hears_at_once_that_the_client_left() -> None:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         del receive, send
-        scope["tollhouse.when_departed"](left.set)
+        scope["tollhouse.request"].when_departed(left.set)
         begun.set()
         await left.wait()
 

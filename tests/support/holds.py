@@ -41,6 +41,9 @@ class Holds:
         self._holds.append(_Hold())
         return self._holds[-1]
 
+    async def check(self) -> None:
+        pass
+
     def settled_once(self) -> list[Settlement]:
         """The settlements in order of admission; an assertion error if a hold has none or several."""
         assert [len(hold.settlements) for hold in self._holds] == [1] * len(self._holds)

@@ -55,11 +55,11 @@ from tollhouse.gateway.failures import (
 from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route, Router
 from tollhouse.gateway.translator import Translator
-from tollhouse.gateway.weight import Scales, Weight, worst_cost
+from tollhouse.gateway.weight import Scales, worst_cost
 from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
 from tollhouse.policy.access import ANYTHING
-from tollhouse.policy.admission import Admission, Ask, Hold
+from tollhouse.policy.admission import Admission, Ask, Hold, Weight
 from tollhouse.policy.identity import Principal, allowed_targets
 from tollhouse.policy.rules import is_upstream, scope_of
 from tollhouse.upstream.failure import Verdict, verdict
@@ -313,7 +313,6 @@ class _Run:
 
     async def _place(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None) -> None:
         gateway, call = self._gateway, self._call
-        weight = self._weigh(candidate, peek, cap)
         ask = Ask(
             id=call.id,
             began_at_us=call.arrived_at_us,
@@ -321,9 +320,8 @@ class _Run:
             address=call.address,
             alias=route.name,
             target=candidate.name,
-            tokens=weight.likely_tokens,
-            worst_nano=weight.worst_nano,
-            note=opening_of(self._record, weight.most_input_tokens),
+            weigh=partial(self._weigh, candidate, peek, cap),
+            note=opening_of(self._record, len(call.body) // estimate.BYTES_PER_TOKEN),
         )
         if self._hold is None:
             self._hold = await gateway.admission.admit(ask)
@@ -612,21 +610,24 @@ class _Run:
             waiting = gateway.books.write(record)
             if self._candidate is not None:
                 gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
-        hold = self._hold
+        if self._hold is not None:
+            if waiting is None:
+                self._give_back()
+            else:
+                # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
+                waiting.add_done_callback(self._give_back)
+        gateway.finished(record)
+        return waiting
+
+    def _give_back(self, _written: object = None) -> None:
+        record, hold = self._record, self._hold
         if hold is not None:
-            settle = partial(
-                hold.settle,
-                cost_nano=record.cost_nano if waiting is not None else 0,
+            usage = record.usage
+            hold.settle(
+                cost_nano=record.cost_nano if record.reached_provider else 0,
                 input_tokens=usage.input_tokens,
                 output_tokens=usage.output_tokens,
             )
-            if waiting is None:
-                settle()
-            else:
-                # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
-                waiting.add_done_callback(lambda _: settle())
-        gateway.finished(record)
-        return waiting
 
     def _price(self, usage: Usage) -> None:
         record = self._record

@@ -16,6 +16,7 @@ from tollhouse.chat.model import Request
 from tollhouse.chat.usage import Usage
 from tollhouse.gateway import estimate
 from tollhouse.ledger.prices import ModelPrice, Rate
+from tollhouse.policy.admission import Weight
 
 USUAL_TOKENS_PER_BYTE: Final = 0.25
 """English prose: about four bytes a token with every tokenizer in use."""
@@ -35,18 +36,6 @@ MEDIA_FACTOR: Final = 3
 """What a picture or a page can cost at worst, over what `estimate` takes it for."""
 _MEDIA: Final = (b'"image', b'"document"', b'"file"', b'"input_audio"', b";base64,")
 MAX_MODELS: Final = 2_000
-
-
-class Weight(msgspec.Struct, frozen=True):
-    """What a call can use."""
-
-    likely_tokens: int
-    """Input and output."""
-    most_input_tokens: int
-    most_output_tokens: int
-    """Over all its choices."""
-    worst_nano: int | None
-    """`None` without a price."""
 
 
 class _Pan(msgspec.Struct):

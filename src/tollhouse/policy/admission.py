@@ -4,13 +4,25 @@ A call is admitted before it is sent, which reserves what it can cost at worst (
 cost.  Every way of the pipeline ends in `settle`, also a client that left and a provider that never answered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 from tollhouse.errors import Quota
 from tollhouse.policy.identity import Principal
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """What a call can use."""
+
+    likely_tokens: int
+    """Input and output, as they will probably be."""
+    most_input_tokens: int
+    most_output_tokens: int
+    """Over all its choices."""
+    worst_nano: int | None
+    """What it costs at worst; `None` without a price."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,10 +39,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     """The alias or model that the client named."""
     target: str
     """`provider/model` that it is sent to."""
-    tokens: int
-    """Input and output tokens that it will probably use."""
-    worst_nano: int | None
-    """What it costs at worst; `None` when there is no price."""
+    weigh: Callable[[], Weight]
+    """Says how heavy the call is.  Asked only where a limit or a budget wants to know."""
     note: bytes
     """Its ledger row, as far as it is known: what is left of it if this process dies."""
 
@@ -59,6 +69,10 @@ class Admission(Protocol):
         """Raises `RateLimited`, `BudgetExceeded`, `NoPrice`, or `StoreUnavailable`.  May wait for a place."""
         ...
 
+    async def check(self) -> None:
+        """Looks after what needs it from time to time; call it about once a second.  Raises `StoreUnavailable`."""
+        ...
+
 
 class _NoHold:
     __slots__ = ()
@@ -81,3 +95,6 @@ class Unlimited:
         """Never refuses."""
         del ask
         return self._HOLD
+
+    async def check(self) -> None:
+        """There is nothing to look after."""

@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from tollhouse.config.schema import Scope
 from tollhouse.errors import BudgetExceeded, NoPrice, Quota, RateLimited, StoreUnavailable
-from tollhouse.policy.admission import Ask
+from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.counters import (
     Answer,
     Claim,
@@ -108,10 +108,10 @@ class Gate:
 
     async def admit(self, ask: Ask) -> "GateHold":
         """See `Admission.admit`."""
-        bound = self._bound(ask)
-        answer = await self._counters.place(_claim(bound, ask))
+        bound, claim = self._claim(ask)
+        answer = await self._counters.place(claim)
         if type(answer) is not Placed:
-            answer = await self._insist(bound, ask, answer, extends=False)
+            answer = await self._insist(bound, claim, answer, extends=False)
         return GateHold(self, bound, ask, answer.levels)
 
     async def check(self) -> None:
@@ -129,10 +129,11 @@ class Gate:
 
     async def extend(self, hold: "GateHold", ask: Ask) -> None:
         """See `Hold.extend`."""
-        bound = self._bound(ask)
-        answer = await self._counters.place(_claim(bound, ask, beside=hold.bounds), extends=True)
+        bound, claim = self._claim(ask)
+        claim = _beside(claim, hold.bounds)
+        answer = await self._counters.place(claim, extends=True)
         if type(answer) is not Placed:
-            await self._insist(bound, ask, answer, extends=True, beside=hold.bounds)
+            await self._insist(bound, claim, answer, extends=True)
         hold.bounds.append(bound)
 
     def settle(self, hold: "GateHold", cost_nano: int, tokens: int | None) -> None:
@@ -153,18 +154,17 @@ class Gate:
 
     # ------------------------------------------------------------------------------------------------------ private
 
-    def _bound(self, ask: Ask) -> Bound:
+    def _claim(self, ask: Ask) -> tuple[Bound, Claim]:
         bound = self._rules.bound(ask.principal, ask.alias, ask.target, ask.began_at_us)
-        if bound.hard is not None and ask.worst_nano is None:
+        weight = ask.weigh() if bound.needs_weight else _WEIGHTLESS
+        if bound.hard is not None and weight.worst_nano is None:
             raise NoPrice(
                 f"Nobody knows what {ask.target!r} costs, so the budget {bound.hard!r} could not be kept.",
                 hint="Whoever runs this gateway can set its price under `prices`, or make the budget `soft`.",
             )
-        return bound
+        return bound, bound.claim(ask, weight)
 
-    async def _insist(
-        self, bound: Bound, ask: Ask, answer: Answer, *, extends: bool, beside: Sequence[Bound] = ()
-    ) -> Placed:
+    async def _insist(self, bound: Bound, claim: Claim, answer: Answer, *, extends: bool) -> Placed:
         """Goes on until the claim is placed or must be refused."""
         give_up_at = self._monotonic() + self._patience.max_wait_seconds
         seedings = 0
@@ -176,14 +176,14 @@ class Gate:
                     seedings += 1
                     if seedings > MAX_SEEDINGS:
                         raise StoreUnavailable("The store of counters forgets what it is told.")
-                    await self._seed(bound, purses, ask.began_at_us)
+                    await self._seed(bound, purses, claim.began_at_us)
                 case PurseEmpty():
-                    raise self._empty(bound, answer, ask)
+                    raise self._empty(bound, answer, claim)
                 case RateFull(wait_seconds=seconds):
                     await self._wait(seconds, give_up_at, _too_fast(answer))
                 case SeatsTaken():
                     await self._wait(SEAT_SECONDS, give_up_at, _too_many(answer))
-            answer = await self._counters.place(_claim(bound, ask, beside=beside), extends=extends)
+            answer = await self._counters.place(claim, extends=extends)
 
     async def _wait(self, seconds: float, give_up_at: float, refusal: RateLimited) -> None:
         left = give_up_at - self._monotonic()
@@ -218,7 +218,7 @@ class Gate:
         await self._counters.seed(budget.purse, spent_nano=spent, before_us=before, is_confirmed=True)
         return True
 
-    def _empty(self, bound: Bound, answer: PurseEmpty, ask: Ask) -> BudgetExceeded:
+    def _empty(self, bound: Bound, answer: PurseEmpty, claim: Claim) -> BudgetExceeded:
         budget = bound.budgets[answer.purse.name]
         ends = answer.purse.ends_at_us
         return BudgetExceeded(
@@ -226,7 +226,7 @@ class Gate:
             spent_nano=answer.spent_nano + answer.held_nano,
             limit_nano=budget.settings.limit_nano,
             resets_in_seconds=None if ends is None else max(0.0, (ends - self._now_us()) / 1e6),
-            needed_nano=ask.worst_nano or 0,
+            needed_nano=claim.hold_nano,
             may_clamp=budget.settings.clamp_output,
         )
 
@@ -271,25 +271,18 @@ class GateHold:
             self._gate.watch(self.bounds, spending)
 
 
-def _claim(bound: Bound, ask: Ask, *, beside: Sequence[Bound] = ()) -> Claim:
-    """The claim of a call; when it extends one, without what stands already."""
-    claim = bound.claim(
-        call_id=ask.id,
-        began_at_us=ask.began_at_us,
-        address=ask.address,
-        tokens=ask.tokens,
-        hold_nano=ask.worst_nano or 0,
-        note=ask.note,
-    )
-    if not beside:
-        return claim
-    rates = {rate.name for other in beside for rate in (*other.requests, *other.tokens)}
-    seats = {each.name for other in beside for each in other.seats}
+_WEIGHTLESS: Final = Weight(0, 0, 0, 0)
+
+
+def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
+    """A claim that extends one, without what stands already."""
+    rates = {rate.name for other in standing for rate in (*other.requests, *other.tokens)}
+    seats = {each.name for other in standing for each in other.seats}
     return Claim(
         id=claim.id,
         began_at_us=claim.began_at_us,
-        rates=tuple(r for r in claim.rates if r.name not in rates and "/ip:" not in r.name),
-        seats=tuple(s for s in claim.seats if s.name not in seats and "/ip:" not in s.name),
+        rates=tuple(rate for rate in claim.rates if rate.name not in rates and "/ip:" not in rate.name),
+        seats=tuple(each for each in claim.seats if each.name not in seats and "/ip:" not in each.name),
         purses=claim.purses,
         hold_nano=claim.hold_nano,
         note=claim.note,

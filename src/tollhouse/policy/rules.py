@@ -13,6 +13,7 @@ import msgspec
 
 from tollhouse.config.schema import BudgetSettings, LimitSettings, RateSettings, Scope
 from tollhouse.errors import GatewayError
+from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.counters import MAX_CLAIM_PARTS, Claim, Purse, Rate, Seats
 from tollhouse.policy.identity import Principal
 from tollhouse.policy.windows import window
@@ -59,18 +60,14 @@ class Bound(msgspec.Struct, frozen=True):
     clamps: bool
     """Whether a budget among them lowers a call's output rather than refuse it."""
 
-    def claim(
-        self,
-        *,
-        call_id: str,
-        began_at_us: int,
-        address: str,
-        tokens: int,
-        hold_nano: int,
-        note: bytes,
-    ) -> Claim:
-        """The claim of one call.  `tokens` is what it will probably use, `address` the caller's."""
-        rates, seats = self.requests, self.seats
+    @property
+    def needs_weight(self) -> bool:
+        """Whether it matters how heavy a call is."""
+        return bool(self.purses or self.tokens or (self.per_ip is not None and self.per_ip.tokens_per_minute))
+
+    def claim(self, ask: Ask, weight: Weight) -> Claim:
+        """The claim of one call."""
+        rates, seats, tokens, address = self.requests, self.seats, weight.likely_tokens, ask.address
         if self.tokens:
             rates += tuple(
                 Rate(rate.name, rate.per_minute, min(tokens, rate.per_minute), "tokens") for rate in self.tokens
@@ -85,13 +82,13 @@ class Bound(msgspec.Struct, frozen=True):
             )
             seats += more_seats
         return Claim(
-            id=call_id,
-            began_at_us=began_at_us,
+            id=ask.id,
+            began_at_us=ask.began_at_us,
             rates=rates,
             seats=seats,
             purses=self.purses,
-            hold_nano=hold_nano,
-            note=note,
+            hold_nano=weight.worst_nano or 0,
+            note=ask.note,
         )
 
 

@@ -19,10 +19,10 @@ from tollhouse.ledger.address import journal_name, state_folder
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.spending import SpendReader
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
+from tollhouse.policy.admission import Admission
 from tollhouse.policy.alerts import Alerts
 from tollhouse.policy.counters import Counters
 from tollhouse.policy.directory import Directory, open_directory
-from tollhouse.policy.gate import Gate
 from tollhouse.policy.outage import OutlivingCounters
 from tollhouse.policy.recovery import try_to_recover
 from tollhouse.policy.settling import SettlesNow, SettlesSoon
@@ -124,11 +124,11 @@ class Stores:
                 _stack=stack.pop_all(),
             )
 
-    async def keep_house(self, gate: Callable[[], Gate], finished: Callable[[CallRecord], None]) -> None:
+    async def keep_house(self, admission: Callable[[], Admission], finished: Callable[[CallRecord], None]) -> None:
         """Goes on for ever: makes budgets certain, and writes down the calls of processes that died."""
         while True:
             try:
-                await gate().check()
+                await admission().check()
                 await try_to_recover(self.counters, self.past, self.books, finished)
             except StoreUnavailable as error:
                 log.info("the counters are looked at later", extra={"why": str(error)})

@@ -25,7 +25,7 @@ from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.errors import ConfigError, NotInstalled, TollhouseError
 from tollhouse.ledger.record import CallRecord
-from tollhouse.policy.gate import Gate
+from tollhouse.policy.admission import Admission
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.http.app import Dialects, PublicApp
@@ -95,7 +95,7 @@ class Worker:
         )
         self._listener = (listen or _server(config))(self.app, job.place)
         self._flushing = loop.create_task(self._flush_often())
-        self._housekeeping = loop.create_task(stores.keep_house(self._gate, self._finished))
+        self._housekeeping = loop.create_task(stores.keep_house(self._admission, self._finished))
         self._draining: asyncio.Task[None] | None = None
 
     @classmethod
@@ -154,11 +154,8 @@ class Worker:
         await self._engine.aclose()
         self._flush()
 
-    def _gate(self) -> Gate:
-        admission = self.app.serving.gateway.admission
-        if not isinstance(admission, Gate):
-            raise TypeError("a worker's calls pass a gate")
-        return admission
+    def _admission(self) -> Admission:
+        return self.app.serving.gateway.admission
 
     def reload(self) -> None:
         """Reads the configuration again and swaps it in; if anything is wrong with it, the old one goes on serving."""

@@ -51,13 +51,16 @@ class WireTransport:
         self._connections: set[Connection] = set()
         self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._all_lost: asyncio.Future[None] | None = None
         self._tls = load_tls(self._settings.ca_file) if self._settings.ca_file else None
         self._tls_loading: asyncio.Future[ssl.SSLContext] | None = None
 
     async def send(self, request: Outgoing, deadlines: Deadlines) -> Incoming:
         """See `Transport.send`.  Raises `GatewayError` for a header with a line break in it."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()  # asked once: each time costs a system call
         total_at = loop.time() + deadlines.total
         origin = self._origin(request.address)
         message, rest = _serialise(origin, request)

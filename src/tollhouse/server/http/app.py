@@ -6,10 +6,11 @@ know nothing of providers, prices or routes.
 
 import asyncio
 import os
+import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from tollhouse.dialects.anthropic import encode_count
 from tollhouse.dialects.dialect import Dialect
@@ -57,6 +58,24 @@ class Dialects:
 Handler = Callable[["Exchange"], Awaitable[None]]
 
 
+class OwnRequest(Protocol):
+    """What our own server says of a request beyond ASGI, under `scope["tollhouse.request"]`."""
+
+    is_complete: bool
+    """Whether all of it has arrived."""
+    task: asyncio.Task[None] | None
+    """The one that answers it."""
+
+    @property
+    def has_departed(self) -> bool:
+        """Whether its client has left."""
+        ...
+
+    def when_departed(self, callback: Callable[[], object] | None) -> None:
+        """Whom to call, once, when its client leaves before the answer is complete; at once if it has left."""
+        ...
+
+
 class Exchange:
     """One HTTP request and the way back to its client.  It is the gateway's `Sink`."""
 
@@ -71,11 +90,13 @@ class Exchange:
         "method",
         "path",
         "receive",
+        "request",
         "scope",
     )
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect[Any]) -> None:
         self.scope = scope
+        self.request: OwnRequest | None = scope.get("tollhouse.request")
         self.receive = receive
         self._send = send
         self.method: str = scope["method"]
@@ -90,7 +111,10 @@ class Exchange:
 
     async def read(self, limit_bytes: int) -> bytes:
         """The request's body; see `read_body`."""
-        body = await read_body(self.receive, self.headers, limit_bytes)
+        request = self.request
+        body = await read_body(
+            self.receive, self.headers, limit_bytes, is_here=request is not None and request.is_complete
+        )
         self.is_read = True
         return body
 
@@ -159,7 +183,10 @@ def new_request_id() -> str:
 
     The order keeps the ledger's index of ids growing at its end, where a commit touches one page and not one for each row.
     """
-    return f"req_{time.time_ns() // 1_000_000:012x}{os.urandom(6).hex()}"
+    return f"req_{time.time_ns() // 1_000_000:012x}{_chance.getrandbits(48):012x}"
+
+
+_chance: Final = random.Random(os.urandom(32))  # noqa: S311  # ids are no secrets; asking the kernel each time costs more
 
 
 class PublicApp:
@@ -260,7 +287,8 @@ class PublicApp:
         """Reads a call and does its work, counted and watched: for the bound on calls, for a drain and for departures."""
         serving = self.serving
         principal = self._enter(exchange, serving)
-        task = asyncio.current_task()
+        request = exchange.request
+        task = asyncio.current_task() if request is None else request.task
         if task is None:
             raise RuntimeError("a request runs in a task")
         self._calls += 1
@@ -269,10 +297,16 @@ class PublicApp:
         try:
             body = await exchange.read(serving.max_body_bytes)
             call = self._made(exchange, principal, door, body)
-            async with Departure(exchange.scope, exchange.receive):
+            if request is None:
+                async with Departure(exchange.receive):
+                    await work(serving.gateway, call, exchange)
+            else:
+                request.when_departed(task.cancel)
                 await work(serving.gateway, call, exchange)
         except asyncio.CancelledError:
-            if task in self._revoked:
+            if request is not None and request.has_departed:
+                task.uncancel()  # nobody is there to be told
+            elif task in self._revoked:
                 task.uncancel()
                 await self._say_goodbye(exchange, _revoked(principal))
             elif self._is_cutting:
@@ -283,6 +317,8 @@ class PublicApp:
             else:
                 raise
         finally:
+            if request is not None:
+                request.when_departed(None)
             self._calls -= 1
             del self._running[task]
             self._revoked.discard(task)

@@ -13,8 +13,8 @@ DISCARD_SECONDS = 5.0
 """How much more of a refused body, and for how long, is taken in and thrown away."""
 
 
-async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> bytes:
-    """The whole body.
+async def read_body(receive: Receive, headers: Headers, limit_bytes: int, *, is_here: bool = False) -> bytes:
+    """The whole body.  `is_here`: it is known to have arrived in full.
 
     Raises `BodyTooLarge` (at once when the client says its size, otherwise as soon as it is over), `UnsupportedMediaType` for
     compressed bodies, `ClientLeft`, and `BadRequest` when the body does not arrive in `BODY_SECONDS`.
@@ -30,18 +30,11 @@ async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> byt
             raise UnsupportedMediaType(
                 "Compressed request bodies are not read here.", hint="Send the body without Content-Encoding."
             )
+    if is_here:
+        return await _read(receive, expected, limit_bytes)
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientLeft("The client left while sending its request.")
-            body: bytes = message.get("body", b"")
-            if len(body) > limit_bytes:
-                raise BodyTooLarge(limit_bytes=limit_bytes)
-            # Servers tell the end of a body apart from its last piece; a body of known length need not wait for that.
-            if len(body) == expected or not message.get("more_body", False):
-                return body
-            return await _read_rest(receive, body, limit_bytes)
+            return await _read(receive, expected, limit_bytes)
     except TimeoutError as error:
         raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:.0f} s.") from error
 
@@ -68,6 +61,19 @@ async def discard_body(receive: Receive) -> None:
                 if message["type"] == "http.disconnect" or not message.get("more_body", False):
                     return
                 left -= len(message.get("body", b""))
+
+
+async def _read(receive: Receive, expected: int, limit_bytes: int) -> bytes:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientLeft("The client left while sending its request.")
+    body: bytes = message.get("body", b"")
+    if len(body) > limit_bytes:
+        raise BodyTooLarge(limit_bytes=limit_bytes)
+    # Servers tell the end of a body apart from its last piece; a body of known length need not wait for that.
+    if len(body) == expected or not message.get("more_body", False):
+        return body
+    return await _read_rest(receive, body, limit_bytes)
 
 
 async def _read_rest(receive: Receive, first: bytes, limit_bytes: int) -> bytes:

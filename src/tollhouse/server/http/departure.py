@@ -1,17 +1,16 @@
 """Notices that a client leaves while its call is under way, and cancels the call at once.
 
-Our own server says so by itself, at the moment at which it happens, and costs nothing (`scope["tollhouse.when_departed"]`).
-Other servers tell an application by no other way than `receive`, so something has to wait on it for as long as the call
-lasts.  Granian's `receive` gives a future, which costs a callback; where it is a coroutine (uvicorn), it costs a task,
-and this object is its owner.
+This is for other servers than our own, which says so by itself.  They tell an application by no other way than `receive`, so
+something has to wait on it for as long as the call lasts.  Granian's `receive` gives a future, which costs a callback; where
+it is a coroutine (uvicorn), it costs a task, and this object is its owner.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from types import TracebackType
 from typing import Final, Protocol, Self, cast
 
-from tollhouse.server.http.asgi import Message, Receive, Scope
+from tollhouse.server.http.asgi import Message, Receive
 
 UNWATCHED_SECONDS: Final = 0.02
 """How long a call runs before its client is watched.  Waiting on the server costs about 30 us of CPU; a call that is over
@@ -30,15 +29,14 @@ class _Waiting(Protocol):
 
 
 class Departure:
-    """`async with Departure(scope, receive) as departure:` cancels the body of the block when the client disconnects.
+    """`async with Departure(receive) as departure:` cancels the body of the block when the client disconnects.
 
     The cancellation does not leave the block: `departure.happened` says that it was one.
     """
 
-    __slots__ = ("_call", "_is_over", "_receive", "_tell", "_timer", "_waiting", "happened")
+    __slots__ = ("_call", "_is_over", "_receive", "_timer", "_waiting", "happened")
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._tell: Callable[[Callable[[], None] | None], None] | None = scope.get("tollhouse.when_departed")
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
         self._call: asyncio.Task[object] | None = None
         self._waiting: _Waiting | None = None
@@ -48,23 +46,18 @@ class Departure:
 
     async def __aenter__(self) -> Self:
         self._call = asyncio.current_task()
-        if self._tell is not None:
-            self._tell(self._left)
-        else:
-            self._timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._wait)
+        self._timer = asyncio.get_running_loop().call_later(UNWATCHED_SECONDS, self._wait)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
         self._is_over = True
-        if self._tell is not None:
-            self._tell(None)
         if self._timer is not None:
             self._timer.cancel()
         call, waiting = self._call, self._waiting
         # The server's future is not seen by the garbage collector: a cycle through it would keep the whole call for ever.
-        self._call = self._waiting = self._timer = self._tell = None
+        self._call = self._waiting = self._timer = None
         if waiting is not None and not waiting.done():
             waiting.cancel()
         if self.happened and kind is not None and issubclass(kind, asyncio.CancelledError):
@@ -72,11 +65,6 @@ class Departure:
                 call.uncancel()
             return True
         return False
-
-    def _left(self) -> None:
-        self.happened = True
-        if self._call is not None:
-            self._call.cancel()
 
     def _wait(self) -> None:
         waiting: object = self._receive()
@@ -92,4 +80,6 @@ class Departure:
         if waiting.exception() is None and waiting.result()["type"] != "http.disconnect":
             self._wait()  # the empty end of a body that was read by its length
             return
-        self._left()
+        self.happened = True
+        if self._call is not None:
+            self._call.cancel()

@@ -331,9 +331,8 @@ class Connection(asyncio.BufferedProtocol):
     def _begin(self, request: Request) -> None:
         hub = self._hub
         self._active = request
-        # A plain method is enough for the app to say whom to call; see `http/departure.py`.
-        request.scope["tollhouse.when_departed"] = request.when_departed
-        task = hub.loop.create_task(self._answer(request))
+        request.scope["tollhouse.request"] = request
+        task = request.task = hub.loop.create_task(self._answer(request))
         hub.tasks.add(task)
         task.add_done_callback(hub.tasks.discard)
 

@@ -81,12 +81,15 @@ class Request:
         "is_complete",
         "keeps_alive",
         "scope",
+        "task",
     )
 
     def __init__(self, wire: Wire, scope: Scope, *, keeps_alive: bool, expects_continue: bool) -> None:
         """`expects_continue`: the client waits for a word before it sends its body."""
         self._wire = wire
         self.scope = scope
+        self.task: asyncio.Task[None] | None = None
+        """What answers it, once that has begun."""
         self.keeps_alive = keeps_alive
         """Whether the connection can carry another request after this one."""
         self.is_complete = False
@@ -98,7 +101,7 @@ class Request:
         self._is_told = False
         """Whether the app knows that the body is complete."""
         self._waiter: asyncio.Future[None] | None = None
-        self._departed: Callable[[], None] | None = None
+        self._departed: Callable[[], object] | None = None
         self._status = 0
         self._head: Iterable[tuple[bytes, bytes]] = ()
         self._framing = Framing.NONE
@@ -145,7 +148,12 @@ class Request:
                 raise RuntimeError(f"{kind} cannot follow: the answer is {state.value}")
         await self._wire.drained()
 
-    def when_departed(self, callback: Callable[[], None] | None) -> None:
+    @property
+    def has_departed(self) -> bool:
+        """Whether the client has left."""
+        return self._wire.is_lost
+
+    def when_departed(self, callback: Callable[[], object] | None) -> None:
         """Calls back, once, when the client leaves before its answer is complete; at once if it has left.
 
         `None` calls it off.
