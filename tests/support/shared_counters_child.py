@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +27,7 @@ RATE: Final = Rate("requests/all", 300, 1)
 DESK: Final = Seats("desk", 7)
 ROOM: Final = Seats("room", 1_000)
 TOKENS: Final = Rate("tokens/all", 600_000_000, 100, "tokens")
-HARD: Final = Purse("hard/day", 9_000)
+HARD: Final = Purse("hard/day", 6_000)
 SOFT: Final = Purse("soft/total", None)
 HOLD: Final = 10
 
@@ -45,23 +45,36 @@ def now_us() -> int:
     return time.time_ns() // 1_000
 
 
-def read_rows(folder: Path) -> Iterator[Row]:
-    """Every row that was written whole, by whichever process."""
-    for path in sorted(folder.glob("log-spend-*")):
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            yield msgspec.json.decode(line, type=Row)
+class Ledger:
+    """The rows of all processes, as far as they were written whole.  Reads only what is new."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._read: dict[Path, int] = {}
+        self.rows: dict[str, Row] = {}
+
+    def refresh(self) -> None:
+        for path in self._folder.glob("log-spend-*"):
+            with path.open("rb") as file:
+                file.seek(self._read.get(path, 0))
+                lines = file.read().rpartition(b"\n")[0]
+            for line in lines.splitlines():
+                row = msgspec.json.decode(line, type=Row)
+                assert row.id not in self.rows, "a call has two rows"
+                self.rows[row.id] = row
+            self._read[path] = self._read.get(path, 0) + len(lines) + bool(lines)
+
+    def spent(self, purse: str, *, before_us: int = 1 << 60) -> int:
+        """The sum of the rows that began before then."""
+        self.refresh()
+        return sum(row.cost for row in self.rows.values() if purse in row.purses and row.began < before_us)
 
 
-def spent_before(folder: Path, purse: str, moment_us: int) -> int:
-    """The sum that a ledger would say."""
-    return sum(row.cost for row in read_rows(folder) if purse in row.purses and row.began < moment_us)
-
-
-def seed(folder: Path, counters: SharedCounters, purses: tuple[Purse, ...]) -> None:
+def seed(ledger: Ledger, counters: SharedCounters, purses: tuple[Purse, ...]) -> None:
     """Reads the ledger and tells the store."""
     for purse in purses:
         moment = now_us()
-        counters.seed_now(purse, spent_nano=spent_before(folder, purse.name, moment), before_us=moment)
+        counters.seed_now(purse, spent_nano=ledger.spent(purse.name, before_us=moment), before_us=moment)
 
 
 class Log:
@@ -111,7 +124,7 @@ def crowd(folder: Path, number: int) -> None:
 def spend(folder: Path, number: int) -> None:
     """Places, extends, settles and releases whatever chance says, until it is killed."""
     counters = open_counters(folder)
-    log = Log(folder, "spend", number)
+    log, ledger = Log(folder, "spend", number), Ledger(folder)
     chance = random.Random(number)
     standing: list[tuple[Claim, int]] = []
     """With what is held by now."""
@@ -119,7 +132,7 @@ def spend(folder: Path, number: int) -> None:
     def is_placed(claim: Claim, *, extends: bool = False) -> bool:
         answer = counters.place_now(claim, extends=extends)
         if isinstance(answer, Unseeded):
-            seed(folder, counters, answer.purses)
+            seed(ledger, counters, answer.purses)
         return isinstance(answer, Placed)
 
     for i in range(sys.maxsize):
