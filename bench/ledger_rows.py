@@ -146,8 +146,8 @@ async def _ask(url: str, start_us: int, end_us: int) -> None:
                 f"spent             {1e3 * (time.perf_counter() - began):6.1f} ms {scope}, {name}: {spent / 1e9:,.2f} dollars"
             )
     began = time.perf_counter()
-    await reader.rows_with([f"req_{number:024x}" for number in range(1000)])
-    print(f"rows_with         {1e3 * (time.perf_counter() - began):6.1f} ms for 1,000 ids")
+    await reader.costs_of([f"req_{number:024x}" for number in range(1000)])
+    print(f"costs_of          {1e3 * (time.perf_counter() - began):6.1f} ms for 1,000 ids")
     await reader.aclose()
 
 

@@ -187,18 +187,19 @@ async def test_what_waits_in_a_journal_counts_once_before_and_after_its_replay(
             assert await reader.spent(Scope("key", "dev"), NOON_US, NOON_US + HOUR_US) == 111
             assert await reader.spent(Scope("global"), NOON_US, NOON_US + 1) == 1111
             wanted = ["stored", "both", "waits", "foreign", "unknown"]
-            assert await reader.rows_with(wanted) == {"stored", "both", "waits"}
+            assert await reader.costs_of(wanted) == {"stored": 10, "both": 1, "waits": 100}
             await asyncio.to_thread(lambda: [*journal.replay(storage.insert)])
     other.close()
 
 
 async def test_many_ids_are_looked_for_in_pieces(url: str, storage: Storage, tmp_path: Path) -> None:
-    await asyncio.to_thread(insert, storage, [make_call(f"{number}") for number in range(1200)])
+    await asyncio.to_thread(
+        insert, storage, [make_call(f"{number}", cost_nano=number if number % 2 else None) for number in range(1200)]
+    )
     async with reading(url, tmp_path / "none") as reader:
-        assert await reader.rows_with(str(number) for number in range(600, 2000)) == {
-            str(number) for number in range(600, 1200)
-        }
-        assert await reader.rows_with([]) == frozenset()
+        found = await reader.costs_of(str(number) for number in range(600, 2000))
+        assert found == {str(number): number if number % 2 else 0 for number in range(600, 1200)}
+        assert await reader.costs_of([]) == {}
 
 
 async def test_a_ledger_that_does_not_answer_says_nothing_about_spending(
@@ -220,10 +221,10 @@ async def test_a_server_that_was_restarted_is_asked_again_without_an_error(
     postgres: PostgresServer, postgres_ledger: str, tmp_path: Path
 ) -> None:
     async with reading(postgres_ledger, tmp_path) as reader:
-        assert await reader.rows_with(["a"]) == frozenset()
+        assert await reader.costs_of(["a"]) == {}
         await asyncio.to_thread(postgres.stop)
         await asyncio.to_thread(postgres.start)
-        assert await reader.rows_with(["a"]) == frozenset()
+        assert await reader.costs_of(["a"]) == {}
 
 
 @pytest.mark.parametrize("by", [*By])

@@ -54,29 +54,19 @@ class SpendReader:
             return 0
         waiting = await self._in_thread(self._waiting_costs, scope, from_us, before_us)
         ((total,),), *found = await self._reader.read([_sum(scope, from_us, before_us), *_rows_with(list(waiting))])
-        present = {name for answer in found for (name,) in answer}
+        present = {name for answer in found for name, _ in answer}
         return int(total) + sum(cost for name, cost in waiting.items() if name not in present)
 
-    async def rows_with(self, ids: Iterable[str]) -> frozenset[str]:
-        """Which of these request ids have a row, in the database or in a journal of this machine.
-
-        Raises `StoreUnavailable`.
-        """
-        wanted = frozenset(ids)
-        waiting = await self._in_thread(self._waiting_ids, wanted)
-        answers = await self._reader.read(list(_rows_with(list(wanted))))
-        return waiting | frozenset(name for answer in answers for (name,) in answer)
-
     async def costs_of(self, ids: Iterable[str]) -> dict[str, int]:
-        """The cost, in nano-USD, of those of these calls that have a row, here or in a journal; 0 where it is not known.
+        """Of these request ids those that have a row, in the database or in a journal of this machine, with its cost.
 
-        Raises `StoreUnavailable`.
+        In nano-USD; 0 where it is not known.  Raises `StoreUnavailable`.
         """
         wanted = frozenset(ids)
         costs = await self._in_thread(self._waiting_costs_of, wanted)
-        for answer in await self._reader.read(list(_rows_with(list(wanted), "id, coalesce(cost_nano, 0)"))):
-            costs.update({str(name): int(cost) for name, cost in answer})
-        return costs
+        answers = await self._reader.read(list(_rows_with(list(wanted))))
+        # The database knows better: a row may have been priced anew since.
+        return costs | {name: int(cost) for answer in answers for name, cost in answer}
 
     async def aclose(self) -> None:
         """Lets go of the database.  May be called twice."""
@@ -90,12 +80,10 @@ class SpendReader:
             if from_us <= started_at_us(row) < before_us and row_belongs(scope, row)
         }
 
-    def _waiting_ids(self, wanted: frozenset[str]) -> frozenset[str]:
-        return frozenset(str(row[0]) for row in waiting_rows(self._journals, self._journal_name)) & wanted
-
     def _waiting_costs_of(self, wanted: frozenset[str]) -> dict[str, int]:
-        rows = waiting_rows(self._journals, self._journal_name)
-        return {name: cost_of(row) for row in rows if (name := str(row[0])) in wanted}
+        return {
+            str(row[0]): cost_of(row) for row in waiting_rows(self._journals, self._journal_name) if row[0] in wanted
+        }
 
     async def _in_thread(self, work: Callable[..., T], *values: object) -> T:
         try:
@@ -122,7 +110,8 @@ def _sum(scope: Scope, from_us: int, before_us: int) -> Statement:
     return Statement(f"SELECT CAST({' - '.join(parts)} AS bigint)", values)
 
 
-def _rows_with(ids: Sequence[str], columns: str = "id") -> Iterator[Statement]:
+def _rows_with(ids: Sequence[str]) -> Iterator[Statement]:
     rest = iter(ids)
     while some := list(islice(rest, IDS_AT_ONCE)):
-        yield Statement(f"SELECT {columns} FROM calls WHERE id IN ({', '.join('?' * len(some))})", some)  # noqa: S608 - only marks
+        marks = ", ".join("?" * len(some))
+        yield Statement(f"SELECT id, {OF_A_ROW['cost_nano']} FROM calls WHERE id IN ({marks})", some)  # noqa: S608 - our own names
