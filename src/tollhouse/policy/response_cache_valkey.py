@@ -4,21 +4,25 @@ The store is bounded by bytes like the one in memory.  A script keeps an index o
 drops the oldest when a new one does not fit: the server's own eviction would take counters and holds as well.  Reading an entry
 does not move it in that order, so a hit costs one GET.
 
-Nobody waits for this store longer than `TIMEOUT_SECONDS`, and after a failure it is left alone for `REST_SECONDS`: what cannot
-be reached is a miss.
+Entries can be large, and limits must not wait for them; so they have connections of their own, `MAX_WIRES` at most.  Nobody
+waits for this store longer than `TIMEOUT_SECONDS` for a connection and as long again for a reply, and after a failure it is
+left alone for `REST_SECONDS`: what cannot be reached is a miss.
 """
 
 import asyncio
+import hashlib
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-import redis.asyncio
-from redis.exceptions import RedisError
+import msgspec
 
+from tollhouse.errors import StoreUnavailable
 from tollhouse.policy.response_cache import FORMAT, LARGEST_SHARE
+from tollhouse.policy.valkey.wire import Address, Refused, Reply, Wire, address_of, pack
 
 TIMEOUT_SECONDS: Final = 0.1
 REST_SECONDS: Final = 1.0
+MAX_WIRES: Final = 4
 KEY_PREFIX: Final = b"tollhouse:{answers}:%d:" % FORMAT
 """The braces put all of it on one node of a cluster, where the script needs it."""
 ENTRY_OVERHEAD_BYTES: Final = 640
@@ -26,12 +30,13 @@ ENTRY_OVERHEAD_BYTES: Final = 640
 
 # KEYS: the entry, the index (a sorted set by expiry, in server milliseconds), the sizes (a hash; `total` is their sum).
 # ARGV: the entry's bytes, what they count as, the bound on the total, the time to live in milliseconds.
-_PUT: Final = """
+_PUT: Final = b"""
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local entry, index, sizes = KEYS[1], KEYS[2], KEYS[3]
 local size, bound, ttl = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local total = tonumber(redis.call('HGET', sizes, 'total') or 0)
+-- The first call is one that a server without memory refuses; it lets a script that has written go on writing.
+local total = redis.call('HINCRBY', sizes, 'total', 0)
 local function drop(key)
   total = total - tonumber(redis.call('HGET', sizes, key) or 0)
   redis.call('HDEL', sizes, key)
@@ -48,10 +53,13 @@ end
 redis.call('SET', entry, ARGV[1], 'PX', ttl)
 redis.call('ZADD', index, now + ttl, entry)
 redis.call('HSET', sizes, entry, size, 'total', total + size)
-redis.call('PEXPIRE', index, ttl)
-redis.call('PEXPIRE', sizes, ttl)
+for _, key in ipairs({index, sizes}) do
+  if redis.call('PTTL', key) < ttl then redis.call('PEXPIRE', key, ttl) end
+end
 return total + size
 """
+# SHA-1 is how the protocol names a script (https://valkey.io/commands/evalsha/), not a protection.
+_PUT_DIGEST: Final = hashlib.sha1(_PUT, usedforsecurity=False).hexdigest()
 
 
 class ValkeyAnswers:
@@ -59,61 +67,103 @@ class ValkeyAnswers:
 
     def __init__(
         self,
-        client: "redis.asyncio.Redis",
+        url: str,
         *,
         max_bytes: int,
         ttl_seconds: float,
         monotonic: Callable[[], float],
-        failed: Callable[[Exception], None] = lambda _: None,
+        failed: Callable[[StoreUnavailable], None] = lambda _: None,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        """Owns `client`, which must give bytes back as bytes (`decode_responses=False`).
+        """Connects when it is first used.  Raises `ConfigError` for an address that is none.
 
         `failed` hears why the store is left alone, at most once in `REST_SECONDS`.
         """
-        self._client = client
+        self._address = address_of(url)
         self._max_bytes = max_bytes
         self._ttl_ms = max(1, int(ttl_seconds * 1000))
         self._monotonic = monotonic
         self._failed = failed
-        self._resumes_at = 0.0
-        self._put = client.register_script(_PUT)
+        self._timeout = timeout_seconds
+        self._resumes_at: float | None = None
+        self._free = asyncio.Semaphore(MAX_WIRES)
+        self._idle: list[Wire] = []
+        self._is_closed = False
 
     @property
     def is_resting(self) -> bool:
         """Whether the store failed a moment ago and is not asked."""
-        return self._monotonic() < self._resumes_at
+        return self._resumes_at is not None and self._monotonic() < self._resumes_at
 
     async def get(self, key: bytes) -> bytes | None:
         """The entry of a key; `None` too when the store cannot be reached in time."""
-        if self.is_resting:
-            return None
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                entry: Any = await self._client.get(KEY_PREFIX + key.hex().encode())
-        except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
-            return None
-        return entry if isinstance(entry, bytes) else None
+        reply = await self._ask(pack("GET", _name(key)))
+        return reply if isinstance(reply, bytes) else None
 
     async def put(self, key: bytes, entry: bytes) -> None:
         """Keeps an entry, unless it alone would take more than its share or the store cannot be reached in time."""
         size = len(entry) + ENTRY_OVERHEAD_BYTES
-        if size > self._max_bytes // LARGEST_SHARE or self.is_resting:
+        if size > self._max_bytes // LARGEST_SHARE:
             return
-        try:
-            async with asyncio.timeout(TIMEOUT_SECONDS):
-                await self._put(
-                    keys=[KEY_PREFIX + key.hex().encode(), KEY_PREFIX + b"index", KEY_PREFIX + b"sizes"],
-                    args=[entry, size, self._max_bytes, self._ttl_ms],
-                )
-        except (RedisError, OSError, TimeoutError) as error:
-            self._rest(error)
+        keys = (3, _name(key), KEY_PREFIX + b"index", KEY_PREFIX + b"sizes")
+        values = (entry, size, self._max_bytes, self._ttl_ms)
+        await self._ask(pack("EVALSHA", _PUT_DIGEST, *keys, *values), or_else=pack("EVAL", _PUT, *keys, *values))
 
     async def aclose(self) -> None:
         """Closes the connections.  The entries stay until they expire."""
-        await self._client.aclose()
+        self._is_closed = True
+        while self._idle:
+            await self._idle.pop().aclose()
 
-    def _rest(self, error: Exception) -> None:
+    async def _ask(self, command: bytes, *, or_else: bytes | None = None) -> Reply:
+        """The reply to a command, or to the other one where the server does not know the script; `None` if there is none."""
+        async with self._free:
+            if self.is_resting or self._is_closed:
+                return None
+            try:
+                return await self._asked(command, or_else)
+            except StoreUnavailable as error:
+                self._rest(error)
+                return None
+
+    async def _asked(self, command: bytes, or_else: bytes | None) -> Reply:
+        wire = self._idle.pop() if self._idle else await self._connected()
+        is_usable = False
+        try:
+            reply = await self._exchanged(wire, command)
+            if isinstance(reply, Refused) and reply.kind == "NOSCRIPT" and or_else is not None:
+                reply = await self._exchanged(wire, or_else)
+            if isinstance(reply, Refused) and reply.kind == "MOVED":
+                self._address = _elsewhere(reply, self._address)
+            is_usable = not isinstance(reply, Refused)
+        finally:
+            # A wire that was given up while a reply was under way would hand that to the next who asks.
+            if is_usable and not self._is_closed:
+                self._idle.append(wire)
+            else:
+                await wire.aclose()
+        if isinstance(reply, Refused):
+            raise StoreUnavailable(f"The shared store {self._address} refuses: {reply.kind} {reply.text}.")
+        return reply
+
+    async def _connected(self) -> Wire:
+        return await Wire.connect(self._address, timeout_seconds=self._timeout)
+
+    async def _exchanged(self, wire: Wire, command: bytes) -> Reply | Refused:
+        [reply] = await wire.exchange([command], timeout_seconds=self._timeout)
+        return reply
+
+    def _rest(self, error: StoreUnavailable) -> None:
         if not self.is_resting:
             self._resumes_at = self._monotonic() + REST_SECONDS
             self._failed(error)
+
+
+def _name(key: bytes) -> bytes:
+    return KEY_PREFIX + key.hex().encode()
+
+
+def _elsewhere(reply: Refused, address: Address) -> Address:
+    """Where a node of a cluster says that the keys are (https://valkey.io/topics/cluster-spec/, "MOVED redirection")."""
+    host, _, port = reply.text.rpartition(" ")[2].rpartition(":")
+    return msgspec.structs.replace(address, host=host or address.host, port=int(port)) if port.isdigit() else address
