@@ -32,7 +32,7 @@ from tollhouse.chat.model import (
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.openai_chat import DIALECT, OPENAI
-from tollhouse.dialects.openai_chat.counts import read_usage, write_usage
+from tollhouse.dialects.openai_chat.counts import read_raw_usage, read_usage, write_usage
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTruncated
 
 ANSWERS = [r for r in recordings("openai-chat", stream=False, error=False) if "error_in_200" not in r.features]
@@ -399,3 +399,23 @@ def test_whatever_a_provider_streams_is_a_grammatical_stream_or_a_named_error(st
         [*checked(grammar)]
     for event in grammar:
         encoder.encode(event)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["prompt_tokens", "completion_tokens", "total_tokens", "reasoning_tokens", "cached_tokens"]),
+        st.none() | st.integers(-2, 40) | st.floats(0, 9) | st.text(max_size=2),
+    ),
+    st.none()
+    | st.dictionaries(st.sampled_from(["cached_tokens", "audio_tokens", "other"]), st.none() | st.integers(-1, 30)),
+    st.none() | st.dictionaries(st.sampled_from(["reasoning_tokens", "audio_tokens"]), st.none() | st.integers(0, 30)),
+    st.booleans(),
+)
+def test_the_quick_way_to_read_counts_says_what_the_thorough_one_says(
+    totals: dict[str, Any], inputs: dict[str, Any] | None, outputs: dict[str, Any] | None, is_outside: bool
+):
+    fields = {**totals, "prompt_tokens_details": inputs, "completion_tokens_details": outputs}
+    raw = msgspec.Raw(msgspec.json.encode(fields))
+    assert read_raw_usage(raw, reasoning_outside_output=is_outside) == read_usage(
+        fields, reasoning_outside_output=is_outside
+    )

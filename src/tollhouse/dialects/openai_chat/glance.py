@@ -5,12 +5,14 @@ from typing import Final
 import msgspec
 
 from tollhouse.dialects.dialect import Glance
-from tollhouse.dialects.openai_chat.counts import read_usage
+from tollhouse.dialects.openai_chat.counts import read_raw_usage
 from tollhouse.dialects.openai_chat.failure import failed, words_of
 from tollhouse.dialects.openai_chat.finish import finish_reason
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.dialects.openai_chat.wire import Json, read
 from tollhouse.errors import UpstreamMalformed
+
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class _Choice(msgspec.Struct, gc=False):
@@ -20,7 +22,7 @@ class _Choice(msgspec.Struct, gc=False):
 
 class _Answer(msgspec.Struct, gc=False):
     choices: list[_Choice] | None = None
-    usage: dict[str, Json] | None = None
+    usage: msgspec.Raw = _NULL
     error: Json = None
 
 
@@ -31,7 +33,7 @@ _json: Final = msgspec.json.Decoder()
 def glance(body: bytes, traits: OpenAIChatTraits) -> Glance:
     """Usage, finish, and the error in disguise if it is one.  Raises `UpstreamMalformed`."""
     answer = read(body, _decoder, _Answer, "an answer")
-    usage = read_usage(answer.usage, reasoning_outside_output=traits.reasoning_outside_output)
+    usage = read_raw_usage(answer.usage, reasoning_outside_output=traits.reasoning_outside_output)
     if answer.error is not None:
         return Glance(usage, None, failed(_json.decode(body)))
     if not answer.choices:
