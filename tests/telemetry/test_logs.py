@@ -3,6 +3,8 @@
 import io
 import json
 
+import pytest
+
 from tollhouse.telemetry import logs
 
 
@@ -25,9 +27,52 @@ def test_what_json_cannot_say_is_printed_as_text():
 def test_an_error_brings_its_traceback_in_the_same_line():
     out = io.StringIO()
     logs.configure("info", "json", out)
-    logs.get("gateway").error("failed", exc_info=ValueError("boom"))
+    logs.get("gateway").error("failed", exc_info=RuntimeError("boom"))
     assert out.getvalue().count("\n") == 1
-    assert "ValueError: boom" in json.loads(out.getvalue())["error"]
+    assert "RuntimeError: boom" in json.loads(out.getvalue())["error"]
+
+
+def failed_reading(prompt: str) -> BaseException:
+    """An error that quotes what it could not read, and one that came of it."""
+    with pytest.raises(TypeError) as caught:
+        try:
+            int(prompt)
+        except ValueError as error:
+            raise TypeError("no number") from error
+    return caught.value
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_an_error_is_told_without_what_it_quotes(form):
+    out = io.StringIO()
+    logs.configure("info", form, out)
+    group = ExceptionGroup("two", [KeyError("Dear Bob"), OSError("gone")])
+    logs.get("gateway").error("failed", exc_info=failed_reading("Dear Bob"))
+    logs.get("gateway").error("failed", exc_info=group)
+    said = out.getvalue()
+    assert "Dear Bob" not in said
+    assert "ValueError (its words can quote a prompt and are not logged)" in said
+    assert "TypeError: no number" in said
+    assert "int(prompt)" in said, "the line of code is told"
+    assert "OSError: gone" in said
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_a_credential_is_masked_whoever_logs_it(form):
+    out = io.StringIO()
+    logs.configure("info", form, out)
+    log = logs.get("server")
+    log.info(
+        "got Authorization: Bearer abcdefgh",
+        extra={"why": 'at "postgres://u:hunter2@db/x"', "keys": ["th-" + "k9" * 20]},
+    )
+    log.error("failed", exc_info=RuntimeError("sk-ant-" + "a1" * 20))
+    said = out.getvalue()
+    assert said.count("[secret]") == 4
+    for secret in ("abcdefgh", "hunter2", "k9k9", "a1a1"):
+        assert secret not in said
+    if form == "json":
+        assert [json.loads(line)["level"] for line in said.splitlines()] == ["info", "error"]
 
 
 def test_text_lines_are_for_a_terminal():

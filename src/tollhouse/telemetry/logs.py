@@ -2,21 +2,31 @@
 
 JSON lines or plain text on standard error.  An event is a short sentence and a few named values
 (`log.info("provider is down", extra={"provider": "openai"})`); no prompt, completion or credential is ever one of them.
+Errors are told without the words that could quote one, and credentials of a known form are masked whoever logs them.
 The line about each call is not made here but in `calls_log`, straight from the record.
 """
 
 import json
 import logging
 import sys
+import traceback
 from collections.abc import Callable
+from functools import cache
 from typing import Final, Literal, TextIO
 
 import msgspec
 
+from tollhouse.policy.redaction import Redactor
+from tollhouse.policy.redaction.documents import redact_value
 from tollhouse.telemetry.clock import iso_utc
 from tollhouse.telemetry.outlet import Outlet
 
 ROOT: Final = "tollhouse"
+QUOTING: Final = (ValueError, LookupError, AssertionError, msgspec.MsgspecError)
+"""Errors whose words quote what they could not read."""
+MAX_WORDS_CHARACTERS: Final = 300
+MAX_FRAMES: Final = 40
+MAX_CHAIN: Final = 8
 _STANDARD: Final = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message",
     "asctime",
@@ -79,12 +89,17 @@ class JsonLines(logging.Formatter):
             "event": record.getMessage(),
             **_values(record),
         }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = described(record.exc_info[1])
         try:
-            return msgspec.json.encode(line, enc_hook=str).decode()
+            text = msgspec.json.encode(line, enc_hook=str).decode()
         except UnicodeEncodeError:  # half of a surrogate pair, which JSON from outside can bring
-            return json.dumps(line, default=str, separators=(",", ":"))
+            text = json.dumps(line, default=str, separators=(",", ":"))
+        redactor = _credentials()
+        if not redactor.find(text):
+            return text
+        # The values are redacted, not the text: what ends a credential there may be half of an escape.
+        return msgspec.json.encode(redact_value(redactor, json.loads(text))).decode()
 
 
 class TextLines(logging.Formatter):
@@ -96,4 +111,39 @@ class TextLines(logging.Formatter):
         at = iso_utc(int(record.created * 1e6))[11:19]
         room = record.name.removeprefix(f"{ROOT}.")
         line = f"{at} {record.levelname.lower():7} {room}: {record.getMessage()}{values}"
-        return line + "\n" + self.formatException(record.exc_info) if record.exc_info else line
+        if record.exc_info and record.exc_info[1] is not None:
+            line += "\n" + described(record.exc_info[1])
+        return _credentials().redact(line)
+
+
+def described(error: BaseException) -> str:
+    """Where an error came from and what it is, the first one first.
+
+    Without the words of those that like to quote what they could not read: that can be a prompt, and no prompt is logged.
+    """
+    chain: list[str] = []
+    following: BaseException | None = error
+    while following is not None and len(chain) < MAX_CHAIN:
+        frames = "".join(traceback.format_tb(following.__traceback__, limit=-MAX_FRAMES))
+        inner = "".join(
+            f"\n  of {one}"
+            for one in map(_named, following.exceptions if isinstance(following, BaseExceptionGroup) else ())
+        )
+        chain.append(f"{frames}{_named(following)}{inner}")
+        cause = following.__cause__
+        following = cause or (None if following.__suppress_context__ else following.__context__)
+    return "\nand then:\n".join(reversed(chain))
+
+
+def _named(error: BaseException) -> str:
+    kind = type(error).__qualname__
+    if isinstance(error, QUOTING):
+        return f"{kind} (its words can quote a prompt and are not logged)"
+    words = str(error)[:MAX_WORDS_CHARACTERS]
+    return f"{kind}: {words}" if words else kind
+
+
+@cache
+def _credentials() -> Redactor:
+    """The last line of defence: whatever code logs what, no credential of a known form is in it."""
+    return Redactor(["secrets"])
