@@ -5,8 +5,8 @@ So no record can be altered, removed or moved without every later hash giving it
 fear could still write a whole new chain; that is what keeping heads is for.
 
 What is hashed is written so that any language can do it again in a few lines: the previous hash (32 bytes; 32 zero bytes for
-the first record), then each field in the order of `HASHED`, numbers in decimal and text in UTF-8, as a netstring: its length in
-bytes in decimal, a colon, the bytes, a comma.
+the first record), then `seq`, `at_us`, `actor`, `action`, `object`, `changes`, `address`, `outcome`, `request_id` and `events`,
+numbers in decimal and text in UTF-8, each as a netstring: its length in bytes in decimal, a colon, the bytes, a comma.
 
 This module holds values and functions; the database is `audit_store`'s.
 """
@@ -20,18 +20,6 @@ import msgspec
 
 GENESIS: Final = bytes(32)
 """What stands before the first record."""
-HASHED: Final = (
-    "seq",
-    "at_us",
-    "actor",
-    "action",
-    "object",
-    "changes",
-    "address",
-    "outcome",
-    "request_id",
-    "events",
-)
 MAX_NAME_CHARACTERS: Final = 200
 """Of an actor, an object, an address or a request id; what is longer is cut."""
 MAX_CHANGES_BYTES: Final = 4096
@@ -207,12 +195,20 @@ def _break(record: Record, wanted: int, previous: bytes, find: Callable[[bytes],
 
 
 def _digest(previous: bytes, seq: int, one: Entry) -> bytes:
-    hashed = hashlib.sha256(previous)
-    for name in HASHED:
-        value = seq if name == "seq" else getattr(one, name)
-        field = str(value).encode()
-        hashed.update(b"%d:%s," % (len(field), field))
-    return hashed.digest()
+    values = (
+        seq,
+        one.at_us,
+        one.actor,
+        one.action,
+        one.object,
+        one.changes,
+        one.address,
+        one.outcome,
+        one.request_id,
+        one.events,
+    )
+    fields = [str(value).encode() for value in values]
+    return hashlib.sha256(previous + b"".join(b"%d:%s," % (len(field), field) for field in fields)).digest()
 
 
 def _plain(text: str) -> str:

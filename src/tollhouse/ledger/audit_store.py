@@ -214,4 +214,4 @@ def head_of(row: Sequence[Any] | None) -> Head:
 
 
 def _record(row: Row) -> Record:
-    return msgspec.convert(dict(zip(_COLUMNS, row, strict=True)), Record)
+    return Record(**dict(zip(_COLUMNS, row, strict=True)))
