@@ -32,13 +32,17 @@ def test_an_error_brings_its_traceback_in_the_same_line():
     assert "RuntimeError: boom" in json.loads(out.getvalue())["error"]
 
 
+def read_number(prompt: str) -> int:
+    try:
+        return int(prompt)
+    except ValueError as error:
+        raise TypeError("no number") from error
+
+
 def failed_reading(prompt: str) -> BaseException:
     """An error that quotes what it could not read, and one that came of it."""
     with pytest.raises(TypeError) as caught:
-        try:
-            int(prompt)
-        except ValueError as error:
-            raise TypeError("no number") from error
+        read_number(prompt)
     return caught.value
 
 

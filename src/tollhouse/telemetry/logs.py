@@ -12,14 +12,15 @@ import sys
 import traceback
 from collections.abc import Callable
 from functools import cache
-from typing import Final, Literal, TextIO
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
 import msgspec
 
-from tollhouse.policy.redaction import Redactor
-from tollhouse.policy.redaction.documents import redact_value
 from tollhouse.telemetry.clock import iso_utc
 from tollhouse.telemetry.outlet import Outlet
+
+if TYPE_CHECKING:
+    from tollhouse.policy.redaction import Redactor
 
 ROOT: Final = "tollhouse"
 QUOTING: Final = (ValueError, LookupError, AssertionError, msgspec.MsgspecError)
@@ -98,6 +99,8 @@ class JsonLines(logging.Formatter):
         redactor = _credentials()
         if not redactor.find(text):
             return text
+        from tollhouse.policy.redaction.documents import redact_value
+
         # The values are redacted, not the text: what ends a credential there may be half of an escape.
         return msgspec.json.encode(redact_value(redactor, json.loads(text))).decode()
 
@@ -144,6 +147,8 @@ def _named(error: BaseException) -> str:
 
 
 @cache
-def _credentials() -> Redactor:
+def _credentials() -> "Redactor":
     """The last line of defence: whatever code logs what, no credential of a known form is in it."""
+    from tollhouse.policy.redaction import Redactor  # costs a command line that logs nothing 30 ms
+
     return Redactor(["secrets"])
