@@ -50,6 +50,7 @@ from tollhouse.ledger import record as record_module
 from tollhouse.ledger.record import Attempt, CallRecord
 from tollhouse.providers.provider import ProviderKind
 from tollhouse.providers.registry import PROVIDER_TYPES
+from tollhouse.server.admin.operations import OPERATIONS
 from tollhouse.telemetry import exposition
 from tollhouse.telemetry.metrics import Metrics
 
@@ -66,6 +67,8 @@ SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
         "server": schema.ServerSettings,
         "auth": schema.AuthSettings,
         "key": schema.KeySettings,
+        "admin": schema.AdminSettings,
+        "admin-token": schema.AdminTokenSettings,
         "provider": schema.ProviderSettings,
         "model": schema.ModelSettings,
         "alias": schema.AliasSettings,
@@ -91,6 +94,10 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
     ("key", "digest"): (
         ("key", "secret", "", "The key itself, at least 8 characters. Only its digest is kept."),
         ("key_sha256", "text", "", "In place of `key`: the SHA-256 digest of the key's UTF-8 bytes, as 64 hex digits."),
+    ),
+    ("admin-token", "digest"): (
+        ("token", "secret", "", "The token itself, at least 16 characters. Only its digest is kept."),
+        ("token_sha256", "text", "", "In place of `token`: its SHA-256 digest, as 64 hex digits."),
     ),
     ("key", "budgets"): (("budget", "budget", "none", "Its own budget, as under `budgets` without a `scope`."),),
     ("limits", "overall"): (
@@ -140,6 +147,7 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
 # Meanings of fields whose names say it all to a reader of the code.
 _WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("auth", "keys"): "The keys that may call.",
+    ("admin", "tokens"): "Who may administer over the network. Without any, the admin API is off.",
     ("key", "tenant"): "Whom the key belongs to.",
     ("key", "project"): "What the key is used for.",
     ("key", "models"): "Aliases and `provider/model` names that it may use; `*` at the end of one stands for anything.",
@@ -172,6 +180,8 @@ _DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("provider", "api_key"): "the type's variable",
     ("provider", "base_url"): "the type's address",
     ("key", "name"): "required",
+    ("admin-token", "name"): "required",
+    ("admin-token", "role"): "required",
     ("budget", "scope"): "required in a list",
     ("state", "budget_allowance_nano"): "`1`",
     ("logging", "retention_seconds"): "`30d`",
@@ -251,6 +261,7 @@ _TYPE_WORDS: Final[Mapping[object, str]] = {
     Secret: "secret",
     schema.DeadlineOverrides: "deadlines",
     schema.KeySettings: "key",
+    schema.AdminTokenSettings: "token",
     schema.ModelSettings: "model",
     schema.RateSettings: "limits",
     schema.ResponseCacheSettings: "responses",
@@ -687,6 +698,13 @@ def table(head: Row, rows: Iterable[Row]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
 
 
+def _admin_operations() -> str:
+    return table(
+        ("operation", "role", "what it does"),
+        ((f"`{each.method} {each.path}`", f"`{each.role}`", f"{each.summary}.") for each in OPERATIONS),
+    )
+
+
 def _code(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
@@ -709,6 +727,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "calls-log.usage": _logged(usage_module, Usage, _USAGE_WORDS),
         "calls-log.attempts": _logged(record_module, Attempt, _ATTEMPT_WORDS),
         "commands": _command_line,
+        "admin-operations": _admin_operations,
     }
 )
 """What can stand in a page, by name."""

@@ -84,6 +84,8 @@ _PLACES: Mapping[str, str] = {
     "server": _MINIMAL % "" + "server: {~: 1}",
     "auth": "auth: {open: true, ~: 1}\nproviders: {openai: {api_key: x}}",
     "key": "auth: {keys: [{name: a, key: 12345678-x, ~: 1}]}\nproviders: {openai: {api_key: x}}",
+    "admin": _MINIMAL % "" + "admin: {~: 1}",
+    "admin-token": _MINIMAL % "" + "admin: {tokens: [{name: a, token: 12345678-12345678, role: viewer, ~: 1}]}",
     "provider": _MINIMAL % ", ~: 1",
     "model": _MINIMAL % ", models: [{name: m, ~: 1}]",
     "alias": _MINIMAL % "" + "models: {fast: {route: openai/m, ~: 1}}",
@@ -106,8 +108,9 @@ def test_the_documented_keys_of_a_section_are_those_that_loading_knows(section: 
     """Loading names all keys of a place when it meets one that resembles none."""
     documented = [row[0] for row in tool.settings_rows(section)]
     known = set(keys_that_loading_knows(_PLACES[section].replace("~", _NONSENSE)))
-    # `key_sha256` takes the place of `key`: a file that has the one is not told of the other.
-    assert set(documented) - {"key_sha256"} == known - {"key_sha256"}
+    # A digest takes the place of a plaintext: a file that has the one is not told of the other.
+    digests = {"key_sha256", "token_sha256"}
+    assert set(documented) - digests == known - digests
     assert len(documented) == len(set(documented))
 
 
