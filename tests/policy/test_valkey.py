@@ -1,53 +1,17 @@
-"""Counters in Valkey keep the contract: on a real server, whose scripts are given a clock that tests move."""
+"""Counters in Valkey keep the contract, and agree with the model, on every real server that can be had."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
+from hypothesis import settings
 
-from support.counters_contract import START_US, CountersContract
-from support.valkey import Server, any_valkey, any_valkey_server
-from support.valkey_child import CLOCK_KEY, HAND_CLOCK
-from tollhouse.policy.counters import Counters
-from tollhouse.policy.valkey import ValkeySettings
-from tollhouse.policy.valkey.scripts import load
-from tollhouse.policy.valkey.session import PREFIX
-from tollhouse.policy.valkey.store import ValkeyCounters
+from support.counters_contract import Bench, CountersContract
+from support.counters_machine import CountersMachine
+from support.valkey import Server, any_valkey, any_valkey_server, valkey, valkey_server
+from support.valkey_bench import ValkeyBench
 
-__all__ = ["any_valkey", "any_valkey_server"]
-
-PATIENT = 5.0
-
-
-class ValkeyBench:
-    """Several processes' views of one server."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._scripts = load(HAND_CLOCK)
-        self._opened: list[ValkeyCounters] = []
-        server.client.set(CLOCK_KEY, START_US)
-
-    async def open(self) -> Counters:
-        settings = ValkeySettings(url=self._server.url, connect_seconds=PATIENT, call_seconds=PATIENT)
-        counters = ValkeyCounters.start(settings, self._scripts)
-        self._opened.append(counters)
-        await counters.purses([])  # it has joined
-        return counters
-
-    async def kill(self, counters: Counters) -> None:
-        assert isinstance(counters, ValkeyCounters)
-        await counters.abort()
-        client, epoch = self._server.client, counters.session.epoch
-        # As if the seconds had gone by in which its lease runs out, and all others renew theirs.
-        client.zadd(f"{PREFIX}:{epoch}:owners", {counters.session.name: 0})
-        client.delete(f"{PREFIX}:{epoch}:mercy")
-
-    def advance(self, seconds: float) -> None:
-        self._server.client.incrby(CLOCK_KEY, round(seconds * 1_000_000))
-
-    async def close(self) -> None:
-        for counters in self._opened:
-            await counters.aclose()
+__all__ = ["any_valkey", "any_valkey_server", "valkey", "valkey_server"]
 
 
 @pytest.fixture
@@ -60,4 +24,26 @@ async def bench(any_valkey: Server) -> AsyncIterator[ValkeyBench]:
 
 
 class TestValkeyCounters(CountersContract):
-    pass
+    """All of the contract."""
+
+
+class ValkeyMachine(CountersMachine):
+    server: Server
+
+    @asynccontextmanager
+    async def make_bench(self) -> AsyncIterator[Bench]:
+        self.server.clear()
+        bench = ValkeyBench(self.server)
+        try:
+            yield bench
+        finally:
+            await bench.close()
+
+
+@pytest.fixture(autouse=True)
+def machines_server(valkey: Server) -> None:
+    ValkeyMachine.server = valkey
+
+
+TestValkeyCountersAgainstTheModel = ValkeyMachine.TestCase
+TestValkeyCountersAgainstTheModel.settings = settings(max_examples=25, stateful_step_count=40)

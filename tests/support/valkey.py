@@ -5,7 +5,9 @@
 Each test gets an empty database of a running server, whatever the one before did to it.
 """
 
+import contextlib
 import importlib.util
+import os
 import shutil
 import signal
 import socket
@@ -42,6 +44,16 @@ def wait_until(is_so: Callable[[], bool], *, seconds: float = START_SECONDS) -> 
         time.sleep(0.01)
 
 
+def _free_port() -> int:
+    """Below those that the system gives to clients, so that it is still free when a server is started there once more."""
+    for port in range(10_000 + os.getpid() % 10_000, 22_000):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for each in (port, port + 10_000):  # a node of a cluster takes the second one too
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", each))
+            return port
+    raise AssertionError("no port is free")
+
+
 class Server:
     """A server on 127.0.0.1, without persistence, which a test may stop, pause and start again on the same port."""
 
@@ -49,9 +61,7 @@ class Server:
         self._program = program
         self._folder = folder
         self._options = options
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port: Final = _free_port()
         self.client = redis.Redis(port=self.port, socket_timeout=START_SECONDS)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -123,10 +133,10 @@ class Server:
         self.client.close()
 
 
-def running(program: Path) -> Iterator[Server]:
+def running(program: Path, *options: str) -> Iterator[Server]:
     """A server for a fixture to yield."""
     with tempfile.TemporaryDirectory(prefix="tollhouse-valkey-") as folder:
-        server = Server(program, Path(folder))
+        server = Server(program, Path(folder), *options)
         try:
             yield server
         finally:
