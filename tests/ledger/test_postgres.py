@@ -114,7 +114,7 @@ def test_rows_that_are_there_are_left_alone_and_counted_once(
 ) -> None:
     calls = [make_call(f"{number}", at=number, cost_nano=7) for number in range(count)]
     insert(storage, calls)
-    insert(storage, [*calls, make_call("one more", cost_nano=1)])
+    assert insert(storage, [*calls, make_call("one more", cost_nano=1)]) == frozenset()
 
     totals = (
         "SELECT count(*)::int, (SELECT sum(calls) FROM spend_hours)::int, (SELECT sum(cost_nano) FROM spend_hours)::int"
