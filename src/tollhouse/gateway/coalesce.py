@@ -122,6 +122,7 @@ class Flight:
         "_left",
         "_max_bytes",
         "_state",
+        "leader_headers",
         "record",
     )
 
@@ -142,6 +143,8 @@ class Flight:
         self._drained: asyncio.Future[None] | None = None
         self.record: CallRecord | None = None
         """The record of the call that is carried out, for those who joined to copy from.  Set by its run."""
+        self.leader_headers: Headers = ()
+        """What the head has for the leader alone: what is left of its limits.  Set by the run before the head."""
 
     # -- the run's side
 
@@ -282,6 +285,11 @@ class Follower:
     def record(self) -> CallRecord | None:
         """The record of the call that is carried out, as far as it has come; whoever joined copies from it."""
         return self._flight.record
+
+    @property
+    def own_headers(self) -> Headers:
+        """What the run has to say to this follower alone; once there is a head."""
+        return self._flight.leader_headers if self.is_leader else ()
 
     # An error is returned and not raised: all followers get the same object, and none may leave its traceback in it.
 

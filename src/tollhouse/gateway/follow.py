@@ -46,7 +46,8 @@ class Copying:
             if not isinstance(opened, Head):
                 await self._refuse(opened, row)
                 return
-            await self.sink.head(opened.status, [*opened.headers, *self.headers(follower.is_leader)])
+            own = (*follower.own_headers, *self.headers(follower.is_leader))
+            await self.sink.head(opened.status, [*opened.headers, *own])
             if row is not None:
                 row.begin(opened.status)
             await self._body(follower, row)
@@ -123,7 +124,7 @@ class _Row:
         record, shared = self.record, self._follower.record
         if shared is not None:
             record.provider, record.model = shared.provider, shared.model
-            record.lane, record.receipt = shared.lane, shared.receipt
+            record.receipt = shared.receipt
             record.finish = shared.finish if outcome == "ok" else ""
         record.outcome = outcome
         record.cost_nano = 0

@@ -53,14 +53,12 @@ from tollhouse.gateway.failures import (
     without_address,
 )
 from tollhouse.gateway.plan import Plan, RetryPolicy
-from tollhouse.gateway.routing import Candidate, Route, Router
+from tollhouse.gateway.routing import Candidate, Route, Router, allowed
 from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.weight import Scales, worst_cost
 from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
-from tollhouse.policy.access import ANYTHING
 from tollhouse.policy.admission import Admission, Ask, Hold, Weight
-from tollhouse.policy.identity import Principal, allowed_targets
 from tollhouse.policy.rules import is_upstream, scope_of
 from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.health import HealthBook
@@ -219,7 +217,7 @@ class _Run:
         peek = self._peek = call.dialect.peek(call.body)
         record.requested_model = peek.model[:200]
         record.streamed = peek.stream
-        route = _allowed(self._gateway.router.resolve(peek.model), call.principal)
+        route = allowed(self._gateway.router.resolve(peek.model), call.principal)
         await self._attempts(route, peek)
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
@@ -648,14 +646,6 @@ class _Run:
 
     def _elapsed_us(self) -> int:
         return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
-
-
-def _allowed(route: Route, principal: Principal) -> Route:
-    """The route with the candidates that the caller may use.  Raises `ModelNotAllowed`."""
-    if principal.access is ANYTHING:
-        return route
-    left = allowed_targets(principal, route.name, [candidate.name for candidate in route.candidates])
-    return replace(route, candidates=tuple(candidate for candidate in route.candidates if candidate.name in left))
 
 
 def _is_about_the_candidate(error: TollhouseError) -> bool:

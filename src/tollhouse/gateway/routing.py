@@ -6,11 +6,13 @@ here does I/O; a reload builds a new `Router`.
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tollhouse.dialects.dialect import ModelCard
 from tollhouse.errors import ModelNotFound
+from tollhouse.policy.access import ANYTHING, Access
+from tollhouse.policy.identity import ANONYMOUS, Principal, allowed_targets
 from tollhouse.providers.provider import Provider
 from tollhouse.upstream.transport import Address, Deadlines, Transport
 
@@ -50,6 +52,14 @@ class Route:
     candidates: tuple[Candidate, ...]
     strict: bool = False
     """Refuse instead of dropping what the provider's dialect cannot say."""
+
+
+def allowed(route: Route, principal: Principal) -> Route:
+    """The route with the candidates that the caller may use.  Raises `ModelNotAllowed`."""
+    if principal.access is ANYTHING:
+        return route
+    left = allowed_targets(principal, route.name, [candidate.name for candidate in route.candidates])
+    return replace(route, candidates=tuple(candidate for candidate in route.candidates if candidate.name in left))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,25 +143,41 @@ class Router:
         known = [*self._aliases, *(f"{p}/{m}" for p, m in self._listed), *(m for _, m in self._listed)]
         return difflib.get_close_matches(name, dict.fromkeys(known), n=3, cutoff=0.5)
 
-    def cards(self) -> list[ModelCard]:
-        """The model list: aliases first, then every `provider/model` that the configuration names."""
+    def cards(self, access: Access = ANYTHING) -> list[ModelCard]:
+        """The model list: aliases first, then every `provider/model` that the configuration names.
+
+        Of these, those that `access` allows.
+        """
+
+        def may_use(alias: str, targets: Iterable[tuple[str, str]]) -> bool:
+            return access is ANYTHING or any(access.may_use(alias, f"{p}/{m}") for p, m in targets)
+
         cards = [
             ModelCard(id=alias.name, owner=alias.targets[0][0], display_name=alias.name)
             for alias in self._aliases.values()
+            if may_use(alias.name, alias.targets)
         ]
-        if self._default is not None and "default" not in self._aliases:
+        if (
+            self._default is not None
+            and "default" not in self._aliases
+            and any(access.may_use(self._default, c.name) for c in self.resolve(self._default).candidates)
+        ):
             owner = self.resolve(self._default).candidates[0].provider.name
             cards.append(ModelCard(id="default", owner=owner, display_name="default"))
         pairs = dict.fromkeys(
             [*self._listed, *(target for alias in self._aliases.values() for target in alias.targets)]
         )
-        cards.extend(ModelCard(id=f"{p}/{m}", owner=p, display_name=f"{p}/{m}") for p, m in pairs)
+        cards.extend(
+            ModelCard(id=f"{p}/{m}", owner=p, display_name=f"{p}/{m}")
+            for p, m in pairs
+            if may_use(f"{p}/{m}", [(p, m)])
+        )
         return cards
 
-    def card(self, name: str) -> ModelCard:
-        """One model of the list, or any name that resolves.  Raises `ModelNotFound`."""
-        for card in self.cards():
+    def card(self, name: str, principal: Principal = ANONYMOUS) -> ModelCard:
+        """One model of the list, or any name that resolves.  Raises `ModelNotFound`, and `ModelNotAllowed`."""
+        for card in self.cards(principal.access):
             if card.id == name:
                 return card
-        route = self.resolve(name)
+        route = allowed(self.resolve(name), principal)
         return ModelCard(id=name, owner=route.candidates[0].provider.name, display_name=name)

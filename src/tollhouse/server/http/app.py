@@ -28,6 +28,7 @@ from tollhouse.gateway.call import Call
 from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.failures import error_headers
 from tollhouse.gateway.pipeline import Gateway
+from tollhouse.gateway.routing import Router
 from tollhouse.policy.identity import KeyRing, Principal, check_address
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
 from tollhouse.server.http.bodies import discard_body, has_body, read_body
@@ -344,12 +345,16 @@ class PublicApp:
         else:
             await exchange.refuse(error)
 
+    def _identify(self, exchange: Exchange) -> Principal:
+        principal = self.serving.keys.identify(exchange.credential())
+        check_address(principal, exchange.address)
+        return principal
+
     def _enter(self, exchange: Exchange, serving: Serving) -> Principal:
         """Before a body is read: is the gateway taking calls, and may this caller make one?"""
         if self.is_draining:
             raise Draining("The gateway is shutting down.", hint="Try again in a moment; another one may answer.")
-        principal = serving.keys.identify(exchange.credential())
-        check_address(principal, exchange.address)
+        principal = self._identify(exchange)
         if self._calls >= serving.max_concurrent_calls:
             raise Overloaded(
                 f"{serving.max_concurrent_calls} calls are being answered already.", hint="Try again in a moment."
@@ -372,21 +377,19 @@ class PublicApp:
     # -- model lists
 
     async def _models(self, exchange: Exchange) -> None:
-        serving = self._listing(exchange)
-        await exchange.reply(200, exchange.dialect.encode_models(serving.gateway.router.cards()))
+        router, principal = self._listing(exchange)
+        await exchange.reply(200, exchange.dialect.encode_models(router.cards(principal.access)))
 
     async def _model(self, exchange: Exchange) -> None:
-        serving = self._listing(exchange)
+        router, principal = self._listing(exchange)
         name = exchange.path.removeprefix("/v1/models/")
-        await exchange.reply(200, exchange.dialect.encode_model(serving.gateway.router.card(name)))
+        await exchange.reply(200, exchange.dialect.encode_model(router.card(name, principal)))
 
-    def _listing(self, exchange: Exchange) -> Serving:
+    def _listing(self, exchange: Exchange) -> tuple[Router, Principal]:
         """The path is shared by several dialects; their SDKs' headers tell them apart."""
         if exchange.has_header(b"anthropic-version"):
             exchange.dialect = self._dialects.anthropic
-        serving = self.serving
-        serving.keys.identify(exchange.credential())
-        return serving
+        return self.serving.gateway.router, self._identify(exchange)
 
     # -- the rest
 
@@ -403,7 +406,7 @@ class PublicApp:
         await exchange.reply(503 if self.is_draining else 200, self._health())
 
     async def _show_metrics(self, exchange: Exchange) -> None:
-        self.serving.keys.identify(exchange.credential())
+        self._identify(exchange)
         text, content_type = await asyncio.to_thread(self._metrics)
         await exchange.reply(200, text, content_type.encode())
 
