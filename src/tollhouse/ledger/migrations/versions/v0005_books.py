@@ -1,4 +1,4 @@
-"""What bills can be explained from: the price books that calls were priced with, and what calls cost before they were rated again.
+"""What bills are explained from: the price books that calls were priced with, and what calls cost before they were rated again.
 
 `price_books.book` is the compiled book, deflated, kept once for all versions that differ in their overrides alone; those name
 it in `list_version`.  A call's row has the name of its provider, not its type, so the types stand in `price_book_providers`.
