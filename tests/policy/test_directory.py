@@ -15,7 +15,7 @@ from support.postgres import PostgresServer
 from support.registers import DAY_US, DOLLAR, HOUR_US, NOON_US, Register
 from tollhouse.errors import KeyExpired, KeyRevoked, Unauthenticated
 from tollhouse.ledger import store
-from tollhouse.ledger.transaction import open_reader
+from tollhouse.ledger.transaction import Transaction, open_reader, transact
 from tollhouse.policy.directory import Directory, open_directory
 from tollhouse.policy.identity import KeyRing
 from tollhouse.policy.registrar import (
@@ -292,10 +292,9 @@ def test_a_file_that_was_moved_away_is_an_outage_and_another_file_another_regist
 
 
 def test_a_register_from_a_backup_is_read_as_a_whole(sqlite_register: Register, tmp_path: Path):
-    """It has the same epoch and an earlier revision: asking for later ones would find nothing."""
+    """It has the same epoch, and may have gone on to a later revision: asking for what is new would miss what is gone."""
     register, path = sqlite_register, tmp_path / "ledger.db"
     kept = issue(register, "kept")
-    register.see(lambda t: t.rows("SELECT 1"))
     backup = path.read_bytes()
     lost = issue(register, "lost")
     with directory(register) as found:
@@ -305,11 +304,29 @@ def test_a_register_from_a_backup_is_read_as_a_whole(sqlite_register: Register, 
         for file in tmp_path.glob("ledger.db*"):
             file.unlink()
         path.write_bytes(backup)
+        later = [issue(register, name) for name in ("b", "c")]
         found.refresh()
         assert found.refresh()
-        assert keys.identify(kept).key == "kept"
+        assert [keys.identify(secret).key for secret in (kept, *later)] == ["kept", "b", "c"]
         with pytest.raises(Unauthenticated):
             keys.identify(lost)
+
+
+def test_a_register_that_was_put_back_under_an_open_connection_is_read_as_a_whole(register: Register):
+    secret = issue(register, "lost")
+    issue(register, "other")
+    with directory(register) as found:
+        found.refresh()
+        assert ring(found, register).identify(secret).key == "lost"
+
+        def put_back(transaction: Transaction) -> None:
+            transaction.run("DELETE FROM keys WHERE name = $1", "lost")
+            transaction.run("UPDATE identity_state SET revision = 1")
+
+        transact(register.url, put_back)
+        assert found.refresh()
+        with pytest.raises(Unauthenticated):
+            ring(found, register).identify(secret)
 
 
 def test_a_gateway_starts_without_its_database_with_the_keys_on_disk(register: Register, tmp_path: Path):

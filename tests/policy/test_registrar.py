@@ -1,13 +1,14 @@
 """What may be done to tenants, projects and keys, on real databases of both kinds."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from support.registers import DAY_US, DOLLAR, HOUR_US, NOON_US, Register
 from tollhouse.errors import BadRequest, Conflict, NotFound, StoreUnavailable
-from tollhouse.ledger.transaction import Transaction
+from tollhouse.ledger.transaction import Transaction, open_reader
 from tollhouse.policy.identity import digest
 from tollhouse.policy.register import (
     Key,
@@ -17,6 +18,7 @@ from tollhouse.policy.register import (
     keys,
     project,
     projects,
+    read,
     spent_by_key,
     tenant,
     tenants,
@@ -372,6 +374,31 @@ def test_changes_are_audited_in_their_order(register: Register):
         ("cli:ann", "key.revoke", "key:ci"),
         ("cli:ann", "tenant.remove", "tenant:research"),
     ]
+
+
+def test_a_reader_sees_one_moment_whatever_is_written_meanwhile(register: Register):
+    """Else the tenants of a roll could be older than its keys."""
+
+    def look(transaction: Transaction) -> tuple[int, int]:
+        before = len(all_keys(transaction))
+        register.do(lambda desk: create_key(desk, NewKey(name=f"k{desk.revision}")))
+        return before, len(all_keys(transaction))
+
+    assert register.see(look) == (0, 0)
+    reader = open_reader(register.url)
+    assert reader.read(look) == (1, 1)
+    reader.close()
+
+
+def test_a_ledger_that_cannot_be_used_is_said_without_its_password(tmp_path: Path):
+    for url, words in (
+        (f"sqlite:///{tmp_path / 'none.db'}", "unable to open"),
+        ("postgresql://ann:hunter2@127.0.0.1:1/none", "cannot be used"),
+    ):
+        with pytest.raises(StoreUnavailable, match=words) as caught:
+            read(url, all_keys)
+        assert "hunter2" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_terms_of_a_newer_version_are_not_guessed(register: Register):
