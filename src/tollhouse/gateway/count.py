@@ -6,6 +6,7 @@ in the ledger.  For the others the gateway estimates, and says so: an estimate n
 
 import asyncio
 from dataclasses import dataclass
+from typing import Final
 
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic import decode_count
@@ -14,10 +15,14 @@ from tollhouse.gateway.call import Call
 from tollhouse.gateway.estimate import input_tokens
 from tollhouse.gateway.failures import MAX_ERROR_BYTES, is_unsent, refusal, without_address
 from tollhouse.gateway.pipeline import Gateway
-from tollhouse.gateway.routing import Candidate
-from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.gateway.routing import Candidate, allowed
+from tollhouse.ledger.record import Attempt, CallRecord, opening_of
+from tollhouse.policy.admission import Ask, Weight
 from tollhouse.upstream.address import target
 from tollhouse.upstream.transport import Outgoing
+
+FREE_OF_CHARGE: Final = Weight(0, 0, 0, 0)
+"""Counting uses no tokens and costs nothing; it takes a request from the rates all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +36,7 @@ class Counted:
 async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     """Counts the prompt of `call` for the first candidate of its route.  Raises as a call does."""
     peek = call.dialect.peek(call.body)
-    route = gateway.router.resolve(peek.model)
+    route = allowed(gateway.router.resolve(peek.model), call.principal)
     candidate = route.candidates[0]
     if candidate.provider.dialect is not call.dialect or candidate.provider.count_tokens_path is None:
         return Counted(input_tokens(call.dialect.decode_request(call.body)), is_estimate=True)
@@ -50,6 +55,18 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
         cost_nano=0,
         price_version=gateway.prices.version,
     )
+    hold = await gateway.admission.admit(
+        Ask(
+            id=call.id,
+            began_at_us=call.arrived_at_us,
+            principal=call.principal,
+            address=call.address,
+            alias=route.name,
+            target=candidate.name,
+            weigh=lambda: FREE_OF_CHARGE,
+            note=opening_of(record, 0),
+        )
+    )
     try:
         body = call.dialect.patch(peek, candidate.model, candidate.traits, Receipt())
         counted = await _asked(gateway, call, candidate, body)
@@ -62,7 +79,10 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     except asyncio.CancelledError:
         await _write(gateway, call, record, ClientLeft("The client left."))
         raise
-    await _write(gateway, call, record, None)
+    else:
+        await _write(gateway, call, record, None)
+    finally:
+        hold.settle(cost_nano=0, input_tokens=0, output_tokens=0)
     return Counted(counted, is_estimate=False)
 
 
