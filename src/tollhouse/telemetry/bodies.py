@@ -434,7 +434,7 @@ def _said(value: Json) -> Json:
     """A document without what says nothing."""
     match value:
         case dict():
-            return {name: _said(inner) for name, inner in value.items() if inner is not None and inner != []}
+            return {name: _said(inner) for name, inner in value.items() if inner not in (None, [], {})}
         case list():
             return [_said(inner) for inner in value]
         case _:

@@ -90,6 +90,7 @@ class CallsLog:
             return self._encode(msgspec.structs.replace(record, **fields))
 
 
+@lru_cache(REMEMBERED_WORDS)
 def network_of(address: str) -> str:
     """The network of an address, too wide to be one person's: `203.0.113.0/24`, `2001:db8:1::/48`; empty for what is none."""
     try:

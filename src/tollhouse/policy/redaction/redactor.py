@@ -16,6 +16,8 @@ from tollhouse.policy.redaction.rules import (
     MAX_PEM_CHARACTERS,
     PEM_END_CHARACTERS,
     Rule,
+    Search,
+    compiled,
     present,
     rules_for,
 )
@@ -59,7 +61,7 @@ _UNENDING: Final = 1 << 62
 class Redactor:
     """A set of rules, compiled.  It has no state: any number of texts and threads may use it at once."""
 
-    __slots__ = ("_custom", "_labels", "_names", "_present", "_rules", "_window")
+    __slots__ = ("_any", "_custom", "_labels", "_names", "_present", "_rules", "_window")
 
     def __init__(self, kinds: Iterable[str], patterns: Mapping[str, str] | None = None) -> None:
         """`kinds` are built-in ones, and names of `patterns`, which are RE2 expressions.  Raises `BadPattern`."""
@@ -72,6 +74,8 @@ class Redactor:
         self._rules = rules_for(chosen)
         self._names: tuple[str, ...] = (*patterns, *KINDS)
         self._labels = tuple(f"[{_LABELS.get(name, name)}]" for name in self._names)
+        # What some built-in rule may begin with: where it is not found, none of them has to look.
+        self._any = compiled(b"|".join(b"(?:%b)" % rule.pattern for rule in self._rules)) if self._rules else None
         self._present = present([rule.pattern for rule in self._rules])
         self._window = max(
             max((rule.reach for rule in self._rules), default=0), max((each.reach for each in self._custom), default=0)
@@ -104,7 +108,7 @@ class Redactor:
 
     def stream(self) -> "StreamRedactor":
         """For a text that arrives in pieces."""
-        return StreamRedactor(self._trackers(), self._window, self._labels, needs_folded=bool(self._custom))
+        return StreamRedactor(self._trackers(), self._any, self._window, self._labels, needs_folded=bool(self._custom))
 
     def _trackers(self) -> "tuple[_Tracker, ...]":
         rank = {name: place for place, name in enumerate(self._names)}
@@ -134,12 +138,15 @@ class StreamRedactor:
     """
 
     __slots__ = (
+        "_anything",
         "_cells",
         "_claims",
         "_done",
         "_folded",
         "_glue",
+        "_is_open",
         "_labels",
+        "_looked",
         "_needs_folded",
         "_text",
         "_trackers",
@@ -147,9 +154,16 @@ class StreamRedactor:
     )
 
     def __init__(
-        self, trackers: "Sequence[_Tracker]", window: int, labels: Sequence[str], *, needs_folded: bool
+        self,
+        trackers: "Sequence[_Tracker]",
+        anything: Search | None,
+        window: int,
+        labels: Sequence[str],
+        *,
+        needs_folded: bool,
     ) -> None:
         """Use `Redactor.stream`."""
+        self._anything = anything
         self.hold_back: Final = window
         """How many visible characters are held back while more may come; an open hit adds nothing to them."""
         self._trackers = trackers
@@ -162,6 +176,10 @@ class StreamRedactor:
         self._folded = ""
         self._done = 0
         """How many cells of the buffer were given out."""
+        self._looked = 0
+        """Up to where every hit that begins before is known."""
+        self._is_open = False
+        """Whether the tail of a hit is being read."""
         self._claims: list[_Claim] = []
 
     def feed(self, piece: str) -> str:
@@ -188,9 +206,14 @@ class StreamRedactor:
 
     def _advance(self, horizon: int, *, is_final: bool) -> str:
         """Gives out what lies before `horizon`: all hits that begin before it are known then."""
+        anything, last = self._anything, self._looked
+        self._looked = max(last, horizon)
+        is_clean = not self._is_open and (anything is None or anything.search(self._text, max(0, last)) is None)
         for tracker in self._trackers:
-            tracker.scan(self._text, self._folded, horizon, self._claims, is_final=is_final)
+            if not (is_clean and tracker.skip(horizon)):
+                tracker.scan(self._text, self._folded, horizon, self._claims, is_final=is_final)
         open_claims = [claim for tracker in self._trackers if (claim := tracker.open_claim()) is not None]
+        self._is_open = bool(open_claims)
         out: list[str] = []
         waiting: list[_Claim] = []
         for claim in _merged(sorted([*self._claims, *open_claims])):
@@ -223,6 +246,7 @@ class StreamRedactor:
         self._text = self._text[count:]
         self._folded = self._folded[count:]
         self._done -= count
+        self._looked -= count
         self._claims = [_Claim(claim.start - count, claim.end - count, claim.rank) for claim in self._claims]
         for tracker in self._trackers:
             tracker.forget(count)
@@ -251,6 +275,10 @@ class _Tracker(Protocol):
 
     def scan(self, text: bytes, folded: str, horizon: int, claims: list[_Claim], *, is_final: bool) -> None:
         """Adds the claims that begin before `horizon`."""
+        ...
+
+    def skip(self, horizon: int) -> bool:
+        """Takes it that no built-in rule has a place before `horizon`; false if that says nothing of this one."""
         ...
 
     def open_claim(self) -> _Claim | None:
@@ -320,6 +348,10 @@ class _RuleTracker:
             return found.end()
         self._at = max(self._at, len(text) - PEM_END_CHARACTERS)
         return limit if limit <= len(text) else None
+
+    def skip(self, horizon: int) -> bool:
+        self._at = max(self._at, horizon)
+        return True
 
     def open_claim(self) -> _Claim | None:
         return None if self._since is None else _Claim(self._since, _UNENDING, self._rank)
@@ -393,6 +425,10 @@ class _CustomTracker:
             claims.append(_Claim(found.start(), found.end(), self._rank))
             self._at = found.end()
         self._at = max(self._at, horizon)
+
+    def skip(self, horizon: int) -> bool:
+        del horizon
+        return False
 
     def open_claim(self) -> None:
         return None
