@@ -117,6 +117,7 @@ async def test_a_server_stopped_under_load_gets_every_row_once_when_it_is_back(
         await asyncio.to_thread(postgres.start)
         await until(lambda: writer.state().status == "ok")
         await load.more(500)
+        await until(lambda: not journals_in(tmp_path))
         load.is_over = True
     ids, calls, cost = await books_of(postgres_ledger)
 

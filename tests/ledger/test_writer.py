@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -15,9 +16,11 @@ from support.call_records import ids_in, make_call
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger import store
+from tollhouse.ledger.clerk import Clerk
 from tollhouse.ledger.journal import Journal
 from tollhouse.ledger.record import Attempt
-from tollhouse.ledger.rows import Row
+from tollhouse.ledger.rows import Row, row_of
+from tollhouse.ledger.sqlite import SqliteStorage
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 
 CHILD = Path(__file__).parents[1] / "support" / "ledger_child.py"
@@ -273,6 +276,47 @@ class Defective:
 
     def close(self) -> None:
         pass
+
+
+class Mending(SqliteStorage):
+    """Fails once, and then takes its time with the first rows that it gets."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, busy_timeout_ms=100)
+        self.is_down = True
+        self.is_tried = threading.Event()
+        self.is_mended = threading.Event()
+
+    def insert(self, rows: Sequence[Row]) -> frozenset[str]:
+        if self.is_down:
+            self.is_down = False
+            raise StoreUnavailable("down")
+        self.is_tried.set()
+        assert self.is_mended.wait(10)
+        return super().insert(rows)
+
+
+def test_rows_that_come_while_the_database_is_mended_do_not_wait_and_are_not_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    store.prepare(f"sqlite:///{path}")
+    storage = Mending(path)
+    clerk = Clerk(storage, Journal(tmp_path, "t.db", max_bytes=1_000_000), retry_seconds=0.0)
+    clerk.catch_up()
+    clerk.catch_up()
+    clerk.keep([row_of(make_call("before"))])
+    clerk.catch_up()
+    assert storage.is_tried.wait(10)
+    clerk.keep([row_of(make_call("meanwhile"))])
+    assert clerk.trouble
+    storage.is_mended.set()
+    for _ in range(100):
+        if clerk.is_behind:
+            clerk.catch_up()
+    clerk.keep([row_of(make_call("after"))])
+    clerk.end()
+
+    assert sorted(ids_in(path)) == ["after", "before", "meanwhile"]
+    assert journals_in(tmp_path) == []
 
 
 async def test_a_defect_in_the_storage_leaves_rows_to_the_journal_and_nobody_waiting(tmp_path: Path) -> None:

@@ -140,7 +140,8 @@ class Clerk:
             return
         self.trouble = ""
         if step is None:
-            self._replay = None
+            # Rows that came while the database was being mended are in a file of their own.
+            self._replay = self._journal.replay(self._storage.insert) if self._journal.has_rows else None
             self.complaint = ""
             return
         self.replayed += step.rows

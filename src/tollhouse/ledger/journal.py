@@ -55,6 +55,11 @@ class Journal:
         self._path: Path | None = None
         self._size = 0
 
+    @property
+    def has_rows(self) -> bool:
+        """Whether this process has appended rows since the last replay began."""
+        return self._file is not None
+
     def append(self, rows: Sequence[Row]) -> None:
         """Writes the rows and syncs them to disk.  Raises `StoreUnavailable` when it is full or the disk refuses:
         none is kept.
