@@ -59,7 +59,7 @@ class Same(msgspec.Struct, frozen=True, kw_only=True):
     dialect: str
     """The client's."""
     route: str
-    """The alias: two may begin with the same candidate and go on differently."""
+    """The alias and its candidates: two callers may begin with the same one, and only one of them go on to another."""
     streamed: bool
     includes_usage: bool
 
