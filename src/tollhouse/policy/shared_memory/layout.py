@@ -52,7 +52,9 @@ SEEDED: Final = 2
 SETTLED: Final = 3
 """What claims added that no sum of the ledger will have."""
 EARLY: Final = 4
-"""What claims added that the ledger's next sum will have; until that is told they count here."""
+"""What claims added that began before the purse's moment.  The sum that confirms it will have that too, so until then it counts
+here; what is added after the confirmation is in no sum and stays.
+"""
 HELD: Final = 5
 MOMENT: Final = 6
 """From when on it counts by itself; of an unseeded purse, since when it is that.  Both microseconds since the epoch."""

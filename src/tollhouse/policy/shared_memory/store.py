@@ -373,7 +373,7 @@ class SharedCounters:
             found, flags, seeded, settled, early, _, moment = self._file.read_purse(at)
             if found != identity:
                 continue  # it ended long ago, and was forgotten
-            if flags & IS_CONFIRMED or (flags & IS_SEEDED and flight.began_at_us >= moment):
+            if flags & IS_SEEDED and flight.began_at_us >= moment:
                 words[at + SETTLED] = min(settled + cost_nano, _CEILING)
             else:
                 words[at + EARLY] = min(early + cost_nano, _CEILING)
