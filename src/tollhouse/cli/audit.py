@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from tollhouse.cli.ledger import ledger_url
+from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.cli.usage import Since
 from tollhouse.errors import NotFound
 

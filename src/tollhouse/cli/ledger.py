@@ -1,11 +1,11 @@
 """`tollhouse ledger`: look after the ledger's database."""
 
 import os
-from pathlib import Path
 
 import click
 
-from tollhouse.errors import ConfigError
+from tollhouse.cli.books import explain, export, rerate, verify
+from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.ledger import store
 
 
@@ -55,24 +55,5 @@ def info(config_file: str | None, url: str | None) -> None:
     print(f"journals  {len(waiting)} waiting to be replayed, {len(damaged)} with damaged lines")
 
 
-def ledger_url(config_file: str | None, url: str | None) -> str:
-    """The address that was given, else the configuration's, else the default.
-
-    Raises `ConfigError` for a configuration that does not load.
-    """
-    if url is not None:
-        return url
-    from tollhouse.config.load import find, load
-
-    path = find(config_file, os.environ, Path.cwd(), Path.home())
-    if path is None:
-        return store.DEFAULT_URL
-
-    from tollhouse.providers.registry import defaults_by_type
-
-    try:
-        return load(path, os.environ, defaults_by_type()).ledger.url
-    except ConfigError as error:
-        raise ConfigError(
-            [*error.problems, "To leave the configuration aside, name the ledger: --ledger URL."]
-        ) from error
+for each in (explain, rerate, verify, export):
+    command.add_command(each)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import click
 import msgspec
 
-from tollhouse.cli.ledger import ledger_url
+from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.cli.usage import dollars
 from tollhouse.errors import NotFound
 

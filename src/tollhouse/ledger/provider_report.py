@@ -27,6 +27,8 @@ from tollhouse.ledger.transaction import Transaction
 DAY_US: Final = 86_400_000_000
 MAX_LINES: Final = 1_000_000
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+MAX_DIGITS: Final = 15
+"""Before the decimal point, of dollars and of tokens."""
 MEASURES: Final = ("input_tokens", "output_tokens", "cost")
 EPOCH: Final = date(1970, 1, 1)
 
@@ -124,7 +126,7 @@ def _lines(path: Path, rows: Iterable[Sequence[str]]) -> dict[DayOfModel, Said]:
 
 def _add(said: Said, name: str, text: str) -> None:
     amount = Decimal((text or "0").replace(",", "").removeprefix("$"))
-    if not amount.is_finite() or abs(amount) > 10**15:
+    if not amount.is_finite() or amount.adjusted() > MAX_DIGITS:
         raise ValueError("not an amount")
     if name == "cost":
         exponent = amount.as_tuple().exponent

@@ -50,12 +50,13 @@ def parse_name(name: str) -> Named:
     try:
         scope, period, label = name.removesuffix(SOFT).rsplit("/", 2)
         kind, _, of = scope.partition(":")
+        named = Scope(msgspec.convert(kind, Kind), of)
         found = window(msgspec.convert(period, Period), _moment_in(label))
     except ValueError as error:
         raise ValueError(f"{name!r} is not the name of a budget") from error
     if found.label != label:
         raise ValueError(f"{name!r} has no window {label!r}")
-    return Named(Scope(msgspec.convert(kind, Kind), of), found)
+    return Named(named, found)
 
 
 def read_purses(folder: Path) -> list[PurseState]:
