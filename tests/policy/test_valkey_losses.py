@@ -252,6 +252,23 @@ async def test_forgotten_scripts_are_brought_again(valkey: Server):
         assert await counters.place(claim("b", ONE)) == SeatsTaken(ONE)
 
 
+async def test_a_sum_is_not_confirmed_when_an_earlier_claim_came_and_went_since_it_was_asked_for(valkey: Server):
+    """Calls of a machine whose clock is late begin before the moment and are not in the sum that was read."""
+    async with joined(valkey) as one, joined(valkey) as late:
+        await one.seed(PURSE, spent_nano=5, before_us=100)
+        assert await one.is_settled_before(100)
+        sum_read_now = 5
+        await late.place(claim("early", purse=PURSE, hold=30, began=90))
+        await late.settle("early", cost_nano=20, tokens=None)
+        await one.seed(PURSE, spent_nano=sum_read_now, before_us=100, is_confirmed=True)
+        [state] = await one.purses([PURSE.name])
+        assert (state.spent_nano, state.is_confirmed) == (25, False)
+        assert await one.is_settled_before(100)
+        await one.seed(PURSE, spent_nano=25, before_us=100, is_confirmed=True)
+        [state] = await one.purses([PURSE.name])
+        assert (state.spent_nano, state.is_confirmed) == (25, True)
+
+
 async def test_a_sum_is_not_confirmed_while_an_earlier_claim_stands(valkey: Server):
     """Whoever tells it may have asked before that claim was registered again."""
     async with joined(valkey) as counters:

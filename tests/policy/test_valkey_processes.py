@@ -30,7 +30,7 @@ async def child(server: Server, part: str, count: int) -> AsyncIterator[Process]
         *(server.url, part, str(count)),
         stdin=PIPE,
         stdout=PIPE,
-        env={**os.environ, "PYTHONPATH": str(CHILD.parents[1])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(CHILD.parents[1]), os.environ.get("PYTHONPATH", "")])},
     )
     try:
         yield process

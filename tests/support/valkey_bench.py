@@ -10,6 +10,7 @@ from tollhouse.policy.valkey.session import PREFIX
 from tollhouse.policy.valkey.store import ValkeyCounters
 
 PATIENT = 5.0
+LEASE_US = 60_000_000
 
 
 class ValkeyBench:
@@ -22,7 +23,9 @@ class ValkeyBench:
         server.client.set(CLOCK_KEY, START_US)
 
     async def open(self) -> Counters:
-        settings = ValkeySettings(url=self._server.url, connect_seconds=PATIENT, call_seconds=PATIENT)
+        settings = ValkeySettings(
+            url=self._server.url, connect_seconds=PATIENT, call_seconds=PATIENT, lease_seconds=LEASE_US / 1e6
+        )
         counters = ValkeyCounters.start(settings, self._scripts)
         self._opened.append(counters)
         await counters.purses([])  # it has joined
@@ -31,13 +34,20 @@ class ValkeyBench:
     async def kill(self, counters: Counters) -> None:
         assert isinstance(counters, ValkeyCounters)
         await counters.abort()
+        if counters in self._opened:
+            self._opened.remove(counters)
         client, epoch = self._server.client, counters.session.epoch
         # As if the seconds had gone by in which its lease runs out, and all others renew theirs.
         client.zadd(f"{PREFIX}:{epoch}:owners", {counters.session.name: 0})
         client.delete(f"{PREFIX}:{epoch}:mercy")
 
     def advance(self, seconds: float) -> None:
-        self._server.client.incrby(CLOCK_KEY, round(seconds * 1_000_000))
+        now = self._server.client.incrby(CLOCK_KEY, round(seconds * 1_000_000))
+        for counters in self._opened:
+            # Meanwhile the living have renewed their leases.
+            owners = f"{PREFIX}:{counters.session.epoch}"
+            self._server.client.zadd(f"{owners}:owners", {counters.session.name: now + LEASE_US}, xx=True)
+            self._server.client.set(f"{owners}:visited", now)
 
     async def close(self) -> None:
         for counters in self._opened:

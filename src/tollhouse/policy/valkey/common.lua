@@ -52,7 +52,8 @@ local function read_rate(name, per_minute, value)
 end
 
 -- A purse is a hash: `before`, the moment it was seeded for (without it, it is unseeded); `base`, the ledger's sum then; `own`, settled
--- since by claims that began at or after it; `early`, settled by earlier ones, in the sum or not; `held`; `confirmed`: `early` is in the sum.
+-- since by claims that began at or after it; `early`, settled by earlier ones, in the sum or not, the last at
+-- `early_at`; `held`; `confirmed`: `early` is in the sum.
 local function read_purse(name)
   local seeded, base, own, early, held, confirmed =
     unpack(redis.call('HMGET', key('purse', name), 'before', 'base', 'own', 'early', 'held', 'confirmed'))

@@ -54,6 +54,9 @@ local function end_claim(home, id, packed, cost, tokens)
       -- knows until it is; and whoever seeds a purse that is unseeded now may have read the ledger just before this row.
       local counts_in = seeded and (is_confirmed or began >= seeded) and 'own' or 'early'
       redis.call('HINCRBY', key('purse', name), counts_in, int(cost))
+      if counts_in == 'early' then
+        redis.call('HSET', key('purse', name), 'early_at', int(now))
+      end
       if seeded then
         for _, value in ipairs({name, spent, spent + cost}) do
           spendings[#spendings + 1] = value

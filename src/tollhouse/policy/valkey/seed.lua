@@ -4,9 +4,18 @@ local seeded, _, _, was_confirmed = read_purse(name)
 if seeded and (was_confirmed or seeded ~= tonumber(before)) then
   return seeded
 end
+-- Between the question whether all is settled and this answer the sum was read.  An earlier claim that came meanwhile (its machine's
+-- clock is late, or it had waited), and may have ended meanwhile, is not in it: then nothing is confirmed, and what stands is kept.
+if is_confirmed and seeded then
+  local asked = tonumber(redis.call('GET', key('asked', me)))
+  local early_at = tonumber(redis.call('HGET', key('purse', name), 'early_at') or 0)
+  local stands = #redis.call('ZRANGEBYSCORE', key('began'), '-inf', '(' .. before, 'LIMIT', 0, 1) > 0
+  if stands or (asked and early_at > asked) then
+    return seeded
+  end
+end
 redis.call('HSET', key('purse', name), 'before', before, 'base', base)
--- It is not confirmed while an earlier claim stands, whatever was thought: that one's row is still missing from the sum.
-if is_confirmed and #redis.call('ZRANGEBYSCORE', key('began'), '-inf', '(' .. before, 'LIMIT', 0, 1) == 0 then
+if is_confirmed then
   redis.call('HSET', key('purse', name), 'confirmed', '1', 'early', '0')
 end
 expire_purse(name, tonumber(ARGV[7]))

@@ -99,7 +99,11 @@ class ValkeyCounters:
         await self._end(claim_id, ("", "")).future
 
     async def seed(self, purse: Purse, *, spent_nano: int, before_us: int, is_confirmed: bool = False) -> int:
-        """Says what a purse had spent.  A confirmation does not count while a claim stands that began before the moment."""
+        """Says what a purse had spent.
+
+        A confirmation changes nothing while a claim stands that began before the moment, or when one ended since
+        `is_settled_before` was asked here: ask again, and read the sum again.  `purses` says whether it was taken.
+        """
         moment: int = await self.session.send(
             "seed", purse.name, before_us, spent_nano, int(is_confirmed), purse.ends_at_us or 0
         ).future
