@@ -1,0 +1,61 @@
+"""Where a process that answers no calls itself, a supervisor of several workers, looks up what they have counted and spent.
+
+It joins the counters that the workers share and reads the ledger.  Nothing is opened until somebody asks for budgets.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tollhouse.config.schema import Config, Scope
+from tollhouse.ledger.address import journal_name, state_folder
+from tollhouse.ledger.spending import SpendReader
+from tollhouse.policy.counters import Counters, PurseState
+from tollhouse.policy.shared_memory import SharedCounters
+from tollhouse.policy.valkey import ValkeySettings, open_counters
+
+SEVERAL: Final = 2
+"""Any number above one: this process is never alone with the counters."""
+
+
+class Study:
+    """Belongs to one event loop; `aclose` it."""
+
+    def __init__(self, config: Config, environ: Mapping[str, str]) -> None:
+        """`config` is the one that the workers began with: a reload moves neither the ledger nor the counters."""
+        self._config = config
+        self._url = config.ledger.url
+        self._folder = state_folder(config.ledger.url, config.ledger.state_folder, environ)
+        self._opening = asyncio.Lock()
+        self._counters: Counters | None = None
+        self._reader: SpendReader | None = None
+
+    async def purses(self, names: Sequence[str]) -> Sequence[PurseState]:
+        """How these purses stand; those that nobody has counted in are left out.
+
+        Raises `StoreUnavailable` and `ConfigError` as the stores do.
+        """
+        async with self._opening:
+            if self._counters is None:
+                self._counters = await self._open()
+        return await self._counters.purses(names)
+
+    async def spent(self, scope: Scope, from_us: int, before_us: int) -> int:
+        """See `SpendReader.spent`."""
+        if self._reader is None:
+            self._reader = SpendReader(self._url, self._folder)
+        return await self._reader.spent(scope, from_us, before_us)
+
+    async def aclose(self) -> None:
+        """Lets go of what was opened.  May be called twice."""
+        if self._counters is not None:
+            await self._counters.aclose()
+        if self._reader is not None:
+            await self._reader.aclose()
+        self._counters = self._reader = None
+
+    async def _open(self) -> Counters:
+        address = self._config.state.url
+        if address is not None:
+            return await open_counters(ValkeySettings(url=address))
+        return SharedCounters.open(self._folder / f"{journal_name(self._url)}.state", processes=SEVERAL)
