@@ -11,8 +11,10 @@ import pytest
 
 from support.admin import ADMIN, CONFIG, VIEWER, AdminDesk, admin_desk
 from support.call_records import NOON_US, make_call
+from support.postgres import postgres, postgres_session, postgres_url
 from tollhouse.config.schema import LimitSettings
 from tollhouse.ledger.audit_store import open_audit
+from tollhouse.ledger.postgres import PostgresStorage
 from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.sqlite import SqliteStorage
 from tollhouse.ledger.store import sqlite_path
@@ -24,6 +26,8 @@ from tollhouse.policy.windows import window
 from tollhouse.server.admin.api import MAX_BODY_BYTES, MAX_IN_FLIGHT, THREADS
 from tollhouse.server.admin.book_operations import ManyCalls, find_calls, purse_name
 from tollhouse.upstream.health import ProviderHealth
+
+__all__ = ["postgres", "postgres_session", "postgres_url"]
 
 
 @pytest.fixture
@@ -351,6 +355,23 @@ async def test_budgets_of_keys_come_in_pieces(desk: AdminDesk):
 
     assert [one["scope"] for one in first["items"]] == ["global", "key:a", "key:b"]
     assert ([one["scope"] for one in second["items"]], second["next"]) == (["key:c"], None)
+
+
+async def test_all_of_it_works_on_postgresql(tmp_path: Path, postgres_url: str):
+    async with admin_desk(tmp_path, url=postgres_url) as desk:
+        storage = PostgresStorage(postgres_url)
+        await asyncio.to_thread(storage.open)
+        await asyncio.to_thread(storage.insert, [row_of(make_call("req_1", key="ci"))])
+        await asyncio.to_thread(storage.close)
+        made = await desk.post("/admin/v1/keys", {"name": "ci", "terms": {"daily_nano": 5}})
+        assert made.status == 201
+        assert (await desk.post("/admin/v1/keys", {"name": "ci"})).status == 409
+        assert (await desk.post("/admin/v1/keys/ci/revoke")).json()["revoked_at_us"] > 0
+        assert (await desk.get("/admin/v1/calls?key=ci")).json()["items"][0]["id"] == "req_1"
+        assert (await desk.get("/admin/v1/usage?by=key")).json()["total"]["calls"] == 1
+        assert (await desk.get("/admin/v1/budgets")).json()["items"][0]["scope"] == "global"
+        records = (await desk.get("/admin/v1/audit?action=key")).json()["items"]
+        assert [record["action"] for record in records] == ["key.revoke", "key.create"]
 
 
 # ------------------------------------------------------------------------------------------------------------------- gateway

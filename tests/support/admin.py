@@ -187,11 +187,11 @@ class AdminDesk:
 
 
 @asynccontextmanager
-async def admin_desk(folder: Path, text: str = CONFIG) -> AsyncIterator[AdminDesk]:
-    """Writes a configuration and makes a ledger in `folder`."""
+async def admin_desk(folder: Path, text: str = CONFIG, *, url: str = "") -> AsyncIterator[AdminDesk]:
+    """Writes a configuration and makes a ledger in `folder`, unless an address names another."""
     file = folder / "tollhouse.yaml"
     file.write_text(text)
-    url = f"sqlite:///{folder / 't.db'}"
+    url = url or f"sqlite:///{folder / 't.db'}"
     await asyncio.to_thread(store.prepare, url)
     desk = AdminDesk(file, url, load(file, {}, defaults_by_type()))
     try:
