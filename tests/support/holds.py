@@ -21,6 +21,8 @@ class _Hold:
     settlements: list[Settlement] = field(default_factory=list)
 
     quotas: tuple[Quota, ...] = ()
+    held_nano: int = 0
+    waited_seconds: float = 0.0
 
     async def extend(self, ask: Ask) -> None:
         pass

@@ -40,10 +40,14 @@ def command(
 
     from tollhouse.server.supervisor import serve
     from tollhouse.telemetry import logs
+    from tollhouse.telemetry.outlet import Outlet
 
-    logs.configure(config.logging.level, config.logging.format)
+    outlet = Outlet("stderr", lost=logs.tell_lost("gateway"))
+    logs.configure(config.logging.level, config.logging.format, outlet)
     try:
         uvloop.run(serve(path, config, os.environ, lambda line: print(line, flush=True), server=server))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)
         sys.exit(1)
+    finally:
+        outlet.close()

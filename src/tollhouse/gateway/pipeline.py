@@ -11,7 +11,7 @@ Three rules hold on every path out of here, the exceptional ones included:
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
@@ -26,6 +26,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Peek
 from tollhouse.errors import (
+    BadRequest,
     BudgetExceeded,
     ClientLeft,
     Draining,
@@ -59,7 +60,10 @@ from tollhouse.gateway.weight import Scales, worst_cost
 from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
 from tollhouse.policy.admission import Admission, Ask, Hold, Weight
+from tollhouse.policy.redaction import Redactor
+from tollhouse.policy.redaction.masking import Unmasker, mask
 from tollhouse.policy.rules import is_upstream, scope_of
+from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
@@ -119,6 +123,12 @@ class Gateway:
     retry: RetryPolicy
     shows_receipts: bool
     """Whether answers carry the receipt header; the ledger row has it in any case."""
+    bodies: BodyStore | None
+    """Where prompts and answers are kept, if they are."""
+    masks: Redactor | None
+    """What prompts may not show to a provider (`logging.redact_upstream`)."""
+    shown: Callable[[str], str]
+    """A caller's or a provider's words as rows and logs may have them: without credentials and what else is redacted."""
     finished: Callable[[CallRecord], None]
     """Telemetry: called once for each call, when its record is complete.  Must not raise or block."""
     unexpected: Callable[[str, BaseException], None]
@@ -133,7 +143,24 @@ class Gateway:
         Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` when the key
         was taken back; telling the client is then the front door's part.
         """
-        await _Run(self, call, sink).go()
+        if self.bodies is None:
+            await _Run(self, call, sink).go()
+            return
+        principal = call.principal
+        tap = self.bodies.tap(
+            sink,
+            call_id=call.id,
+            at_us=call.arrived_at_us,
+            door=call.door,
+            dialect=call.dialect.name,
+            tenant=principal.tenant,
+            key=principal.key,
+            request=call.body,
+        )
+        try:
+            await _Run(self, call, tap).go()
+        finally:
+            tap.finish()
 
 
 class _Run:
@@ -158,6 +185,7 @@ class _Run:
         "_record",
         "_request",
         "_sink",
+        "_values",
         "_watch",
     )
 
@@ -174,10 +202,15 @@ class _Run:
             tenant=call.principal.tenant,
             project=call.principal.project,
             key=call.principal.key,
+            client=call.address,
         )
+        if call.principal.tags:
+            self._record.tags = dict(call.principal.tags)
         self._receipt = Receipt()
         self._peek: Peek | None = None
         self._request: Request | None = None
+        self._values: Mapping[str, str] = {}
+        """What stands behind the placeholders that the provider sees."""
         self._hold: Hold | None = None
         self._held_for: list[str] = []
         """The candidates that the hold is for."""
@@ -218,6 +251,8 @@ class _Run:
         record.requested_model = peek.model[:200]
         record.streamed = peek.stream
         route = allowed(self._gateway.router.resolve(peek.model), call.principal)
+        if route.name != record.requested_model:
+            record.route = route.name
         await self._attempts(route, peek)
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
@@ -261,7 +296,8 @@ class _Run:
         provider = candidate.provider
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
-        is_same = provider.dialect is call.dialect
+        speaks_alike = provider.dialect is call.dialect
+        is_same = speaks_alike and not self._hides()
         record.lane = "same" if is_same else "translated"
         record.price_version = self._gateway.prices.version
         await self._admit(candidate, route, peek)
@@ -286,7 +322,7 @@ class _Run:
                 address=candidate.address,
                 method=b"POST",
                 target=candidate.target,
-                headers=provider.headers(self._gateway.wall(), call.headers, same_dialect=is_same),
+                headers=provider.headers(self._gateway.wall(), call.headers, same_dialect=speaks_alike),
                 body=body,
             ),
             deadlines,
@@ -322,7 +358,9 @@ class _Run:
             note=opening_of(self._record, len(call.body) // estimate.BYTES_PER_TOKEN),
         )
         if self._hold is None:
-            self._hold = await gateway.admission.admit(ask)
+            hold = self._hold = await gateway.admission.admit(ask)
+            if hold.waited_seconds:
+                self._record.wait_us = int(hold.waited_seconds * 1e6)
         elif candidate.name not in self._held_for:
             await self._hold.extend(ask)
         self._held_for.append(candidate.name)
@@ -366,6 +404,8 @@ class _Run:
             response = dialect.decode_response(body, candidate.traits)
             if response.created is None:
                 response = msgspec.structs.replace(response, created=int(self._gateway.wall()))
+            if self._values:
+                response = Unmasker(self._values).response(response)
             body = call.dialect.encode_response(response, self._decoded(), self._receipt)
         record.finish = glance.finish or ""
         record.status = 200
@@ -418,6 +458,7 @@ class _Run:
             candidate.provider.dialect.stream_decoder(candidate.traits),
             self._call.dialect.stream_encoder(self._decoded(), self._receipt),
             created=int(self._gateway.wall()),
+            restore=Unmasker(self._values).events if self._values else None,
         )
 
     async def _first(self, incoming: Incoming, watch: StreamWatch) -> tuple[bytes, bool]:
@@ -481,6 +522,8 @@ class _Run:
         """Ends the call with an error in the client's dialect, as a body or, after the head, as the stream's last event."""
         record, dialect = self._record, self._call.dialect
         record.outcome = error.code
+        if not isinstance(error, BadRequest):  # which may quote the request
+            record.message = for_the_operator(error)
         if not self._begun:
             record.status = error.http_status
         if self._is_attempting and self._incoming is not None:
@@ -600,7 +643,7 @@ class _Run:
         gateway, record = self._gateway, self._record
         record.usage = usage
         # An answer can lose something too, which for a stream is only known at its end.
-        record.receipt = self._receipt.header() if self._receipt else ""
+        record.receipt = gateway.shown(self._receipt.header()) if self._receipt else ""
         record.duration_us = self._elapsed_us()
         waiting: asyncio.Future[None] | None = None
         if record.reached_provider:
@@ -608,7 +651,10 @@ class _Run:
             waiting = gateway.books.write(record)
             if self._candidate is not None:
                 gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
-        if self._hold is not None:
+        hold = self._hold
+        if hold is not None:
+            if hold.held_nano:
+                record.held_nano, record.settled_nano = hold.held_nano, record.cost_nano
             if waiting is None:
                 self._give_back()
             else:
@@ -641,8 +687,16 @@ class _Run:
 
     def _decoded(self) -> Request:
         if self._request is None:
-            self._request = self._call.dialect.decode_request(self._call.body)
+            request = self._call.dialect.decode_request(self._call.body)
+            if self._gateway.masks is not None:
+                masked = mask(self._gateway.masks, request)
+                request, self._values = masked.request, masked.values
+            self._request = request
         return self._request
+
+    def _hides(self) -> bool:
+        """Whether the provider must not see the prompt as it is; then it cannot be forwarded byte for byte."""
+        return self._gateway.masks is not None and self._decoded() is not None and bool(self._values)
 
     def _elapsed_us(self) -> int:
         return int((self._gateway.monotonic() - self._call.arrived) * 1e6)

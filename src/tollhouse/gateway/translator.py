@@ -4,7 +4,7 @@ It keeps the `Observer` contract, so that the relay is the same loop for both la
 until `close`, an error that the provider reports becomes `failure`, and usage can be asked for at any moment.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -40,6 +40,7 @@ class Translator:
         "_is_reported",
         "_last",
         "_parser",
+        "_restore",
         "_usage",
         "failure",
         "finish",
@@ -47,8 +48,19 @@ class Translator:
         "is_final",
     )
 
-    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, *, created: int) -> None:
-        """`created` is the wall clock in seconds, for dialects whose answers carry it and providers that do not say it."""
+    def __init__(
+        self,
+        decoder: StreamDecoder,
+        encoder: StreamEncoder,
+        *,
+        created: int,
+        restore: "Callable[[Iterable[Event]], Iterable[Event]] | None" = None,
+    ) -> None:
+        """`created` is the wall clock in seconds, for dialects whose answers carry it and providers that do not say it.
+
+        `restore` puts back what the provider was not shown.
+        """
+        self._restore = restore
         self._parser = sse.Parser(max_event_bytes=MAX_EVENT_BYTES)
         self._decoder = decoder
         self._encoder = encoder
@@ -110,7 +122,7 @@ class Translator:
 
     def _translate(self, events: Iterable[Event], out: list[bytes]) -> None:
         encode = self._encoder.encode
-        for event in events:
+        for event in events if self._restore is None else self._restore(events):
             kind = type(event)
             if kind is Delta:
                 self._characters += len(event.text)  # type: ignore[union-attr]  # `kind is` narrows for us, not for mypy

@@ -48,6 +48,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
 class Hold(Protocol):
     """A reservation.  `settle` is called exactly once."""
 
+    held_nano: int
+    """What is held for the worst that the call can cost."""
+    waited_seconds: float
+    """How long the call waited for its turn."""
+
     @property
     def quotas(self) -> Sequence[Quota]:
         """The tightest rate of requests and of tokens, for the headers that tell a client of them."""
@@ -76,6 +81,8 @@ class Admission(Protocol):
 
 class _NoHold:
     __slots__ = ()
+    held_nano = 0
+    waited_seconds = 0.0
     quotas: tuple[Quota, ...] = ()
 
     async def extend(self, ask: Ask) -> None:

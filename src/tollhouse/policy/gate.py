@@ -110,9 +110,13 @@ class Gate:
         """See `Admission.admit`."""
         bound, claim = self._claim(ask)
         answer = await self._counters.place(claim)
-        if type(answer) is not Placed:
-            answer = await self._insist(bound, claim, answer, extends=False)
-        return GateHold(self, bound, ask, answer.levels)
+        if type(answer) is Placed:
+            return GateHold(self, bound, claim, answer.levels)
+        began = self._monotonic()
+        answer = await self._insist(bound, claim, answer, extends=False)
+        hold = GateHold(self, bound, claim, answer.levels)
+        hold.waited_seconds = self._monotonic() - began
+        return hold
 
     async def check(self) -> None:
         """Makes certain what was not: call it about once a second.  Raises nothing for a store that is away."""
@@ -135,6 +139,7 @@ class Gate:
         if type(answer) is not Placed:
             await self._insist(bound, claim, answer, extends=True)
         hold.bounds.append(bound)
+        hold.held_nano += claim.hold_nano
 
     def settle(self, hold: "GateHold", cost_nano: int, tokens: int | None) -> None:
         """See `Hold.settle`."""
@@ -241,10 +246,12 @@ class Gate:
 class GateHold:
     """The `Hold` of a claim that stands."""
 
-    __slots__ = ("_gate", "_levels", "bounds", "id")
+    __slots__ = ("_gate", "_levels", "bounds", "held_nano", "id", "waited_seconds")
 
-    def __init__(self, gate: Gate, bound: Bound, ask: Ask, levels: tuple[Level, ...]) -> None:
-        self.id = ask.id
+    def __init__(self, gate: Gate, bound: Bound, claim: Claim, levels: tuple[Level, ...]) -> None:
+        self.id = claim.id
+        self.held_nano = claim.hold_nano
+        self.waited_seconds = 0.0
         self._gate = gate
         self._levels = levels
         self.bounds = [bound]

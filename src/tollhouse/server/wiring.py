@@ -20,11 +20,13 @@ from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
+from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.rules import Rules
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
 from tollhouse.server.http.app import Serving
 from tollhouse.server.stores import Stores
+from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.address import BadAddress, parse_address, target
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.proxy import Proxies, parse_proxy
@@ -45,6 +47,7 @@ class Engine:
     """The parts that a reload keeps.  `aclose` it on the loop that used it."""
 
     stores: Stores
+    bodies: BodyStore | None = None
     finished: Callable[[CallRecord], None]
     unexpected: Callable[[str, BaseException], None]
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
@@ -113,6 +116,9 @@ def assemble(config: Config, engine: Engine) -> Serving:
             total=config.deadlines.total,
         ),
         shows_receipts=config.server.receipts,
+        bodies=engine.bodies,
+        masks=redactor_of(config) if config.logging.redact_upstream else None,
+        shown=redactor_of(config, "secrets").redact,
         finished=engine.finished,
         unexpected=engine.unexpected,
         monotonic=time.monotonic,

@@ -23,9 +23,12 @@ from tollhouse.config.load import diff, load
 from tollhouse.config.schema import Config
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
+from tollhouse.dialects.anthropic.traits import AnthropicTraits
+from tollhouse.dialects.openai_chat.traits import OPENAI
 from tollhouse.errors import ConfigError, NotInstalled, TollhouseError
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission
+from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.http.app import Dialects, PublicApp
@@ -35,8 +38,11 @@ from tollhouse.server.listener import Place, Server
 from tollhouse.server.stores import Stores
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
+from tollhouse.telemetry.bodies import BodySettings, BodyStore
+from tollhouse.telemetry.bodies_file import path_of
 from tollhouse.telemetry.calls_log import CallsLog
 from tollhouse.telemetry.metrics import Metrics
+from tollhouse.telemetry.outlet import Outlet
 
 LOG_FLUSH_SECONDS: Final = 0.25
 CUT_SECONDS: Final = 5.0
@@ -76,10 +82,16 @@ class Worker:
         self._started = time.monotonic()
         self._metrics = Metrics()
         self._reports = Path(job.reports_folder) if job.reports_folder else None
-        self._calls_log = CallsLog(_calls_writer(config.logging.calls)) if config.logging.calls != "off" else None
+        redactor = redactor_of(config, "secrets")
+        self._outlet = _outlet(config.logging.calls)
+        self._calls_log = (
+            CallsLog(self._outlet.put, redactor, hides_client="ip" in config.logging.redact) if self._outlet else None
+        )
+        self._bodies = _bodies(config, environ)
         self.stores = stores
         self._engine = Engine(
             stores=stores,
+            bodies=self._bodies,
             finished=self._finished,
             unexpected=_unexpected,
             local=job.local,
@@ -153,6 +165,9 @@ class Worker:
         await self.stores.aclose()
         await self._engine.aclose()
         self._flush()
+        for closing in (self._outlet, self._bodies):
+            if closing is not None:
+                await asyncio.to_thread(closing.close)
 
     def _admission(self) -> Admission:
         return self.app.serving.gateway.admission
@@ -236,17 +251,24 @@ class Worker:
             reports.write(self._reports, self._report())
 
 
-def _calls_writer(place: str) -> Callable[[bytes], None]:
-    """Writes batches of lines with one system call each; a full or lost disk never stops a call."""
-    descriptor = 2 if place == "stderr" else os.open(place, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+def _outlet(place: str) -> Outlet | None:
+    """The way out for the lines about calls; `None` when there are to be none."""
+    return None if place == "off" else Outlet(place, lost=logs.tell_lost("calls"))
 
-    def write(lines: bytes) -> None:
-        try:
-            os.write(descriptor, lines)
-        except OSError as error:
-            log.warning("lines of the calls log were lost", extra={"reason": error.strerror})
 
-    return write
+def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
+    """The store of prompts and answers, if there is to be one."""
+    settings = config.logging
+    if settings.bodies == "off":
+        return None
+    return BodyStore.start(
+        BodySettings(path=path_of(config, environ), form=settings.bodies, retention_seconds=settings.retention_seconds),
+        redactor_of(config),
+        {
+            openai_chat.DIALECT.name: lambda: openai_chat.DIALECT.stream_decoder(OPENAI),
+            anthropic.DIALECT.name: lambda: anthropic.DIALECT.stream_decoder(AnthropicTraits()),
+        },
+    )
 
 
 def _refused(request_id: str, error: TollhouseError) -> None:
@@ -349,13 +371,16 @@ def main() -> None:
     import uvloop
 
     job = read_job(sys.stdin.readline())
+    outlet = Outlet("stderr", lost=logs.tell_lost("gateway"))
     try:
         config = load(Path(job.config_file), os.environ, defaults_by_type())
-        logs.configure(config.logging.level, config.logging.format)
+        logs.configure(config.logging.level, config.logging.format, outlet)
         uvloop.run(run(job, config))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)  # noqa: T201
         sys.exit(1)
+    finally:
+        outlet.close()
 
 
 if __name__ == "__main__":
