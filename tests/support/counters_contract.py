@@ -568,6 +568,14 @@ class CountersContract:
         assert await store.seed(DAY, spent_nano=15, before_us=START_US + 20, is_confirmed=True) == START_US + 20
         assert await money(store, DAY) == (15, 0)
 
+    async def test_what_is_told_about_a_confirmed_purse_changes_nothing(self, bench: Bench) -> None:
+        store = await bench.open()
+        await store.seed(DAY, spent_nano=10, before_us=START_US, is_confirmed=True)
+        for spent, is_confirmed in ((99, False), (99, True), (0, False)):
+            assert await store.seed(DAY, spent_nano=spent, before_us=START_US, is_confirmed=is_confirmed) == START_US
+        found = await state(store, DAY)
+        assert (found.spent_nano, found.is_confirmed) == (10, True)
+
     async def test_a_forgotten_purse_is_unseeded_and_keeps_its_holds(self, bench: Bench) -> None:
         one, two = await bench.open(), await bench.open()
         await seeded(one, DAY, MONTH, spent=10)

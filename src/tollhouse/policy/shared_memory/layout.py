@@ -16,7 +16,7 @@ PAGE_BYTES: Final = 4096
 WORD_BYTES: Final = 8
 
 MAGIC: Final = int.from_bytes(b"TOLLCTR\x01", sys.byteorder, signed=True)
-VERSION: Final = 1
+VERSION: Final = 2
 """Count it up with every change to this module or to `berths`."""
 
 # Words of the header.
@@ -60,8 +60,10 @@ MOMENT: Final = 6
 """From when on it counts by itself; of an unseeded purse, since when it is that.  Both microseconds since the epoch."""
 ENDS_AT: Final = 7
 """Microseconds since the epoch; 0 is never."""
-NAME_BYTES: Final = 8
-NAME: Final = 9
+EARLY_AT: Final = 8
+"""When `EARLY` last grew, monotonic nanoseconds."""
+NAME_BYTES: Final = 9
+NAME: Final = 10
 MAX_NAME_BYTES: Final = PURSE_BYTES - (NAME - DIGEST) * WORD_BYTES
 
 IS_SEEDED: Final = 1

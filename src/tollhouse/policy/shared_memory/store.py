@@ -72,6 +72,7 @@ from tollhouse.policy.shared_memory.layout import (
     AT_SEEN_NS,
     AT_SERIAL,
     EARLY,
+    EARLY_AT,
     ENDS_AT,
     FLAGS,
     HELD,
@@ -105,6 +106,7 @@ MAX_DEBT_NS: Final = 86_400_000_000_000
 _CEILING: Final = 1 << 62
 """No sum of a purse passes it; it is also the limit of a purse without one."""
 _PLACED: Final = Placed()
+_NEVER_ASKED: Final = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,8 @@ class SharedCounters:
         self._unasked: deque[str] = deque()
         """Orphans of adopted berths that nobody has asked for yet."""
         self._owed: deque[_Owed] = deque()
+        self._asked_ns = _NEVER_ASKED
+        """When somebody last asked whether all earlier claims are settled, and they were."""
         self._rates: dict[str, Slot] = {}
         self._seats: dict[str, Slot] = {}
         self._purses: dict[str, Slot] = {}
@@ -360,9 +364,8 @@ class SharedCounters:
         flight = self._flights.get(claim_id)
         if flight is None:
             return []  # it was owed, and paid just now
-        words = self._words
+        words, now = self._words, self._monotonic_ns()
         if tokens is not None:
-            now = self._monotonic_ns()
             for at, identity, amount, per_minute in flight.rates:
                 if words[at] == identity and identity & KIND_MASK == TOKENS:
                     debt = max(words[at + VALUE], now) + (tokens - amount) * MINUTE_NS // per_minute
@@ -377,6 +380,7 @@ class SharedCounters:
                 words[at + SETTLED] = min(settled + cost_nano, _CEILING)
             else:
                 words[at + EARLY] = min(early + cost_nano, _CEILING)
+                words[at + EARLY_AT] = now
             if flags & IS_SEEDED:
                 before = seeded + settled + early
                 steps.append(Spending(self._purse_name(at, identity), before, before + cost_nano))
@@ -417,8 +421,10 @@ class SharedCounters:
     def seed_now(self, purse: Purse, *, spent_nano: int, before_us: int, is_confirmed: bool = False) -> int:
         """`Counters.seed`.  What is told about a confirmed purse changes nothing: `forget` it first.
 
-        Nor does a sum that was read before the purse was made unseeded, for it may lack what was settled in between: the purse
-        stays unseeded.  Raises `ValueError` when its name is longer than 424 bytes.
+        Nor does a sum that was read for a moment before the purse was made unseeded, because it lacks what began after that
+        moment and was settled before: the purse stays unseeded, and the moment that is returned is the first that would do.  A
+        sum that shall confirm a purse is not taken when it may lack a claim that was placed since this process last asked
+        `is_settled_before`.  Raises `ValueError` when the purse's name is longer than 416 bytes.
         """
         name = purse.name.encode("utf-8", "surrogatepass")
         if len(name) > MAX_NAME_BYTES:
@@ -434,15 +440,29 @@ class SharedCounters:
                 words[at + NAME_BYTES] = len(name)
                 self._file.write_text(at + NAME, name)
                 words[at + ENDS_AT] = purse.ends_at_us or 0
-                words[at + SETTLED] = 0
                 words[at + MOMENT] = before_us
-            if not flags & IS_CONFIRMED and words[at + MOMENT] == before_us:
-                words[at + SEEDED] = min(spent_nano, _CEILING)
+            if flags & IS_CONFIRMED or words[at + MOMENT] != before_us:
+                return words[at + MOMENT]
+            if is_confirmed and flags & IS_SEEDED and self._is_doubtful(at):
+                return before_us
+            words[at + SEEDED] = min(spent_nano, _CEILING)
+            if is_confirmed:
+                words[at + EARLY] = 0  # the sum has them now
+                words[at + FLAGS] = IS_SEEDED | IS_CONFIRMED
+            else:
                 words[at + FLAGS] = IS_SEEDED
-                if is_confirmed:
-                    words[at + EARLY] = 0  # the sum has them now
-                    words[at + FLAGS] = IS_SEEDED | IS_CONFIRMED
-            return words[at + MOMENT]
+            return before_us
+
+    def _is_doubtful(self, at: int) -> bool:
+        """Whether the sum that shall confirm a purse may lack a claim that began before its moment.
+
+        Such a claim can have been placed, and even settled, after somebody asked whether all are settled and read the sum: its
+        call had waited to be let in.
+        """
+        words = self._words
+        if words[at + EARLY_AT] > self._asked_ns:
+            return True
+        return any((began := pages.oldest()) is not None and began < words[at + MOMENT] for pages in self._all_berths())
 
     def forget_now(self, names: Sequence[str]) -> None:
         """`Counters.forget`."""
@@ -484,7 +504,13 @@ class SharedCounters:
         """`Counters.is_settled_before`.  Reads one word for each claim that stands anywhere; meant for once a second."""
         self._check_files()
         try:
-            return all((began := pages.oldest()) is None or began >= moment_us for pages in self._all_berths())
+            asked_ns = self._monotonic_ns()
+            for pages in self._all_berths():
+                began = pages.oldest()
+                if began is not None and began < moment_us:
+                    return False
+            self._asked_ns = asked_ns
+            return True
         except OSError as error:
             raise self._unreadable(error) from error
 
