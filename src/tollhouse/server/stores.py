@@ -28,6 +28,7 @@ from tollhouse.policy.recovery import try_to_recover
 from tollhouse.policy.settling import SettlesNow, SettlesSoon
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
+from tollhouse.telemetry.audit import Trail
 from tollhouse.upstream.wire import WireTransport
 
 SEVERAL: Final = 2
@@ -69,6 +70,8 @@ class Stores:
     settler: SettlesNow | SettlesSoon
     directory: Directory
     alerts: Alerts
+    trail: Trail
+    """The audit log."""
     folder: Path
     """Where this machine keeps its state."""
     outage: OutlivingCounters | None
@@ -91,6 +94,8 @@ class Stores:
             stack.push_async_callback(transport.aclose)
             alerts = Alerts(transport)
             stack.push_async_callback(alerts.aclose)
+            trail = Trail.of(url)
+            stack.push_async_callback(trail.aclose)
             counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=SEVERAL)
             books = LedgerWriter.start(WriterSettings(url=url, journal_directory=folder), loop)
             reader = SpendReader(url, folder)
@@ -119,6 +124,7 @@ class Stores:
                 settler=settler,
                 directory=directory,
                 alerts=alerts,
+                trail=trail,
                 folder=folder,
                 outage=outage,
                 _stack=stack.pop_all(),

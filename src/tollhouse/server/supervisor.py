@@ -27,11 +27,14 @@ from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
+from tollhouse.server.admin.office import Office
+from tollhouse.server.admin.study import Study
 from tollhouse.server.embedded import start_local
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, reserve
 from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector, write_job
 from tollhouse.telemetry import logs
+from tollhouse.telemetry.audit import Trail
 
 READY_SECONDS: Final = 30.0
 RESTART_BASE_SECONDS: Final = 0.5
@@ -72,10 +75,24 @@ async def serve(
         job = Job(config_file=str(config_file), place=public, local=local)
         if server.workers == 1:
             worker = await Worker.open(job, config, environ)
-            await _serve_alone(worker, admin, lambda: _announce(told, config, public, admin), (held, held_admin))
+            office = Office(
+                config=lambda: worker.config,
+                config_file=config_file,
+                environ=environ,
+                ledger_url=config.ledger.url,
+                reload=worker.reload,
+                providers=worker.provider_states,
+                purses=worker.stores.counters.purses,
+                spent=worker.stores.past.spent,
+                trail=worker.stores.trail,
+                loop=asyncio.get_running_loop(),
+            )
+            await _serve_alone(
+                worker, office, admin, lambda: _announce(told, config, public, admin), (held, held_admin)
+            )
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
-            supervisor = Supervisor(replace(job, reports_folder=folder), server, admin)
+            supervisor = Supervisor(replace(job, reports_folder=folder), config, server, admin)
             await supervisor.run(
                 lambda: _announce(told, config, public, admin, workers=server.workers), (held, held_admin)
             )
@@ -89,12 +106,15 @@ def _announce(told: Told, config: Config, public: Place, admin: Place, *, worker
 
 
 async def _serve_alone(
-    worker: Worker, admin: Place, announce: Callable[[], None], held: tuple[socket.socket, ...]
+    worker: Worker, office: Office, admin: Place, announce: Callable[[], None], held: tuple[socket.socket, ...]
 ) -> None:
-    admin_listener = Http1Listener(
-        AdminApp(health=worker.health_json, is_ready=lambda: not worker.app.is_draining, metrics=worker.metrics_text),
-        admin,
+    app = AdminApp(
+        health=worker.health_json,
+        is_ready=lambda: not worker.app.is_draining,
+        metrics=worker.metrics_text,
+        office=office,
     )
+    admin_listener = Http1Listener(app, admin)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.drain)
@@ -108,8 +128,9 @@ async def _serve_alone(
             one.close()
         await worker.wait()
     finally:
-        await worker.aclose()
         await admin_listener.stop(CUT_SECONDS)
+        app.close()
+        await worker.aclose()
 
 
 class _Child:
@@ -160,9 +181,10 @@ class _Child:
 class Supervisor:
     """Keeps `workers` processes running."""
 
-    def __init__(self, job: Job, server: ServerSettings, admin: Place) -> None:
+    def __init__(self, job: Job, config: Config, server: ServerSettings, admin: Place) -> None:
         """Starts nothing."""
         self._job = job
+        self._config = config
         self._drain_seconds = server.drain_seconds
         self._admin = admin
         self._children = [_Child(job, number) for number in range(1, server.workers + 1)]
@@ -174,10 +196,23 @@ class Supervisor:
 
         Raises `GatewayError` if the workers cannot start.
         """
-        listener = Http1Listener(
-            AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics), self._admin
-        )
         loop = asyncio.get_running_loop()
+        url = self._config.ledger.url
+        study, trail = Study(self._config, os.environ), Trail.of(url)
+        office = Office(
+            config=lambda: self._config,
+            config_file=Path(self._job.config_file),
+            environ=os.environ,
+            ledger_url=url,
+            reload=self._reload,
+            providers=lambda: reports.providers_of(reports.read(Path(self._job.reports_folder))),
+            purses=study.purses,
+            spent=study.spent,
+            trail=trail,
+            loop=loop,
+        )
+        app = AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics, office=office)
+        listener = Http1Listener(app, self._admin)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -194,6 +229,9 @@ class Supervisor:
             for child in self._children:
                 child.kill()
             await listener.stop(CUT_SECONDS)
+            app.close()
+            await study.aclose()
+            await trail.aclose()
 
     async def _watch(self, child: _Child) -> None:
         """Restarts one worker until the supervisor stops, then lets it drain."""
@@ -242,7 +280,7 @@ class Supervisor:
 
     def _reload(self) -> None:
         try:
-            load(Path(self._job.config_file), os.environ, defaults_by_type())
+            self._config = load(Path(self._job.config_file), os.environ, defaults_by_type())
         except TollhouseError as error:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400

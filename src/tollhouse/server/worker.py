@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -25,7 +25,7 @@ from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.openai_chat.traits import OPENAI
-from tollhouse.errors import ConfigError, NotInstalled, TollhouseError
+from tollhouse.errors import AddressNotAllowed, ConfigError, NotInstalled, TollhouseError, Unauthenticated
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission
 from tollhouse.policy.redaction.configured import redactor_of
@@ -43,6 +43,7 @@ from tollhouse.telemetry.bodies_file import path_of
 from tollhouse.telemetry.calls_log import CallsLog
 from tollhouse.telemetry.metrics import Metrics
 from tollhouse.telemetry.outlet import Outlet
+from tollhouse.upstream.health import ProviderHealth
 
 LOG_FLUSH_SECONDS: Final = 0.25
 CUT_SECONDS: Final = 5.0
@@ -102,7 +103,7 @@ class Worker:
             health=self.public_health_json,
             metrics=self.metrics_text,
             unexpected=_unexpected,
-            refused=_refused,
+            refused=self._refused,
             in_flight=self._count_in_flight,
         )
         self._listener = (listen or _server(config))(self.app, job.place)
@@ -189,6 +190,10 @@ class Worker:
         self.app.serving = serving
         log.info("the configuration was reloaded", extra={"changed": [change.path for change in changes]})
 
+    def provider_states(self) -> Sequence[ProviderHealth]:
+        """How the providers of the configuration that serves now are."""
+        return self.app.serving.gateway.health.snapshot()
+
     def public_health_json(self) -> bytes:
         """The body of `GET /health` for callers: how it is, without why."""
         return msgspec.json.encode(
@@ -234,6 +239,13 @@ class Worker:
     def _count_in_flight(self, change: int) -> None:
         self._metrics.in_flight += change
 
+    def _refused(self, request_id: str, address: str, error: TollhouseError) -> None:
+        log.info(
+            "a request was refused", extra={"request_id": request_id, "code": error.code, "status": error.http_status}
+        )
+        if isinstance(error, Unauthenticated | AddressNotAllowed):
+            self.stores.trail.fail(address=address, code=error.code, door="public", request_id=request_id)
+
     def _finished(self, record: CallRecord) -> None:
         self._metrics.finished(record)
         if self._calls_log is not None and self._calls_log.finished(record):
@@ -269,10 +281,6 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
             anthropic.DIALECT.name: lambda: anthropic.DIALECT.stream_decoder(AnthropicTraits()),
         },
     )
-
-
-def _refused(request_id: str, error: TollhouseError) -> None:
-    log.info("a request was refused", extra={"request_id": request_id, "code": error.code, "status": error.http_status})
 
 
 def _server(config: Config) -> Callable[[App, Place], Server]:

@@ -201,12 +201,12 @@ class PublicApp:
         health: Callable[[], bytes],
         metrics: Callable[[], tuple[bytes, str]],
         unexpected: Callable[[str, BaseException], None],
-        refused: Callable[[str, TollhouseError], None] = lambda _id, _error: None,
+        refused: Callable[[str, str, TollhouseError], None] = lambda _id, _address, _error: None,
         in_flight: Callable[[int], None] = lambda _: None,
     ) -> None:
         """`health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
 
-        `refused` hears of what never became a call: a wrong key, a body too large.
+        `refused` hears of what never became a call (a wrong key, a body too large): request id, caller's address, error.
         `in_flight` hears of +1 when a call begins and -1 when it ends.
         """
         self.serving = serving
@@ -263,7 +263,7 @@ class PublicApp:
         except TollhouseError as error:
             if exchange.is_begun:
                 raise  # the server then breaks the connection: a cut answer must not end cleanly
-            self._refused(exchange.id, error)
+            self._refused(exchange.id, exchange.address, error)
             await exchange.refuse(error)
         except Exception as error:
             self._unexpected(exchange.id, error)
