@@ -63,16 +63,16 @@ def insert(storage: Storage, calls: Sequence[CallRecord]) -> None:
     assert storage.insert([row_of(call) for call in calls]) == frozenset()
 
 
-def execute(url: str, statement: str) -> None:
+def execute(url: str, script: str) -> None:
     """Changes something behind the ledger's back."""
     if not store.is_postgresql(url):
         with closing(sqlite3.connect(store.sqlite_path(url))) as connection, connection:
-            connection.execute(statement)
+            connection.executescript(script)
         return
 
     async def work() -> None:
         connection = await asyncpg.connect(url)
-        await connection.execute(statement)
+        await connection.execute(script)
         await connection.close()
 
     asyncio.run(work())
@@ -318,9 +318,8 @@ def test_the_calls_of_an_older_ledger_are_counted_by_its_migration(
         address = request.getfixturevalue("postgres_url")
     migrations.upgrade(address, "0001")
     names = ", ".join(f'"{name}"' for name in COLUMNS)
-    for call in mixed_calls(300):
-        values = ("NULL" if value is None else repr(value) for value in row_of(call))
-        execute(address, f"INSERT INTO calls ({names}) VALUES ({', '.join(values)})")
+    rows = (", ".join("NULL" if value is None else repr(value) for value in row_of(call)) for call in mixed_calls(300))
+    execute(address, "; ".join(f"INSERT INTO calls ({names}) VALUES ({row})" for row in rows))
     with pytest.raises(StoreUnavailable, match="has no totals"):
         usage(address, by=By.KEY)
     store.prepare(address)

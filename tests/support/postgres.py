@@ -154,7 +154,7 @@ def postgres_session() -> Iterator[PostgresServer]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.stop(signal.SIGQUIT)  # nothing of it is kept, so it need not be put in order
         shutil.rmtree(folder)
 
 
