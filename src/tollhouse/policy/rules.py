@@ -14,7 +14,7 @@ import msgspec
 from tollhouse.config.schema import BudgetSettings, LimitSettings, RateSettings, Scope
 from tollhouse.errors import GatewayError
 from tollhouse.policy.admission import Ask, Weight
-from tollhouse.policy.counters import MAX_CLAIM_PARTS, Claim, Purse, Rate, Seats
+from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, Claim, Purse, Rate, Seats
 from tollhouse.policy.identity import Principal
 from tollhouse.policy.windows import window
 
@@ -53,6 +53,8 @@ class Bound(msgspec.Struct, frozen=True):
     budgets: dict[str, Budget]
     """By the name of the purse."""
     per_ip: RateSettings | None
+    from_us: int
+    """When the last of the windows began."""
     until_us: int
     """When the first of the windows ends."""
     hard: str | None
@@ -87,7 +89,7 @@ class Bound(msgspec.Struct, frozen=True):
             rates=rates,
             seats=seats,
             purses=self.purses,
-            hold_nano=weight.worst_nano or 0,
+            hold_nano=min(weight.worst_nano or 0, MAX_LIMIT_NANO),
             note=ask.note,
         )
 
@@ -103,10 +105,13 @@ class Rules:
         self._bound: dict[tuple[int, str, str], Bound] = {}
 
     def bound(self, principal: Principal, alias: str, target: str, now_us: int) -> Bound:
-        """What a call must pass that asked for `alias` and is sent to `target` (`provider/model`)."""
+        """What a call must pass that asked for `alias` and is sent to `target` (`provider/model`).
+
+        `now_us` is when it began: its row counts in the windows of that moment, however long it takes.
+        """
         key = (id(principal), alias, target)
         found = self._bound.get(key)
-        if found is not None and found.principal is principal and now_us < found.until_us:
+        if found is not None and found.principal is principal and found.from_us <= now_us < found.until_us:
             return found
         if len(self._bound) >= MAX_REMEMBERED:
             self._bound.clear()
@@ -137,6 +142,7 @@ class Rules:
             purses=tuple(budget.purse for budget in budgets),
             budgets={budget.purse.name: budget for budget in budgets},
             per_ip=self._per_ip,
+            from_us=max((budget.from_us for budget in budgets), default=0),
             until_us=min((b.purse.ends_at_us for b in budgets if b.purse.ends_at_us is not None), default=FAR_US),
             hard=next((budget.name for budget in budgets if budget.settings.is_hard), None),
             clamps=any(budget.settings.clamp_output for budget in budgets),
