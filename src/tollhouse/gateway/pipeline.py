@@ -75,6 +75,8 @@ _ENDINGS: "Final[dict[str, type[Draining | KeyRevoked]]]" = {
 """What a cancellation may say of itself; without a word it is the client that left."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_DETAIL_CHARACTERS: Final = 200
+UNNAMED: Final = frozenset({"", "default"})
+"""What a client says that leaves the choice of a model to the configuration."""
 LEAST_CLAMPED_TOKENS: Final = 16
 """An answer that a budget would have to be cut shorter than this is refused instead."""
 DRAIN_SECONDS: Final = 0.25
@@ -253,6 +255,9 @@ class _Run:
         route = allowed(self._gateway.router.resolve(peek.model), call.principal)
         if route.name != record.requested_model:
             record.route = route.name
+            if record.requested_model in UNNAMED:
+                # Budgets of an alias count by the name in the row, and this call was meant for it.
+                record.requested_model = route.name[:200]
         await self._attempts(route, peek)
 
     async def _attempts(self, route: Route, peek: Peek) -> None:

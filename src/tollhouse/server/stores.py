@@ -97,7 +97,10 @@ class Stores:
             trail = Trail.of(url)
             stack.push_async_callback(trail.aclose)
             counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=SEVERAL)
-            books = LedgerWriter.start(WriterSettings(url=url, journal_directory=folder), loop)
+            books = LedgerWriter.start(
+                WriterSettings(url=url, journal_directory=folder, retention_seconds=config.ledger.retention_seconds),
+                loop,
+            )
             reader = SpendReader(url, folder)
             past = Past(reader, books)
             outage: OutlivingCounters | None = None

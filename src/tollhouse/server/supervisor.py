@@ -22,7 +22,8 @@ import msgspec
 from tollhouse._version import __version__
 from tollhouse.config.load import load
 from tollhouse.config.schema import Config, ServerSettings
-from tollhouse.errors import ConfigError, GatewayError, TollhouseError
+from tollhouse.errors import ConfigError, GatewayError, StoreUnavailable, TollhouseError
+from tollhouse.ledger.address import is_postgresql
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
@@ -65,7 +66,7 @@ async def serve(
         raise ConfigError(
             [f"Callers and administrators cannot both be served on port {server.port}; change one of them."]
         )
-    prepare(config.ledger.url)
+    _prepare_ledger(config.ledger.url)
     async with AsyncExitStack() as stack:
         public, held = reserve(Place(server.host, server.port), "gateway")
         stack.callback(held.close)
@@ -96,6 +97,19 @@ async def serve(
             await supervisor.run(
                 lambda: _announce(told, config, public, admin, workers=server.workers), (held, held_admin)
             )
+
+
+def _prepare_ledger(url: str) -> None:
+    """Makes the ledger ready, or leaves it to the writer: a database that is away now must not keep a gateway from serving.
+
+    A SQLite file that cannot be used is no outage but a mistake, and raises `StoreUnavailable`.
+    """
+    try:
+        prepare(url)
+    except StoreUnavailable as error:
+        if not is_postgresql(url):
+            raise
+        log.warning("the ledger cannot be reached; calls are kept in a journal until it can", extra={"why": str(error)})
 
 
 def _announce(told: Told, config: Config, public: Place, admin: Place, *, workers: int = 1) -> None:
