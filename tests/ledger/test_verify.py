@@ -143,6 +143,12 @@ def test_rows_that_were_pruned_are_not_missed(any_url: str):
     assert (verdict.hours, verdict.pruned_hours) == (2, 1)
 
 
+def test_old_hours_whose_rows_are_all_there_are_compared(url: str):
+    verdict = check(url, pruned_before_us=NOON_US + 100 * HOUR_US)
+
+    assert (verdict.hours, verdict.pruned_hours) == (3, 0)
+
+
 def test_rows_that_are_gone_without_a_retention_are_missed(url: str):
     ask(url, f"DELETE FROM calls WHERE started_at_us < {NOON_US + HOUR_US}")
 

@@ -375,7 +375,7 @@ def _print_verdict(verdict: "Verdict") -> None:
     if verdict.purses is not None:
         print(f"budgets   {verdict.purses:,} compared with the ledger")
     if verdict.provider_days is not None:
-        print(f"provider  {_plural(verdict.provider_days, 'day')} and models compared")
+        print(f"provider  {_plural(verdict.provider_days, 'line')} compared, each a model on a day")
     print()
     for finding in verdict.findings:
         print(f"WRONG  {finding.check}: {_shown(finding.message)}")
