@@ -25,7 +25,7 @@ import msgspec
 
 from tollhouse.errors import BadRequest, NotInstalled
 from tollhouse.ledger.hours import HOUR_US, NUMBERS
-from tollhouse.ledger.reading import Statement, read
+from tollhouse.ledger.reading import REPORT_SECONDS, Statement, read
 from tollhouse.ledger.rows import COLUMNS
 from tollhouse.ledger.transaction import Transaction, open_reader
 
@@ -93,7 +93,7 @@ def calls(since_us: int, until_us: int) -> Table:
 
     def pages(url: str) -> Generator[list[Record], None, None]:
         place = (since_us, -1)
-        with closing(open_reader(url)) as reader:
+        with closing(open_reader(url, answer_seconds=REPORT_SECONDS)) as reader:
             while rows := reader.read(partial(page, place=place)):
                 yield [
                     (_moment(row[_AT_START]), *row[1 : at_cost + 1], _dollars(row[at_cost]), *row[at_cost + 1 :])

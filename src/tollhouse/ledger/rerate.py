@@ -25,6 +25,7 @@ from tollhouse.ledger.audit import Entry, entry
 from tollhouse.ledger.audit_store import append_sqlite
 from tollhouse.ledger.hours import OF_A_ROW
 from tollhouse.ledger.price_books import KeptBook, Kinds, keep_within
+from tollhouse.ledger.reading import REPORT_SECONDS
 from tollhouse.ledger.stored_calls import LAST_US, Place, StoredCall, Wanted, page
 from tollhouse.ledger.transaction import (
     PostgresTransaction,
@@ -138,7 +139,7 @@ def rerate(
     """
     run = _Run(url, order, now_us, pause)
     wanted = order.wanted if is_dry else run.pick_up()
-    reader = open_reader(url)
+    reader = open_reader(url, answer_seconds=REPORT_SECONDS)
     after: Place | None = None
     try:
         while calls := reader.read(partial(page, wanted=wanted, after=after)):

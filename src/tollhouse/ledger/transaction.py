@@ -114,16 +114,16 @@ class Reader(Protocol):
         ...
 
 
-def open_reader(url: str) -> Reader:
+def open_reader(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Reader:
     """The reader of a ledger's address.  Connects to nothing yet; raises `ConfigError` for an address that is none.
 
-    Raises `NotInstalled` for PostgreSQL without its extra.
+    `answer_seconds` is how long PostgreSQL may take for one statement.  Raises `NotInstalled` for PostgreSQL without its extra.
     """
     if not is_postgresql(url):
         return SqliteReader(sqlite_path(url))
     if importlib.util.find_spec("asyncpg") is None:
         raise NotInstalled("A PostgreSQL ledger needs the `postgres` extra: pip install 'tollhouse[postgres]'.")
-    return PostgresReader(url)
+    return PostgresReader(url, answer_seconds)
 
 
 class SqliteReader:
@@ -181,8 +181,9 @@ class SqliteReader:
 class PostgresReader:
     """Of a PostgreSQL ledger."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, answer_seconds: float) -> None:
         self._url = url
+        self._answer_seconds = answer_seconds
         self._runner: asyncio.Runner | None = None
         self._connection: Any = None
 
@@ -220,7 +221,7 @@ class PostgresReader:
             if self._runner is None:
                 self._runner = asyncio.Runner()
             if self._connection is None or self._connection.is_closed():
-                self._connection = self._runner.run(connect(self._url, command_seconds=ANSWER_SECONDS))
+                self._connection = self._runner.run(connect(self._url, command_seconds=self._answer_seconds))
             return work(PostgresTransaction(self._connection, self._runner))
         except FAILURES as error:
             self.close()

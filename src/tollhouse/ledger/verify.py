@@ -26,6 +26,7 @@ from tollhouse.ledger.journal import waiting_rows
 from tollhouse.ledger.price_books import Shelf
 from tollhouse.ledger.prices import Cost
 from tollhouse.ledger.provider_report import Difference, ProviderReport, compare
+from tollhouse.ledger.reading import REPORT_SECONDS
 from tollhouse.ledger.stored_calls import LAST_US, StoredCall, Wanted, pages
 from tollhouse.ledger.transaction import Reader, Transaction, open_reader
 
@@ -130,7 +131,7 @@ def verify(url: str, shelf: Shelf, question: Question, *, progress: Callable[[in
     Raises `StoreUnavailable`.
     """
     verdict = Verdict(since_us=question.since_us // HOUR_US * HOUR_US)
-    reader = open_reader(url)
+    reader = open_reader(url, answer_seconds=REPORT_SECONDS)
     try:
         _check_hours(reader, shelf, question, verdict, progress)
         _check_ids(reader, is_postgresql(url), verdict)
