@@ -236,6 +236,26 @@ async def test_a_call_that_ended_while_the_server_lost_its_memory_leaves_no_trac
         assert (state.spent_nano, state.held_nano, state.is_confirmed) == (11, 0, True)
 
 
+async def test_a_server_that_came_back_with_an_old_memory_is_not_believed(valkey: Server):
+    """It was restored from a snapshot, or is a replica that had not heard the last words."""
+    async with joined(valkey) as counters:
+        await counters.seed(PURSE, spent_nano=0, before_us=1)
+        await counters.place(claim("ended since", ONE, purse=PURSE, hold=40))
+        valkey.client.save()
+        await counters.settle("ended since", cost_nano=30, tokens=None)
+        await counters.place(claim("begun since", Seats("other", 1), purse=PURSE, hold=7))
+        valkey.kill()
+        await lost(counters)
+        valkey.start()
+        await reached(counters)
+        assert await counters.place(claim("c", purse=PURSE)) == Unseeded((PURSE,))
+        await counters.seed(PURSE, spent_nano=30, before_us=50)
+        [state] = await counters.purses([PURSE.name])
+        assert (state.spent_nano, state.held_nano) == (30, 7)
+        assert isinstance(await counters.place(claim("d", ONE)), Placed)
+        assert await counters.place(claim("e", Seats("other", 1))) == SeatsTaken(Seats("other", 1))
+
+
 async def test_a_flushed_database_is_noticed_by_the_next_call(valkey: Server):
     async with joined(valkey) as counters:
         await counters.place(claim("a", ONE))

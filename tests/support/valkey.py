@@ -55,7 +55,10 @@ def _free_port() -> int:
 
 
 class Server:
-    """A server on 127.0.0.1, without persistence, which a test may stop, pause and start again on the same port."""
+    """A server on 127.0.0.1 that a test may stop, pause and start again on the same port.
+
+    It keeps nothing, unless a test tells it to `SAVE`.
+    """
 
     def __init__(self, program: Path, folder: Path, *options: str) -> None:
         self._program = program
@@ -118,6 +121,7 @@ class Server:
 
     def clear(self) -> None:
         """An empty, running server with its first settings."""
+        (self._folder / "dump.rdb").unlink(missing_ok=True)
         if self._process is None:
             self.start()
         self.resume()

@@ -51,7 +51,7 @@ _RUN_ID: Final = re.compile(rb"^run_id:(\w+)", re.MULTILINE)
 class Command:
     """A command on its way.  Its future gives the reply, or raises `StoreUnavailable`."""
 
-    __slots__ = ("future", "hear", "is_vain_when_cancelled", "name", "tries", "words")
+    __slots__ = ("future", "hear", "name", "tries", "words")
 
     def __init__(
         self,
@@ -60,14 +60,12 @@ class Command:
         *,
         loop: asyncio.AbstractEventLoop,
         hear: Callable[[Reply | StoreUnavailable], None] | None = None,
-        is_vain_when_cancelled: bool = False,
     ) -> None:
         self.name = name
         """The script; `None` for a plain command."""
         self.words = words
         self.hear = hear
         """Told of the outcome before the future, and also when nobody awaits that any more."""
-        self.is_vain_when_cancelled = is_vain_when_cancelled
         self.future: asyncio.Future[Reply] = loop.create_future()
         self.tries = 0
 
@@ -134,11 +132,10 @@ class Session:
         name: Name | None,
         *words: str | bytes | int,
         hear: Callable[[Reply | StoreUnavailable], None] | None = None,
-        is_vain_when_cancelled: bool = False,
     ) -> Command:
         """Puts a script's call (or, without a name, a plain command) into the pipeline.
 
-        It is carried out whether its future is awaited or cancelled, unless it `is_vain_when_cancelled` and was not sent yet.
+        It is carried out whether its future is awaited or cancelled.
         Raises `StoreUnavailable` at once, and does not tell `hear`, when it cannot be sent.
         """
         if self.trouble:
@@ -147,7 +144,7 @@ class Session:
             raise StoreUnavailable("The shared store is closed.")
         if len(self._waiting) >= MAX_WAITING:
             raise StoreUnavailable(f"{MAX_WAITING} commands wait for the shared store already.")
-        command = Command(name, words, loop=self._loop, hear=hear, is_vain_when_cancelled=is_vain_when_cancelled)
+        command = Command(name, words, loop=self._loop, hear=hear)
         self._waiting.append(command)
         self._wake.set()
         return command
@@ -275,9 +272,7 @@ class Session:
             self._beat = self._loop.call_later(self._settings.beat_seconds, self._ring)
             batch.append(Command("beat", (self._lease_us,), loop=self._loop, hear=self._hear_beat))
         while self._waiting and len(batch) < MAX_BATCH:
-            command = self._waiting.popleft()
-            if not (command.is_vain_when_cancelled and command.future.cancelled()):
-                batch.append(command)
+            batch.append(self._waiting.popleft())
         return batch
 
     def _hear_beat(self, outcome: Reply | StoreUnavailable) -> None:

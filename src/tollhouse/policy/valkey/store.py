@@ -80,7 +80,7 @@ class ValkeyCounters:
         When it is cancelled, a claim that was placed all the same is released; what an extension added stays with its claim.
         """
         placing = _Placing(self, claim)
-        command = self.session.send("place", claim.id, placing.packed, hear=placing.hear, is_vain_when_cancelled=True)
+        command = self.session.send("place", claim.id, placing.packed, hear=placing.hear)
         del extends  # a claim that stands is extended, and an extension of nothing is a claim
         try:
             reply = await command.future
