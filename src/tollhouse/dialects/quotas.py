@@ -41,7 +41,11 @@ def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
 
 def _duration(seconds: float) -> bytes:
     """As Go prints it, which is what OpenAI's clients parse."""
-    if seconds < 1:
-        return b"%dms" % max(0, -(-seconds * 1000 // 1))
-    whole = int(-(-seconds // 1))
-    return b"%ds" % whole if whole < 60 else b"%dm%ds" % divmod(whole, 60)
+    milli = int(-(-seconds * 1000 // 1))
+    if milli < 1000:
+        return b"%dms" % max(0, milli)
+    minutes, rest = divmod(int(-(-seconds // 1)), 60)
+    if not minutes:
+        return b"%ds" % rest
+    hours, minutes = divmod(minutes, 60)
+    return b"%dh%dm%ds" % (hours, minutes, rest) if hours else b"%dm%ds" % (minutes, rest)

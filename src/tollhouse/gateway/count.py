@@ -6,7 +6,6 @@ in the ledger.  For the others the gateway estimates, and says so: an estimate n
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final
 
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic import decode_count
@@ -17,12 +16,9 @@ from tollhouse.gateway.failures import MAX_ERROR_BYTES, is_unsent, refusal, with
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.routing import Candidate, allowed
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
-from tollhouse.policy.admission import Ask, Weight
+from tollhouse.policy.admission import NO_WEIGHT, Ask
 from tollhouse.upstream.address import target
 from tollhouse.upstream.transport import Outgoing
-
-FREE_OF_CHARGE: Final = Weight(0, 0, 0, 0)
-"""Counting uses no tokens and costs nothing; it takes a request from the rates all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
             address=call.address,
             alias=route.name,
             target=candidate.name,
-            weigh=lambda: FREE_OF_CHARGE,
+            weigh=lambda: NO_WEIGHT,
             note=opening_of(record, 0),
         )
     )

@@ -21,7 +21,7 @@ import msgspec
 from tollhouse.chat import receipt as receipts
 from tollhouse.chat.events import Event
 from tollhouse.chat.fold import unfold
-from tollhouse.chat.model import FinishReason, Request
+from tollhouse.chat.model import FinishReason, Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Peek
@@ -42,7 +42,9 @@ from tollhouse.errors import (
     UpstreamTimeout,
 )
 from tollhouse.gateway import estimate
+from tollhouse.gateway import sharing as shared
 from tollhouse.gateway.call import Call, Sink
+from tollhouse.gateway.coalesce import Flight
 from tollhouse.gateway.failures import (
     JSON_HEAD,
     error_headers,
@@ -54,7 +56,9 @@ from tollhouse.gateway.failures import (
     without_address,
 )
 from tollhouse.gateway.plan import Plan, RetryPolicy
+from tollhouse.gateway.replay import Recorder, read_whole
 from tollhouse.gateway.routing import Candidate, Route, Router, allowed
+from tollhouse.gateway.sharing import SSE_HEAD, Keeper, Sharing
 from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.weight import Scales, worst_cost
 from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
@@ -84,7 +88,6 @@ DRAIN_SECONDS: Final = 0.25
 HOLD_SECONDS: Final = 10.0
 """How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
 MAX_HELD_BYTES: Final = 64 * 1024
-SSE_HEAD: Final = ((b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache"))
 
 
 class Books(Protocol):
@@ -138,6 +141,8 @@ class Gateway:
     monotonic: Callable[[], float]
     wall: Callable[[], float]
     random: Callable[[], float]
+    sharing: Sharing | None = None
+    """Kept answers and calls that are made once for several callers; `None` costs nothing."""
 
     async def answer(self, call: Call, sink: Sink) -> None:
         """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled.
@@ -146,7 +151,7 @@ class Gateway:
         was taken back; telling the client is then the front door's part.
         """
         if self.bodies is None:
-            await _Run(self, call, sink).go()
+            await self._answer(call, sink)
             return
         principal = call.principal
         tap = self.bodies.tap(
@@ -160,9 +165,31 @@ class Gateway:
             request=call.body,
         )
         try:
-            await _Run(self, call, tap).go()
+            await self._answer(call, tap)
         finally:
             tap.finish()
+
+    def write(self, record: CallRecord) -> "asyncio.Future[None]":
+        """Hands a finished record to the books and to telemetry."""
+        waiting = self.books.write(record)
+        self.finished(record)
+        return waiting
+
+    async def _answer(self, call: Call, sink: Sink) -> None:
+        if self.sharing is None:
+            await self._carry(call, sink, None)
+            return
+        await shared.answer(
+            self.sharing,
+            self,
+            call,
+            sink,
+            route=lambda model: allowed(self.router.resolve(model), call.principal),
+            carry=self._carry,
+        )
+
+    async def _carry(self, call: Call, sink: Sink, keeper: Keeper | None) -> None:
+        await _Run(self, call, sink, keeper).go()
 
 
 class _Run:
@@ -181,17 +208,21 @@ class _Run:
         "_incoming",
         "_is_attempting",
         "_is_settled",
+        "_keeper",
         "_may_be_billed",
         "_peek",
         "_receipt",
         "_record",
+        "_recorder",
         "_request",
         "_sink",
         "_values",
         "_watch",
     )
 
-    def __init__(self, gateway: Gateway, call: Call, sink: Sink) -> None:
+    def __init__(self, gateway: Gateway, call: Call, sink: Sink, keeper: Keeper | None) -> None:
+        self._keeper = keeper
+        self._recorder: Recorder | None = None
         self._cap: int | None = None
         """Output tokens for each choice that a budget has left, where it would rather have a shorter answer than none."""
         self._gateway = gateway
@@ -208,6 +239,8 @@ class _Run:
         )
         if call.principal.tags:
             self._record.tags = dict(call.principal.tags)
+        if isinstance(sink, Flight):
+            sink.record = self._record
         self._receipt = Receipt()
         self._peek: Peek | None = None
         self._request: Request | None = None
@@ -349,6 +382,10 @@ class _Run:
                 raise
             await self._place(candidate, route, peek, cap)
             self._cap = cap
+            # A shorter answer than was asked for is nobody else's.
+            self._keeper = None
+            if isinstance(self._sink, Flight):
+                self._sink.close()
 
     async def _place(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None) -> None:
         gateway, call = self._gateway, self._call
@@ -401,7 +438,8 @@ class _Run:
 
     async def _whole(self, incoming: Incoming, candidate: Candidate) -> None:
         call, record, dialect = self._call, self._record, candidate.provider.dialect
-        body = await incoming.read_all(MAX_ANSWER_BYTES)
+        body = answered = await incoming.read_all(MAX_ANSWER_BYTES)
+        lost = self._lost()
         glance = dialect.glance(body, candidate.traits)
         if glance.error is not None:
             raise glance.error
@@ -416,6 +454,8 @@ class _Run:
         record.status = 200
         record.first_byte_us = self._elapsed_us()
         self._note(candidate, None)
+        if self._keeper is not None:
+            await self._keep(self._keeper, candidate, read_whole(answered, dialect, candidate.traits), lost)
         await self._settle(glance.usage)
         await self._begin(200, (JSON_HEAD,), candidate)
         await self._sink.body(body, more=False)
@@ -424,7 +464,10 @@ class _Run:
 
     async def _stream(self, incoming: Incoming, candidate: Candidate, peek: Peek) -> None:
         sink = self._sink
+        lost = self._lost()
         if _is_event_stream(incoming):
+            if self._keeper is not None:
+                self._recorder = Recorder(candidate.provider.dialect.stream_decoder(candidate.traits))
             watch = self._watch = self._watcher(candidate, peek)
             out, is_open = await self._first(incoming, watch)
         else:
@@ -437,6 +480,7 @@ class _Run:
             if out:
                 await sink.body(out, more=True)
             data = await incoming.read_some()
+            self._listen(data)
             out = watch.feed(data) if data else b""
             if self._record.first_byte_us is None and watch.has_content:
                 self._record.first_byte_us = self._elapsed_us()
@@ -449,9 +493,25 @@ class _Run:
             return
         self._record.finish = watch.finish or ""
         self._note(candidate, None)
+        if self._keeper is not None and self._recorder is not None:
+            await self._keep(self._keeper, candidate, self._recorder.close(), lost)
         await self._settle(watch.usage())
         await sink.body(out, more=False)
         await _drain(incoming)
+
+    def _listen(self, data: bytes) -> None:
+        if self._recorder is not None:
+            self._recorder.feed(data)
+
+    async def _keep(self, keeper: Keeper, candidate: Candidate, response: Response | None, lost: str) -> None:
+        """Keeps an answer as its client saw it: with what stands behind the placeholders."""
+        if response is not None and self._values:
+            response = Unmasker(self._values).response(response)
+        await keeper.keep(candidate, response, lost)
+
+    def _lost(self) -> str:
+        """What the request lost on its way to the provider; the answer's losses are each client's own."""
+        return self._receipt.header() if self._keeper is not None and self._receipt else ""
 
     def _watcher(self, candidate: Candidate, peek: Peek) -> StreamWatch:
         if self._record.lane == "same":
@@ -481,6 +541,7 @@ class _Run:
             is_open and not watch.has_content and (not out or (len(out) < MAX_HELD_BYTES and monotonic() < release_at))
         ):
             data = await incoming.read_some()
+            self._listen(data)
             if data:
                 out += watch.feed(data)
             is_open = bool(data) and not watch.is_final
@@ -516,7 +577,11 @@ class _Run:
     async def _begin(self, status: int, headers: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> None:
         extra = [(b"x-tollhouse-model", candidate.label)]
         if self._hold is not None and (quotas := self._hold.quotas):
-            extra += self._call.dialect.encode_quotas(quotas, self._gateway.wall())
+            left = self._call.dialect.encode_quotas(quotas, self._gateway.wall())
+            if isinstance(self._sink, Flight):
+                self._sink.leader_headers = left
+            else:
+                extra += left
         if self._receipt and self._gateway.shows_receipts:
             extra.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
         self._record.status = status
@@ -536,6 +601,9 @@ class _Run:
             self._may_be_billed = True
             self._note_attempt(error.code, self._incoming.status)
         await self._settle(self._used_after_failure())
+        if isinstance(self._sink, Flight):
+            self._sink.fail(error)
+            return
         if self._begun:
             await self._sink.body(dialect.encode_stream_error(error, self._call.id), more=False)
             return
@@ -605,6 +673,7 @@ class _Run:
             self._incoming.close()
             self._incoming = None
         self._watch = None
+        self._recorder = None
 
     # -- settlement
 

@@ -1,8 +1,8 @@
 """Calls that need not be made: an answer that was kept, and an identical call that is under way.
 
 This stands in front of the run of a call (`gateway.pipeline`).  Which candidates a caller may use is settled before it looks,
-so that a kept answer is given only to whom a fresh one would be.  What follows (limits, budgets, the provider) a call that is
-not made does not meet.
+so that a kept answer is given only to whom a fresh one would be.  It takes a request from the caller's rates as any other; a
+call that joins another under way does not.
 
 A call that cannot be read in full goes its way as if this were not here: in the same-dialect lane, only its provider may be
 able to say what is wrong with it.
@@ -27,6 +27,7 @@ from tollhouse.gateway.follow import Copying
 from tollhouse.gateway.replay import replay
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.ledger.record import CallRecord
+from tollhouse.policy.admission import NO_WEIGHT, Admission, Ask, Hold
 from tollhouse.policy.response_cache import (
     Directives,
     Hit,
@@ -112,6 +113,8 @@ class Parts(Protocol):
     """What is needed of a gateway."""
 
     @property
+    def admission(self) -> Admission: ...
+    @property
     def shows_receipts(self) -> bool: ...
     @property
     def monotonic(self) -> Callable[[], float]: ...
@@ -136,7 +139,14 @@ async def answer(
     if cache is not None:
         hit = await cache.find(key, asked.directives)
         if hit is not None:
-            await _give(hit, asked, parts, sink)
+            hold = await _admitted(asked, parts)
+            if hold is None:
+                await carry(call, sink, None)  # which is refused in the caller's own words
+                return
+            try:
+                await _give(hit, asked, parts, sink)
+            finally:
+                hold.settle(cost_nano=0, input_tokens=0, output_tokens=0)
             return
     keeper = None if cache is None else Keeper(cache, asked)
     if coalescer is None or not asked.directives.shares:
@@ -194,6 +204,25 @@ def _record(asked: Asked, how: str) -> CallRecord:
         route=asked.route.name,
         cost_nano=0,
     )
+
+
+async def _admitted(asked: Asked, parts: Parts) -> Hold | None:
+    """Takes a request from the caller's rates, and a seat; it uses no tokens and costs nothing.  `None` when it is refused."""
+    call = asked.call
+    ask = Ask(
+        id=call.id,
+        began_at_us=call.arrived_at_us,
+        principal=call.principal,
+        address=call.address,
+        alias=asked.route.name,
+        target=asked.route.candidates[0].name,
+        weigh=lambda: NO_WEIGHT,
+        note=b"",
+    )
+    try:
+        return await parts.admission.admit(ask)
+    except TollhouseError:
+        return None
 
 
 async def _give(hit: Hit, asked: Asked, parts: Parts, sink: Sink) -> None:

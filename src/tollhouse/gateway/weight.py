@@ -1,8 +1,9 @@
 """How heavy a call is before it is sent: the tokens that it will probably use, and what it can cost at worst.
 
 Nobody but the provider has its tokenizer, so tokens are guessed from bytes, for each model by what its calls turned out to
-have.  `Scales` remembers two numbers for a model: how many tokens a byte usually makes, and the most that it has made lately.
-The first is for rates, which are corrected afterwards; the second, with a margin, is for holds, which should not be too small.
+have.  `Scales` remembers of a model how many tokens a byte usually makes, the most that it has made lately, and how many came
+on top of what bytes can make: a provider's own prompt.  The first is for rates, which are corrected afterwards; the others,
+with a margin, are for holds, which should not be too small: a call like the last one never weighs less than that was.
 What is no text (pictures, documents) is counted by the piece, which needs the request decoded, so it is done only where there
 is some.
 """
@@ -19,7 +20,8 @@ from tollhouse.ledger.prices import ModelPrice, Rate
 from tollhouse.policy.admission import Weight
 
 USUAL_TOKENS_PER_BYTE: Final = 0.25
-"""English prose: about four bytes a token with every tokenizer in use."""
+"""English prose: about four bytes a token with every tokenizer in use.  At worst a byte makes no less than that, whatever a
+model's calls have shown: they may have been pictures, of which a megabyte makes a thousand tokens."""
 MOST_TOKENS_PER_BYTE: Final = 0.5
 """What is assumed before a model's calls have shown theirs: digits, code and most scripts stay below it."""
 MARGIN: Final = 1.15
@@ -34,6 +36,8 @@ DEFAULT_MAX_OUTPUT_TOKENS: Final = 32_768
 """For models of which nobody says how much they can write."""
 MEDIA_FACTOR: Final = 3
 """What a picture or a page can cost at worst, over what `estimate` takes it for."""
+_ROUNDING_NANO: Final = 4
+"""A bill rounds each of its eight lines for itself, by half a nano-USD at most."""
 _MEDIA: Final = (b'"image', b'"document"', b'"file"', b'"input_audio"', b";base64,")
 MAX_MODELS: Final = 2_000
 
@@ -43,15 +47,16 @@ class _Pan(msgspec.Struct):
 
     usual: float = USUAL_TOKENS_PER_BYTE
     most: float = 0.0
+    extra: float = 0.0
+    """Tokens that no byte of the caller's accounts for."""
     output: float = USUAL_OUTPUT_TOKENS
     samples: int = 0
 
     @property
     def worst(self) -> float:
         """Tokens that a byte makes at worst."""
-        if self.samples < LEAST_SAMPLES:
-            return max(MOST_TOKENS_PER_BYTE, self.most * MARGIN)
-        return min(1.0, self.most * MARGIN)
+        least = MOST_TOKENS_PER_BYTE if self.samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
+        return min(1.0, max(least, self.most * MARGIN))
 
 
 class Scales:
@@ -77,10 +82,13 @@ class Scales:
         text_bytes, media_tokens = len(body), 0
         for mark in _MEDIA:
             if mark in body:
-                text_bytes, media_tokens = estimate.measure(decoded())
+                request = decoded()
+                text_bytes, media_tokens = estimate.measure(request)
+                if request.response_format is not None:
+                    text_bytes += len(msgspec.json.encode(request.response_format))
                 break
         most_output = max_output_tokens or model_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
-        most_input = int(text_bytes * pan.worst) + MEDIA_FACTOR * media_tokens + 1
+        most_input = int(text_bytes * pan.worst + pan.extra * MARGIN) + MEDIA_FACTOR * media_tokens + 1
         likely_output = min(most_output, int(pan.output))
         return Weight(
             likely_tokens=int(text_bytes * pan.usual) + media_tokens + likely_output * choices,
@@ -102,6 +110,7 @@ class Scales:
         pan.samples += 1
         pan.usual += (ratio - pan.usual) * MEMORY
         pan.most = max(ratio, pan.most - (pan.most - ratio) * FADING)
+        pan.extra = max(usage.input_tokens - body_bytes * pan.worst, pan.extra * (1 - FADING))
         if usage.output_tokens is not None:
             pan.output += (usage.output_tokens - pan.output) * MEMORY
 
@@ -123,7 +132,8 @@ def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, 
     most_output = _dearest(input_tokens, rates.output, rates.reasoning, rates.output_audio)
     if most_input is None or most_output is None:
         return None
-    return -(-(input_tokens * most_input + output_tokens * most_output) // 1_000_000) + (rates.request or 0)
+    amount = input_tokens * most_input + output_tokens * most_output
+    return (-(-amount // 1_000_000) + _ROUNDING_NANO if amount else 0) + (rates.request or 0)
 
 
 def _dearest(total_input: int, *rates: Rate | None) -> int | None:

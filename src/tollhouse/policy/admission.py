@@ -5,7 +5,7 @@ cost.  Every way of the pipeline ends in `settle`, also a client that left and a
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -23,6 +23,10 @@ class Weight(msgspec.Struct, frozen=True):
     """Over all its choices."""
     worst_nano: int | None
     """What it costs at worst; `None` without a price."""
+
+
+NO_WEIGHT: Final = Weight(0, 0, 0, 0)
+"""Of a call that uses no tokens and costs nothing; it takes a request from the rates all the same."""
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):

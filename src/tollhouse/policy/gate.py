@@ -11,7 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from tollhouse.config.schema import Scope
 from tollhouse.errors import BudgetExceeded, NoPrice, Quota, RateLimited, StoreUnavailable
-from tollhouse.policy.admission import Ask, Weight
+from tollhouse.policy.admission import NO_WEIGHT, Ask
 from tollhouse.policy.counters import (
     Answer,
     Claim,
@@ -161,7 +161,7 @@ class Gate:
 
     def _claim(self, ask: Ask) -> tuple[Bound, Claim]:
         bound = self._rules.bound(ask.principal, ask.alias, ask.target, ask.began_at_us)
-        weight = ask.weigh() if bound.needs_weight else _WEIGHTLESS
+        weight = ask.weigh() if bound.needs_weight else NO_WEIGHT
         if bound.hard is not None and weight.worst_nano is None:
             raise NoPrice(
                 f"Nobody knows what {ask.target!r} costs, so the budget {bound.hard!r} could not be kept.",
@@ -276,9 +276,6 @@ class GateHold:
         """What settling did."""
         if spending:
             self._gate.watch(self.bounds, spending)
-
-
-_WEIGHTLESS: Final = Weight(0, 0, 0, 0)
 
 
 def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:

@@ -4,23 +4,27 @@
 decides (providers, routes, keys, prices) beside the old one; if any step fails, the old one never notices.
 """
 
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tollhouse.config.schema import Config, DeadlineSettings, ProviderSettings
+from tollhouse.config.schema import Config, DeadlineSettings, ProviderSettings, ResponseCacheSettings
 from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
+from tollhouse.gateway.coalesce import Coalescer
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Alias, Candidate, Router
+from tollhouse.gateway.sharing import Sharing
 from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
 from tollhouse.policy.redaction.configured import redactor_of
+from tollhouse.policy.response_cache import AnswerStore, MemoryAnswers, ResponseCache, ScopeKind
 from tollhouse.policy.rules import Rules
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
@@ -32,6 +36,8 @@ from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.proxy import Proxies, parse_proxy
 from tollhouse.upstream.transport import Address, Deadlines, Transport
 from tollhouse.upstream.wire import WireSettings, WireTransport
+
+log = logging.getLogger("tollhouse.server")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,11 @@ class Engine:
     scales: Scales = field(default_factory=Scales)
     transports: dict[str, Transport] = field(default_factory=dict)
     """By proxy address; `""` is none."""
+    coalescer: Coalescer | None = None
+    answers: tuple[ResponseCacheSettings, AnswerStore] | None = None
+    """Where answers are kept, and with which settings that was opened."""
+    retired: list[AnswerStore] = field(default_factory=list)
+    """Those of earlier configurations, which calls under way may still use."""
 
     def transport(self, proxy: str | None) -> Transport:
         """The transport that goes through `proxy`."""
@@ -65,8 +76,28 @@ class Engine:
             found = self.transports[key] = WireTransport(WireSettings(proxies=Proxies(http=server, https=server)))
         return found
 
+    def sharing(self, config: Config) -> Sharing | None:
+        """What calls share; kept over a reload that leaves it as it is."""
+        wanted = config.cache.responses
+        cache: ResponseCache | None = None
+        if wanted is not None:
+            if self.answers is None or self.answers[0] != wanted:
+                if self.answers is not None:
+                    self.retired.append(self.answers[1])
+                self.answers = wanted, _answer_store(wanted, config.state.url)
+            cache = ResponseCache(self.answers[1], ttl_seconds=wanted.ttl_seconds, scope=wanted.scope, wall=time.time)
+        if config.cache.coalesce and self.coalescer is None:
+            self.coalescer = Coalescer(unexpected=lambda error: self.unexpected("", error))
+        coalescer = self.coalescer if config.cache.coalesce else None
+        if cache is None and coalescer is None:
+            return None
+        scope: ScopeKind = "key" if wanted is not None and wanted.scope == "key" else "tenant"
+        return Sharing(cache=cache, coalescer=coalescer, flight_scope=scope)
+
     async def aclose(self) -> None:
-        """Closes every connection to providers."""
+        """Closes every connection to providers and to where answers are kept."""
+        for store in [*self.retired, *([] if self.answers is None else [self.answers[1]])]:
+            await store.aclose()
         for transport in self.transports.values():
             await transport.aclose()
 
@@ -124,6 +155,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         monotonic=time.monotonic,
         wall=time.time,
         random=random.random,
+        sharing=engine.sharing(config),
     )
     return Serving(
         gateway=gateway,
@@ -185,6 +217,20 @@ def _output_limit(provider: Provider, model: str) -> int | None:
         if listed.name == model and listed.max_output_tokens is not None:
             return listed.max_output_tokens
     return provider.facts_for(model).max_output_tokens
+
+
+def _answer_store(wanted: ResponseCacheSettings, url: str | None) -> AnswerStore:
+    if not wanted.shared or url is None:
+        return MemoryAnswers(max_bytes=wanted.max_bytes, ttl_seconds=wanted.ttl_seconds, monotonic=time.monotonic)
+    from tollhouse.policy.response_cache_valkey import ValkeyAnswers
+
+    return ValkeyAnswers(
+        url,
+        max_bytes=wanted.max_bytes,
+        ttl_seconds=wanted.ttl_seconds,
+        monotonic=time.monotonic,
+        failed=lambda error: log.info("kept answers are away for a moment", extra={"why": str(error)}),
+    )
 
 
 def _with_local(settings: ProviderSettings, local: Mapping[str, LocalAddress]) -> ProviderSettings:

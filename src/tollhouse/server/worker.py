@@ -163,6 +163,8 @@ class Worker:
         """Settles and flushes what is left.  Call it after `wait`."""
         self._flushing.cancel()
         self._housekeeping.cancel()
+        if self._engine.coalescer is not None:
+            await self._engine.coalescer.aclose()
         await self.stores.aclose()
         await self._engine.aclose()
         self._flush()

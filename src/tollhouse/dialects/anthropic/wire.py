@@ -251,7 +251,10 @@ def usage_fields(usage: Usage) -> dict[str, object]:
 
 def sse(event: str, fields: object) -> bytes:
     """One event with its name, which the official SDK and others insist on."""
-    return b"event: %b\ndata: %b\n\n" % (event.encode(), msgspec.json.encode(fields))
+    data = msgspec.json.encode(fields)
+    if b"\n" in data:  # a provider's own raw JSON, printed over several lines; an event's data is one
+        data = msgspec.json.format(data, indent=-1)
+    return b"event: %b\ndata: %b\n\n" % (event.encode(), data)
 
 
 PING: Final = b'event: ping\ndata: {"type": "ping"}\n\n'
