@@ -112,14 +112,31 @@ class Opening(msgspec.Struct, array_like=True, frozen=True):
     """As estimated."""
 
 
-MAX_OPENING_NAME: Final = 64
-"""Characters of a caller's or a provider's name that an opening keeps: it has to fit into a note."""
+MAX_OPENING_BYTES: Final = 640
+"""What a store of counters has room for."""
+MIN_OPENING_NAME_BYTES: Final = 64
+"""What an opening keeps of a model's name at least, where it cannot keep all: a caller may invent the longest."""
 _openings: Final = msgspec.msgpack.Decoder(Opening)
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
 def opening_of(record: CallRecord, input_tokens: int) -> bytes:
-    """The note that a store of counters keeps while the call is under way; under 600 bytes."""
+    """The note that a store of counters keeps while the call is under way; at most `MAX_OPENING_BYTES`.
+
+    Names of models are kept whole where they fit, for budgets go by them.
+    """
+    note = _opening(record, record.requested_model, record.model, input_tokens)
+    if len(note) <= MAX_OPENING_BYTES:
+        return note
+    requested, model = record.requested_model.encode(), record.model.encode()
+    room = MAX_OPENING_BYTES - (len(note) - len(requested) - len(model))
+    kept = max(MIN_OPENING_NAME_BYTES, room - len(model), room // 2)
+    requested = requested[:kept]
+    model = model[: max(MIN_OPENING_NAME_BYTES, room - len(requested))]
+    return _opening(record, requested.decode(errors="ignore"), model.decode(errors="ignore"), input_tokens)
+
+
+def _opening(record: CallRecord, requested_model: str, model: str, input_tokens: int) -> bytes:
     return _encoder.encode(
         Opening(
             record.id,
@@ -128,9 +145,9 @@ def opening_of(record: CallRecord, input_tokens: int) -> bytes:
             record.tenant,
             record.project,
             record.key,
-            record.requested_model[:MAX_OPENING_NAME],
+            requested_model,
             record.provider,
-            record.model[:MAX_OPENING_NAME],
+            model,
             record.streamed,
             record.lane,
             record.price_version,
