@@ -21,6 +21,7 @@ from tollhouse.gateway.coalesce import Coalescer, Flight
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.gateway.sharing import Keeper, Sharing, answer
 from tollhouse.ledger.record import CallRecord
+from tollhouse.policy.admission import Admission, Ask, Hold, Unlimited
 from tollhouse.policy.identity import Principal
 from tollhouse.policy.response_cache import MemoryAnswers, ResponseCache
 from tollhouse.providers.registry import build
@@ -98,6 +99,7 @@ class House:
     answers_with: Candidate = LAB
     response: Response | None = SAID
     shows_receipts: bool = True
+    admission: Admission = field(default_factory=Unlimited)
     now: float = 100.0
 
     def __post_init__(self) -> None:
@@ -367,3 +369,25 @@ async def test_a_shared_error_is_said_in_each_callers_words():
     for wire in await together(house, {}, {}):
         assert (wire.status, wire.headers[b"content-type"]) == (502, b"application/json")
         assert b"provider_truncated" in wire.got
+
+
+class Shut:
+    """An admission that lets nobody in."""
+
+    async def admit(self, ask: Ask) -> Hold:
+        del ask
+        raise RateLimited("Too fast.", retry_after_seconds=1)
+
+    async def check(self) -> None:
+        pass
+
+
+async def test_a_kept_answer_takes_a_request_from_the_rates() -> None:
+    """Where there is none left, the run refuses in the caller's own words."""
+    house = House()
+    await house.ask()
+    assert (await house.ask()).word == "hit"
+    runs = house.runs
+    house.admission = Shut()
+    assert (await house.ask()).word != "hit"
+    assert house.runs == runs + 1
