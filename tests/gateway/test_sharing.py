@@ -15,7 +15,7 @@ from tollhouse.config.schema import ProviderSettings
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.dialects.dialect import Dialect
-from tollhouse.errors import ModelNotFound, UpstreamTruncated
+from tollhouse.errors import ModelNotFound, RateLimited, UpstreamTruncated
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.coalesce import Coalescer, Flight
 from tollhouse.gateway.routing import Candidate, Route
