@@ -5,7 +5,7 @@ have spent (and telling it once more when that is certain), the errors that a ca
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
@@ -20,6 +20,7 @@ from tollhouse.policy.counters import (
     Placed,
     Purse,
     PurseEmpty,
+    PurseState,
     RateFull,
     SeatsTaken,
     Spending,
@@ -33,6 +34,9 @@ SEAT_RETRY_SECONDS: Final = 1.0
 """What a caller is told to wait who was refused for want of a seat."""
 MAX_SEEDINGS: Final = 5
 """How often one call tells the store what it does not know before it gives up."""
+
+PURSES_AT_ONCE: Final = 100
+"""Purses that the store is asked about together, which keeps others from it for so long."""
 
 
 class Spent(Protocol):
@@ -90,6 +94,7 @@ class Gate:
         crossed: Callable[[Crossing], None],
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
     ) -> None:
         """`allowance_nano` is what a hard budget may spend whose past cannot be read just now."""
         self._rules = rules
@@ -101,6 +106,7 @@ class Gate:
         self._crossed = crossed
         self._now_us = now_us
         self._monotonic = monotonic
+        self._sleep = sleep
         self._waiting = 0
         self._unconfirmed: dict[str, Budget] = {}
         """Purses that this process has met and whose sum may not be certain yet."""
@@ -120,12 +126,10 @@ class Gate:
 
     async def check(self) -> None:
         """Makes certain what was not: call it about once a second.  Raises nothing for a store that is away."""
-        for name, budget in tuple(self._unconfirmed.items()):
-            try:
-                if await self._confirm(budget):
-                    self._unconfirmed.pop(name, None)
-            except StoreUnavailable:
-                return
+        try:
+            await self._confirm()
+        except StoreUnavailable:
+            return
         if len(self._met) > 10_000:
             self._met.clear()  # old windows; those of now are met again
 
@@ -138,6 +142,7 @@ class Gate:
         answer = await self._counters.place(claim, extends=True)
         if type(answer) is not Placed:
             await self._insist(bound, claim, answer, extends=True)
+        self.meet(bound)
         hold.bounds.append(bound)
         hold.held_nano += claim.hold_nano
 
@@ -196,7 +201,7 @@ class Gate:
             raise refusal
         self._waiting += 1
         try:
-            await asyncio.sleep(seconds)
+            await self._sleep(seconds)
         finally:
             self._waiting -= 1
 
@@ -204,24 +209,43 @@ class Gate:
         # From the moment on at which this call began, so that its own cost is among those that the store counts.
         for purse in purses:
             budget = bound.budgets[purse.name]
-            try:
-                spent = await self._ledger.spent(budget.settings.scope, budget.from_us, began_at_us)
-            except StoreUnavailable:
-                # The past cannot be read.  A hard budget has its allowance until it can; `check` tells the truth then.
-                spent = max(0, budget.settings.limit_nano - self._allowance_nano) if budget.settings.is_hard else 0
-            await self._counters.seed(purse, spent_nano=spent, before_us=began_at_us)
+            moment = await self._tell(purse, budget, began_at_us)
+            if moment > began_at_us and not await self._counters.purses([purse.name]):
+                # It was made unseeded after this call began, and what was settled until then is in the ledger alone.
+                await self._tell(purse, budget, moment)
             self._unconfirmed[purse.name] = budget
 
-    async def _confirm(self, budget: Budget) -> bool:
-        states = await self._counters.purses([budget.purse.name])
-        if not states or states[0].is_confirmed:
-            return True  # whoever meets it unseeded begins again
-        before = states[0].seeded_before_us
-        if not self._ledger.is_complete or not await self._counters.is_settled_before(before):
-            return False
-        spent = await self._ledger.spent(budget.settings.scope, budget.from_us, before)
-        await self._counters.seed(budget.purse, spent_nano=spent, before_us=before, is_confirmed=True)
-        return True
+    async def _tell(self, purse: Purse, budget: Budget, before_us: int) -> int:
+        try:
+            spent = await self._ledger.spent(budget.settings.scope, budget.from_us, before_us)
+        except StoreUnavailable:
+            # The past cannot be read.  A hard budget has its allowance until it can; `check` tells the truth then.
+            spent = max(0, budget.settings.limit_nano - self._allowance_nano) if budget.settings.is_hard else 0
+        return await self._counters.seed(purse, spent_nano=spent, before_us=before_us)
+
+    async def _confirm(self) -> None:
+        names = tuple(self._unconfirmed)
+        doubtful: list[PurseState] = []
+        for first in range(0, len(names), PURSES_AT_ONCE):
+            some = names[first : first + PURSES_AT_ONCE]
+            states = {state.name: state for state in await self._counters.purses(some)}
+            for name in some:
+                state = states.get(name)
+                if state is None or state.is_confirmed:
+                    self._unconfirmed.pop(name, None)  # whoever meets it unseeded begins again
+                else:
+                    doubtful.append(state)
+        if not self._ledger.is_complete:
+            return
+        for state in sorted(doubtful, key=lambda state: state.seeded_before_us):
+            before, budget = state.seeded_before_us, self._unconfirmed.get(state.name)
+            if budget is None:
+                continue
+            if not await self._counters.is_settled_before(before):
+                return  # nor before any later moment
+            spent = await self._ledger.spent(budget.settings.scope, budget.from_us, before)
+            # The store takes no sum that a late call is missing from; whether it took this one shows the next time.
+            await self._counters.seed(budget.purse, spent_nano=spent, before_us=before, is_confirmed=True)
 
     def _empty(self, bound: Bound, answer: PurseEmpty, claim: Claim) -> BudgetExceeded:
         budget = bound.budgets[answer.purse.name]
