@@ -2,16 +2,20 @@
 
 Nobody can say what such a call has cost.  Its provider may have answered in full, so it is written down with all that was
 held for it, as `estimated`, under the outcome `lost`; a budget is never overspent by a crash, and whoever looks at the ledger
-sees why.
+sees why.  Where nothing was held, because no budget was meant for it or nobody knew its price, its cost is not known.
 """
 
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.record import CallRecord, lost_record
-from tollhouse.policy.counters import Counters
+from tollhouse.policy.counters import Counters, Orphan
+
+MAX_AT_ONCE: Final = 100
+"""Calls that are looked for in the ledger together."""
 
 log = logging.getLogger("tollhouse.policy")
 
@@ -35,28 +39,61 @@ class Books(Protocol):
         ...
 
 
-async def recover(counters: Counters, rows: Rows, books: Books, finished: Callable[[CallRecord], None]) -> int:
-    """Ends the claims of dead processes, and says how many.  Raises `StoreUnavailable`; what is left is found the next time."""
-    ended = 0
-    while orphans := await counters.orphans():
-        written = await rows.costs_of([orphan.id for orphan in orphans])
-        for orphan in orphans:
+class Recovery:
+    """Ends the claims of dead processes.  One for each process; it goes on where it was interrupted.
+
+    A store hands each orphan out once, so those that could not be ended yet are kept here.  Should this process die too, the
+    store hands them to another.
+    """
+
+    def __init__(self, counters: Counters, rows: Rows, books: Books) -> None:
+        self._counters = counters
+        self._rows = rows
+        self._books = books
+        self._waiting: deque[Orphan] = deque()
+
+    async def recover(self, finished: Callable[[CallRecord], None]) -> int:
+        """Ends all that there are, and says how many.  `finished` hears of each row that was written.
+
+        Raises `StoreUnavailable`; what is left is ended the next time.
+        """
+        ended = 0
+        while self._waiting or await self._ask():
+            ended += await self._end_some(finished)
+        return ended
+
+    async def _ask(self) -> bool:
+        self._waiting.extend(await self._counters.orphans(MAX_AT_ONCE))
+        return bool(self._waiting)
+
+    async def _end_some(self, finished: Callable[[CallRecord], None]) -> int:
+        written = await self._rows.costs_of([orphan.id for orphan in self._waiting])
+        ended = 0
+        while self._waiting:
+            orphan = self._waiting[0]
             cost = written.get(orphan.id)
             if cost is None:
-                record = lost_record(orphan.note, orphan.hold_nano)
-                if record is not None:
-                    await books.write(record)
-                    finished(record)
+                await self._write(orphan, finished)
                 cost = orphan.hold_nano
-            await counters.settle(orphan.id, cost_nano=cost, tokens=None)
+            await self._counters.settle(orphan.id, cost_nano=cost, tokens=None)
+            self._waiting.popleft()
             ended += 1
-        log.warning("calls of a process that died were written down", extra={"calls": len(orphans)})
-    return ended
+        log.warning("calls of a process that died were written down", extra={"calls": ended})
+        return ended
+
+    async def _write(self, orphan: Orphan, finished: Callable[[CallRecord], None]) -> None:
+        record = lost_record(orphan.note, orphan.hold_nano)
+        if record is None:
+            return
+        if not orphan.hold_nano:
+            record.cost_nano = None
+        await self._books.write(record)
+        finished(record)
 
 
 async def try_to_recover(counters: Counters, rows: Rows, books: Books, finished: Callable[[CallRecord], None]) -> None:
-    """`recover`, leaving for later what a store that is away keeps from being done."""
+    """One `Recovery.recover`, leaving for later what a store that is away keeps from being done."""
     try:
-        await recover(counters, rows, books, finished)
+        await Recovery(counters, rows, books).recover(finished)
     except StoreUnavailable as error:
         log.info("the calls of a process that died are written down later", extra={"why": str(error)})
