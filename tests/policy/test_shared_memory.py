@@ -135,6 +135,23 @@ async def test_another_layout_is_refused_beside_the_living_and_starts_fresh_afte
     await other.aclose()
 
 
+async def test_orphans_outlive_the_counters_that_they_held_and_give_nothing_back_to_their_heirs(bench: SharedBench):
+    store = await bench.open()
+    await seeded(store, DAY)
+    await store.place(claim("a", DAY, DESK, tokens("r", 10, 5), hold=40))
+    await store.aclose()
+    (bench.folder / "counters").unlink()
+    bench.advance(0.001)  # no two files of counters are made in the same microsecond
+    heir = await bench.open()
+    await seeded(heir, DAY, spent=7, before=bench.wall_us)
+    await heir.place(claim("b", DAY, DESK, tokens("r", 10, 10), hold=1))
+    assert [orphan.id for orphan in await heir.orphans()] == ["a"]
+    assert await heir.settle("a", cost_nano=40, tokens=0) == []
+    assert await money(heir, DAY) == (7, 1)
+    assert isinstance(await heir.place(claim("c", tokens("r", 10, 1))), RateFull)
+    audit(heir)
+
+
 @pytest.mark.parametrize("content", [b"", b"x" * 100, b"\xff" * 100_000])
 async def test_files_that_are_none_of_ours_are_replaced(bench: SharedBench, content: bytes):
     for name in ("counters", "counters.new", "berth-000", "berth-007"):
@@ -461,20 +478,25 @@ async def test_a_claim_never_takes_the_slots_of_its_own_parts(tmp_path: Path):
 async def test_one_who_remembers_a_slot_notices_that_it_has_become_anothers(tmp_path: Path):
     bench = SharedBench(tmp_path, meters=128)
     one, two = await bench.open(), await bench.open()
-    for i in range(60):
+    for i in range(30):
+        await one.place(claim(f"a{i}", tokens(f"old/{i}", 60, 1), Seats(f"old/{i}", 1)))
+    bench.advance(60)
+    for i in range(30):
+        await one.release(f"a{i}")
         await one.place(claim(f"a{i}", tokens(f"old/{i}", 60, 1)))
     bench.advance(60)
     for i in range(128):
         await two.place(claim(f"b{i}", minute(f"new/{i}", 1)))
-    for i in range(60):
-        await one.settle(f"a{i}", cost_nano=0, tokens=60_000)
+    for i in range(30):
+        await one.settle(f"a{i}", cost_nano=0, tokens=60_000)  # nobody knows its rates any more
     for i in range(128):
         assert isinstance(await two.place(claim(f"c{i}", minute(f"new/{i}", 1))), RateFull)
+
     bench.advance(60)
-    for i in range(60):
-        answer = await one.place(claim(f"d{i}", tokens(f"old/{i}", 60, 1)))
-        assert isinstance(answer, Placed)
-        assert answer.levels[0].remaining == 59
+    for i in range(10):
+        assert isinstance(await one.place(claim(f"d{i}", tokens(f"old/{i}", 60, 1), Seats(f"old/{i}", 1))), Placed)
+    for i in range(28, 128):
+        assert isinstance(await two.place(claim(f"e{i}", minute(f"new/{i}", 1))), Placed)
     await bench.aclose()
 
 
@@ -491,6 +513,9 @@ async def test_ended_purses_make_room_an_hour_later_unless_something_is_held(tmp
     bench.advance(1.1)
     await seeded(store, Purse("new", 100))
     assert [found.name for found in await store.purses([p.name for p in purses])] == ["p0"]
+    await store.place(claim("b", purses[0]))
+    for purse in purses[1:]:
+        assert await store.place(claim("c", purse)) == Unseeded((purse,))
     assert [(step.purse, step.after_nano) for step in await store.settle("a", cost_nano=5, tokens=None)] == [("p0", 5)]
     await bench.aclose()
 

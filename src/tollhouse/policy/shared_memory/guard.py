@@ -11,7 +11,7 @@ from tollhouse.errors import StoreUnavailable
 _YIELDS: Final = 30
 """The lock is held for some microseconds at a time: first its holder gets the processor, then we sleep."""
 _FIRST_NAP_SECONDS: Final = 50e-6
-_LONGEST_NAP_SECONDS: Final = 2e-3
+_LONGEST_NAP_SECONDS: Final = 250e-6
 _SHORT_PATIENCE_SECONDS: Final = 0.01
 
 
