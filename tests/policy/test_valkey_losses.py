@@ -367,6 +367,20 @@ async def test_closing_leaves_standing_claims_to_others_at_once(valkey: Server):
         assert [orphan.id for orphan in await other.orphans()] == ["a"]
 
 
+async def test_an_orphan_that_is_extended_ends_as_a_whole(valkey: Server):
+    async with joined(valkey) as other:
+        await other.seed(PURSE, spent_nano=0, before_us=1)
+        async with joined(valkey) as leaving:
+            await leaving.place(claim("a", ONE, purse=PURSE, hold=5))
+            valkey.client.delete(f"{PREFIX}:{leaving.session.epoch}:mercy")
+        assert [orphan.id for orphan in await other.orphans()] == ["a"]
+        await other.place(claim("a", Seats("more", 1), purse=PURSE, hold=7), extends=True)
+        await other.settle("a", cost_nano=9, tokens=None)
+        [state] = await other.purses([PURSE.name])
+        assert (state.spent_nano, state.held_nano) == (9, 0)
+        assert isinstance(await other.place(claim("b", ONE, Seats("more", 1))), Placed)
+
+
 # ------------------------------------------------------------------------------------------------- cancelled callers
 
 

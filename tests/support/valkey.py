@@ -44,13 +44,22 @@ def wait_until(is_so: Callable[[], bool], *, seconds: float = START_SECONDS) -> 
         time.sleep(0.01)
 
 
-def _free_port() -> int:
-    """Below those that the system gives to clients, so that it is still free when a server is started there once more."""
+def _reserve() -> socket.socket:
+    """A port that no other test takes, also while its server is down.
+
+    Both this socket and the server's allow the address to be used again, which a socket that only looks for a port does not.
+    Below the ports that the system gives to clients.
+    """
     for port in range(10_000 + os.getpid() % 10_000, 22_000):
         with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
             for each in (port, port + 10_000):  # a node of a cluster takes the second one too
-                stack.enter_context(socket.socket()).bind(("127.0.0.1", each))
-            return port
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", each))
+            reserved = stack.enter_context(socket.socket())
+            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            reserved.bind(("127.0.0.1", port))
+            stack.pop_all()
+            return reserved
     raise AssertionError("no port is free")
 
 
@@ -64,7 +73,8 @@ class Server:
         self._program = program
         self._folder = folder
         self._options = options
-        self.port: Final = _free_port()
+        self._reserved = _reserve()
+        self.port: Final[int] = self._reserved.getsockname()[1]
         self.client = redis.Redis(port=self.port, socket_timeout=START_SECONDS)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -135,6 +145,7 @@ class Server:
             self.resume()
             self.kill()
         self.client.close()
+        self._reserved.close()
 
 
 def running(program: Path, *options: str) -> Iterator[Server]:

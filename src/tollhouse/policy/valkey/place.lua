@@ -41,7 +41,14 @@ if #rates > 0 then
 end
 
 -- An id that stands already is extended, whether announced or not: nothing that it holds may be forgotten.
-local standing = redis.call('HGET', key('claims', me), id)
+local home = key('claims', me)
+local standing = redis.call('HGET', home, id)
+if not standing then
+  standing = redis.call('HGET', key('taken', me), id)
+  if standing then
+    home = key('taken', me)
+  end
+end
 local has_seat = {}
 if standing then
   for _, earlier in ipairs({cmsgpack.unpack(standing)}) do
@@ -75,5 +82,5 @@ if standing then
 else
   redis.call('ZADD', key('began'), int(began), id)
 end
-redis.call('HSET', key('claims', me), id, packed)
+redis.call('HSET', home, id, packed)
 return levels

@@ -106,6 +106,8 @@ class Session:
         self._number = 0
         self._name = ""
         self._epoch = ""
+        self._has_registered = False
+        """Whether the store knows all claims of this process that stand, in this epoch."""
         self._waiting: deque[Command] = deque()
         self._wake = asyncio.Event()
         self._beat: asyncio.TimerHandle | None = None
@@ -232,9 +234,11 @@ class Session:
         words = (before, self._epoch, run, self._lease_us, msgspec.msgpack.encode(list(claims)))
         [reply] = await wire.exchange([self._pack("join", words, epoch=candidate, name=name)], timeout_seconds=seconds)
         [epoch] = self._accept(reply)
-        known_epoch, self._epoch, self._name = self._epoch, epoch.decode(), name
-        if claims and known_epoch != self._epoch:
+        self._has_registered &= self._epoch == epoch.decode()
+        self._epoch, self._name = epoch.decode(), name
+        if not self._has_registered:
             await self._register(wire, claims)
+            self._has_registered = True
         self.trouble = ""
         self._redirects = 0
         self._has_reached()
