@@ -6,6 +6,8 @@ a line in the log.  Nothing here is waited for by a call, and what waits is boun
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
@@ -74,9 +76,17 @@ def alert_of(crossing: Crossing) -> Alert:
 class Alerts:
     """Logs alerts and posts them.  Belongs to one loop; `aclose` it there."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        close_seconds: float = CLOSE_SECONDS,
+    ) -> None:
         """`transport` is not closed by this object."""
         self._transport = transport
+        self._sleep = sleep
+        self._close_seconds = close_seconds
         self._waiting: asyncio.Queue[tuple[Alert, str]] = asyncio.Queue(MAX_WAITING)
         self._posting = asyncio.get_running_loop().create_task(self._post_all(), name="tollhouse-alerts")
 
@@ -104,11 +114,13 @@ class Alerts:
     async def aclose(self) -> None:
         """Posts what waits, for a few seconds, and ends."""
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(self._close_seconds):
                 await self._waiting.join()
         except TimeoutError:
             log.warning("alerts were not posted before the end", extra={"alerts": self._waiting.qsize()})
         self._posting.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._posting
 
     async def _post_all(self) -> None:
         while True:
@@ -126,7 +138,7 @@ class Alerts:
         why = ""
         for attempt in range(TRIES):
             if attempt:
-                await asyncio.sleep(FIRST_WAIT_SECONDS * 4 ** (attempt - 1))
+                await self._sleep(FIRST_WAIT_SECONDS * 4 ** (attempt - 1))
             try:
                 status = await self._send(webhook, body)
             except BadAddress:
