@@ -33,7 +33,7 @@ PAGE_ROWS: Final = 5000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US: Final = 86_400_000_000
 LAST_US: Final = 2**62
-FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 """The last four are the full-width forms, which some spreadsheets take for the same."""
 
 Value: TypeAlias = str | int | Decimal | date | datetime | None
@@ -217,21 +217,23 @@ def _write_csv(table: Table, pages: Iterator[list[Record]], out: IO[bytes]) -> i
     text = io.StringIO(newline="")
     writer = csv.writer(text)  # its usual dialect is that of RFC 4180: commas, CRLF, quotes where they are needed
     writer.writerow([column.name for column in table.columns])
+    texts = [at for at, column in enumerate(table.columns) if column.kind is str]
+    others = [at for at, column in enumerate(table.columns) if column.kind not in {str, int}]
     count = 0
     for records in pages:
-        writer.writerows([_in_csv(value) for value in record] for record in records)
+        for record in records:
+            row = list(record)
+            for at in texts:
+                value = row[at]
+                if value and str(value)[0] in FORMULA_STARTS:
+                    row[at] = f"'{value}"
+            for at in others:
+                row[at] = _plain(row[at])
+            writer.writerow(row)
         count += len(records)
         _empty(text, out)
     _empty(text, out)
     return count
-
-
-def _in_csv(value: Value) -> str | int:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return f"'{value}" if value.startswith(FORMULA_STARTS) else value
-    return value if isinstance(value, int) else _plain(value)
 
 
 def _empty(text: io.StringIO, out: IO[bytes]) -> None:
@@ -242,20 +244,17 @@ def _empty(text: io.StringIO, out: IO[bytes]) -> None:
 
 def _write_json(table: Table, pages: Iterator[list[Record]], out: IO[bytes]) -> int:
     names = [column.name for column in table.columns]
+    others = [at for at, column in enumerate(table.columns) if column.kind not in {str, int}]
     encoder = msgspec.json.Encoder()
     count = 0
     for records in pages:
-        out.write(
-            encoder.encode_lines(
-                [
-                    {
-                        name: value if value is None or isinstance(value, str | int) else _plain(value)
-                        for name, value in zip(names, record, strict=True)
-                    }
-                    for record in records
-                ]
-            )
-        )
+        objects = []
+        for record in records:
+            row = list(record)
+            for at in others:
+                row[at] = _plain(row[at])
+            objects.append(dict(zip(names, row, strict=True)))
+        out.write(encoder.encode_lines(objects))
         count += len(records)
     return count
 
@@ -300,9 +299,10 @@ def _dollars(nano: int | None) -> Decimal | None:
     return None if nano is None else Decimal(nano).scaleb(-9)
 
 
-def _plain(value: Decimal | date) -> str:
+def _plain(value: Value) -> Value:
+    """A time or an amount as text."""
     if isinstance(value, Decimal):
         return f"{value:f}"
-    if not isinstance(value, datetime):
-        return value.isoformat()
-    return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond:06}Z"
+    if isinstance(value, datetime):
+        return f"{value.isoformat(timespec='microseconds').removesuffix('+00:00')}Z"
+    return value.isoformat() if isinstance(value, date) else value
