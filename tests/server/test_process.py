@@ -2,16 +2,10 @@
 
 import asyncio
 import os
-import re
 import signal
 import socket
-import sqlite3
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import pytest
@@ -19,163 +13,11 @@ import pytest
 from support.clients import CLIENTS, settings
 from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Failure, Stall, faulty, words
-from support.serving import KEY
+from support.processes import PATIENCE_SECONDS, Process, serving, started, until, workers_of, written
 from tollhouse.errors import ConnectFailed, ConnectionLost
-from tollhouse.upstream.address import parse_address
-from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 from tollhouse.upstream.wire import WireTransport
 
-PATIENCE_SECONDS: Final = 60.0
-"""How long a test waits for something that comes at once on an idle machine."""
-ANNOUNCED: Final = re.compile(r"answers at (http://\S+) \(admin (http://[^\s,)]+)")
 TEXT: Final = words(12)
-
-
-@dataclass
-class Process:
-    """A running `tollhouse serve`."""
-
-    child: asyncio.subprocess.Process
-    folder: Path
-    lines: list[str] = field(default_factory=list)
-    """What it printed on either output."""
-    url: str = ""
-    admin: str = ""
-    transport: WireTransport = field(default_factory=WireTransport)
-    is_silent: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when nobody is left who could print anything: the process and its workers have ended."""
-    _heard: asyncio.Condition = field(default_factory=asyncio.Condition)
-
-    async def listen(self, stream: asyncio.StreamReader | None) -> None:
-        """Gathers what the process prints."""
-        assert stream is not None
-        while line := await stream.readline():
-            async with self._heard:
-                self.lines.append(line.decode().rstrip("\n"))
-                self._heard.notify_all()
-
-    async def says(self, part: str, *, times: int = 1) -> str:
-        """Waits until so many lines have this in them, and gives the last."""
-
-        def found() -> list[str]:
-            return [line for line in self.lines if part in line]
-
-        async with asyncio.timeout(PATIENCE_SECONDS), self._heard:
-            await self._heard.wait_for(lambda: len(found()) >= times)
-        return found()[times - 1]
-
-    async def open(self, path: str, body: object = None, *, at: str | None = None) -> Incoming:
-        """Sends a request (a GET without a body) and gives the answer once its head is there."""
-        return await self.transport.send(
-            Outgoing(
-                address=parse_address(at or self.url),
-                method=b"GET" if body is None else b"POST",
-                target=path.encode(),
-                headers=[(b"authorization", b"Bearer " + KEY.encode()), (b"content-type", b"application/json")],
-                body=b"" if body is None else msgspec.json.encode(body),
-            ),
-            Deadlines(
-                connect=PATIENCE_SECONDS, first_byte=PATIENCE_SECONDS, between_chunks=PATIENCE_SECONDS, total=120
-            ),
-        )
-
-    async def get(self, path: str, *, at: str | None = None) -> tuple[int, bytes]:
-        """Status and body."""
-        incoming = await self.open(path, at=at)
-        return incoming.status, await incoming.read_all(1 << 20)
-
-    async def chat(self, model: str, client: str = "openai") -> int:
-        """The status of one whole answer."""
-        asks = CLIENTS[client]
-        incoming = await self.open(asks.path, asks.question(model))
-        await incoming.read_all(1 << 20)
-        return incoming.status
-
-    async def health(self) -> Any:
-        """What the admin listener says of everything."""
-        return msgspec.json.decode((await self.get("/health", at=self.admin))[1])
-
-    async def metric(self, name: str) -> float:
-        """The sum of a metric's series on the admin listener."""
-        _, text = await self.get("/metrics", at=self.admin)
-        lines = [line for line in text.decode().splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
-
-    async def ends(self) -> int:
-        """The exit status."""
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.child.wait()
-
-    def rows(self) -> list[dict[str, Any]]:
-        """The ledger as it is on disk."""
-        with closing(sqlite3.connect(f"file:{self.folder / 'ledger.db'}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return [dict(row) for row in connection.execute("SELECT * FROM calls ORDER BY rowid")]
-
-
-def written(folder: Path, text: str) -> Path:
-    """The configuration's file; keys, ledger and log are added."""
-    file = folder / "tollhouse.yaml"
-    auth = f"auth: {{keys: [{{name: test, key: {KEY}}}]}}"
-    ledger = f"ledger: {{url: 'sqlite:///{folder / 'ledger.db'}'}}"
-    file.write_text(f"{text}\n{auth}\n{ledger}\nlogging: {{calls: 'off', format: text}}\n")
-    return file
-
-
-async def listen(process: Process) -> None:
-    """Gathers what is printed on both outputs, until both are closed."""
-    async with asyncio.TaskGroup() as group:
-        group.create_task(process.listen(process.child.stdout))
-        group.create_task(process.listen(process.child.stderr))
-    process.is_silent.set()
-
-
-@asynccontextmanager
-async def serving(folder: Path, *arguments: str, **environ: str) -> AsyncIterator[Process]:
-    """`tollhouse serve` with these arguments, from its start; it is killed at the end if it still runs then."""
-    child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tollhouse", "serve", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=folder,
-        # Its workers are in a group with it, and end with it whatever happens.
-        start_new_session=True,
-        env={**kept_environment(), "HOME": str(folder), "TMPDIR": str(folder), **environ},
-    )
-    process = Process(child, folder)
-    async with asyncio.TaskGroup() as group:
-        group.create_task(listen(process))
-        try:
-            yield process
-        finally:
-            await process.transport.aclose()
-            with suppress(ProcessLookupError):
-                os.killpg(child.pid, signal.SIGKILL)
-            await child.wait()
-
-
-def kept_environment() -> dict[str, str]:
-    """What the process needs to find Python; no keys of whoever runs the tests."""
-    return {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
-
-
-@asynccontextmanager
-async def started(folder: Path, text: str, *arguments: str) -> AsyncIterator[Process]:
-    """A process that has announced its addresses."""
-    file = written(folder, text)
-    async with serving(folder, "--config", str(file), "--port", "0", "--admin-port", "0", *arguments) as process:
-        announced = ANNOUNCED.search(await process.says("answers at"))
-        assert announced is not None
-        process.url, process.admin = announced[1], announced[2]
-        yield process
-
-
-async def until(fact: Callable[[], Awaitable[bool]]) -> None:
-    """Waits for something that nothing announces."""
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not await fact():  # noqa: ASYNC110  # a port, a file or a process has no event to wait on
-            await asyncio.sleep(0.02)
 
 
 # ---------------------------------------------------------------------------------------------------- a process's life
@@ -382,12 +224,6 @@ async def test_workers_whose_supervisor_is_killed_end(tmp_path: Path, fake_provi
         async with asyncio.timeout(PATIENCE_SECONDS):
             await process.is_silent.wait()
         await until(lambda: refuses(process))
-
-
-def workers_of(parent: int) -> list[int]:
-    """The worker processes of a supervisor."""
-    text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
-    return [int(pid) for pid in text.split()]
 
 
 def have_answered(folder: Path) -> set[int]:
