@@ -337,7 +337,10 @@ class OutlivingCounters:
         return False
 
     async def purses(self, names: Sequence[str]) -> Sequence[PurseState]:
-        """How these purses stand; while the shared store is lost, how they stood when last seen and what this machine added."""
+        """How these purses stand; while the shared store is lost, how they stood when last seen and what this machine added.
+
+        Raises `StoreUnavailable` when one of them was not seen: leaving it out would say that it is unseeded.
+        """
         if self._lost is None:
             try:
                 states = await self._shared.purses(names)
@@ -349,10 +352,11 @@ class OutlivingCounters:
         found = []
         for name in names:
             known, more = self._known.get(name), added.get(LOCAL_PREFIX + name)
-            if known is not None and known.is_seen:
-                spent = known.spent_nano + (0 if more is None else more.spent_nano)
-                held = known.held_nano + (0 if more is None else more.held_nano)
-                found.append(PurseState(name, spent, held, seeded_before_us=0, is_confirmed=False))
+            if known is None or not known.is_seen:
+                raise StoreUnavailable(str(self._lost))
+            spent = known.spent_nano + (0 if more is None else more.spent_nano)
+            held = known.held_nano + (0 if more is None else more.held_nano)
+            found.append(PurseState(name, spent, held, seeded_before_us=0, is_confirmed=False))
         return found
 
     async def orphans(self, at_most: int = 100) -> Sequence[Orphan]:
