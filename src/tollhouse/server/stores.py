@@ -24,7 +24,7 @@ from tollhouse.policy.alerts import Alerts
 from tollhouse.policy.counters import Counters
 from tollhouse.policy.directory import Directory, open_directory
 from tollhouse.policy.outage import OutlivingCounters
-from tollhouse.policy.recovery import try_to_recover
+from tollhouse.policy.recovery import Recovery
 from tollhouse.policy.settling import SettlesNow, SettlesSoon
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
@@ -135,14 +135,15 @@ class Stores:
 
     async def keep_house(self, admission: Callable[[], Admission], finished: Callable[[CallRecord], None]) -> None:
         """Goes on for ever: makes budgets certain, and writes down the calls of processes that died."""
+        recovery = Recovery(self.counters, self.past, self.books)
         while True:
-            try:
-                await admission().check()
-                await try_to_recover(self.counters, self.past, self.books, finished)
-            except StoreUnavailable as error:
-                log.info("the counters are looked at later", extra={"why": str(error)})
-            except Exception:
-                log.exception("housekeeping failed; it is tried again")
+            for work in (admission().check, partial(recovery.recover, finished)):
+                try:
+                    await work()
+                except StoreUnavailable as error:  # `complaints` says so already
+                    log.debug("the counters are looked after later", extra={"why": str(error)})
+                except Exception:
+                    log.exception("housekeeping failed; it is tried again")
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
 
     def complaints(self) -> Mapping[str, str]:
