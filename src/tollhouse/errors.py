@@ -10,8 +10,9 @@ Rendering an error in a dialect is the business of `dialects`; they map `code` a
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+import msgspec
 
 
 class TollhouseError(Exception):
@@ -108,8 +109,7 @@ class ModelNotAllowed(PermissionDenied):
         self.allowed = tuple(allowed)
 
 
-@dataclass(frozen=True, slots=True)
-class Quota:
+class Quota(msgspec.Struct, frozen=True, gc=False):
     """How a rate stands, as clients are told in headers and with a refusal."""
 
     counts: Literal["requests", "tokens"]

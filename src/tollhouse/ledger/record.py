@@ -138,7 +138,7 @@ def opening_of(record: CallRecord, input_tokens: int) -> bytes:
 
 def _opening(record: CallRecord, requested_model: str, model: str, input_tokens: int) -> bytes:
     return _encoder.encode(
-        Opening(
+        (
             record.id,
             record.started_at_us,
             record.door,

@@ -111,6 +111,7 @@ class Gate:
         self._unconfirmed: dict[str, Budget] = {}
         """Purses that this process has met and whose sum may not be certain yet."""
         self._met: set[str] = set()
+        rules.when_made(self.meet)
 
     async def admit(self, ask: Ask) -> "GateHold":
         """See `Admission.admit`."""
@@ -279,8 +280,6 @@ class GateHold:
         self._gate = gate
         self._levels = levels
         self.bounds = [bound]
-        if bound.budgets:
-            gate.meet(bound)
 
     @property
     def quotas(self) -> Sequence[Quota]:
@@ -299,7 +298,7 @@ class GateHold:
     def spent(self, spending: Sequence[Spending]) -> None:
         """What settling did."""
         if spending:
-            self._gate.watch(self.bounds, spending)
+            self._gate.watch([bound for bound in self.bounds if bound.alerts], spending)
 
 
 def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
@@ -321,6 +320,8 @@ _Levels: TypeAlias = tuple[Level, ...]
 
 
 def _tightest(levels: _Levels) -> tuple[Quota, ...]:
+    if not levels:
+        return ()
     found: dict[str, Level] = {}
     for level in levels:
         counts = level.rate.counts

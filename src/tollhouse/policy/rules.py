@@ -5,7 +5,7 @@ call to call (amounts, the caller's address) is put in by `Bound.claim`.
 """
 
 import ipaddress
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -61,11 +61,10 @@ class Bound(msgspec.Struct, frozen=True):
     """The name of a hard budget among them, if there is one."""
     clamps: bool
     """Whether a budget among them lowers a call's output rather than refuse it."""
-
-    @property
-    def needs_weight(self) -> bool:
-        """Whether it matters how heavy a call is."""
-        return bool(self.purses or self.tokens or (self.per_ip is not None and self.per_ip.tokens_per_minute))
+    alerts: bool
+    """Whether somebody wants to hear of one of them."""
+    needs_weight: bool
+    """Whether it matters how heavy a call is."""
 
     def claim(self, ask: Ask, weight: Weight) -> Claim:
         """The claim of one call."""
@@ -103,6 +102,7 @@ class Rules:
         self._budgets = tuple(budgets)
         self._per_ip = None if limits.per_ip.is_empty else limits.per_ip
         self._bound: dict[tuple[int, str, str], Bound] = {}
+        self._made: Callable[[Bound], None] = _nothing
 
     def bound(self, principal: Principal, alias: str, target: str, now_us: int) -> Bound:
         """What a call must pass that asked for `alias` and is sent to `target` (`provider/model`).
@@ -116,7 +116,12 @@ class Rules:
         if len(self._bound) >= MAX_REMEMBERED:
             self._bound.clear()
         made = self._bound[key] = self._bind(principal, alias, target, now_us)
+        self._made(made)
         return made
+
+    def when_made(self, callback: Callable[[Bound], None]) -> None:
+        """Whom to tell of each `Bound` that is worked out anew: once for a kind of call and window."""
+        self._made = callback
 
     def _bind(self, principal: Principal, alias: str, target: str, now_us: int) -> Bound:
         scopes = _scopes(principal, alias, target)
@@ -146,6 +151,12 @@ class Rules:
             until_us=min((b.purse.ends_at_us for b in budgets if b.purse.ends_at_us is not None), default=FAR_US),
             hard=next((budget.name for budget in budgets if budget.settings.is_hard), None),
             clamps=any(budget.settings.clamp_output for budget in budgets),
+            alerts=any(budget.alert_at for budget in budgets),
+            needs_weight=bool(
+                budgets
+                or any(rate.counts == "tokens" for rate in rates)
+                or (self._per_ip is not None and self._per_ip.tokens_per_minute)
+            ),
         )
 
     def _rates(self, principal: Principal, scopes: frozenset[str]) -> list[tuple[str, RateSettings]]:
@@ -161,6 +172,10 @@ class Rules:
             if scope not in named:
                 own.append((scope, rates))
         return [("global", limits.overall), *((scope, rates) for scope, rates in own if scope in scopes)]
+
+
+def _nothing(_made: Bound) -> None:
+    pass
 
 
 def _scopes(principal: Principal, alias: str, target: str) -> frozenset[str]:
