@@ -381,6 +381,9 @@ class Shut:
     async def check(self) -> None:
         pass
 
+    async def forget_sums(self) -> None:
+        pass
+
 
 async def test_a_kept_answer_takes_a_request_from_the_rates() -> None:
     """Where there is none left, the run refuses in the caller's own words."""

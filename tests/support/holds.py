@@ -46,6 +46,9 @@ class Holds:
     async def check(self) -> None:
         pass
 
+    async def forget_sums(self) -> None:
+        pass
+
     def settled_once(self) -> list[Settlement]:
         """The settlements in order of admission; an assertion error if a hold has none or several."""
         assert [len(hold.settlements) for hold in self._holds] == [1] * len(self._holds)

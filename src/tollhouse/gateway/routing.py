@@ -96,6 +96,11 @@ class Router:
         self._listed = tuple(dict.fromkeys(listed))
         self._resolved: dict[str, Route] = {}
 
+    @property
+    def kinds(self) -> Mapping[str, str]:
+        """The type of each configured provider, by its name: what prices go by."""
+        return {name: provider.kind for name, provider in self._providers.items()}
+
     def resolve(self, name: str) -> Route:
         """The route of a name; an empty name means the default.  Raises `ModelNotFound` with the nearest names."""
         route = self._resolved.get(name)

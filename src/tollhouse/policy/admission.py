@@ -82,6 +82,10 @@ class Admission(Protocol):
         """Looks after what needs it from time to time; call it about once a second.  Raises `StoreUnavailable`."""
         ...
 
+    async def forget_sums(self) -> None:
+        """Has what budgets have spent read from the ledger again: it was rated anew.  Raises `StoreUnavailable`."""
+        ...
+
 
 class _NoHold:
     __slots__ = ()
@@ -109,3 +113,6 @@ class Unlimited:
 
     async def check(self) -> None:
         """There is nothing to look after."""
+
+    async def forget_sums(self) -> None:
+        """There are none."""

@@ -176,7 +176,8 @@ class Counters(Protocol):
 
     async def settle(self, claim_id: str, *, cost_nano: int, tokens: int | None) -> Sequence[Spending]:
         """Ends a claim: seats and holds are given back, `cost_nano` is spent from its purses, rates that count tokens are corrected
-        to `tokens` (`None`: leave the estimate).  Ending a claim that is not there does nothing."""
+        to `tokens` (`None`: leave the estimate).  Ending a claim that is not there does nothing.
+        """
         ...
 
     async def release(self, claim_id: str) -> None:
@@ -193,7 +194,8 @@ class Counters(Protocol):
 
     async def forget(self, names: Sequence[str]) -> None:
         """Makes purses unseeded, so that their sums are read again: after an outage, or when the ledger was rated again.  What is
-        held in them stays held."""
+        held in them stays held.
+        """
         ...
 
     async def is_settled_before(self, moment_us: int) -> bool:
@@ -202,7 +204,8 @@ class Counters(Protocol):
 
     async def orphans(self, at_most: int = 100) -> Sequence[Orphan]:
         """Claims of processes that have died.  Each is handed to one asker only; one that is not ended by an asker who dies in turn is
-        handed out again."""
+        handed out again.
+        """
         ...
 
     async def purses(self, names: Sequence[str]) -> Sequence[PurseState]:

@@ -134,6 +134,10 @@ class Gate:
         if len(self._met) > 10_000:
             self._met.clear()  # old windows; those of now are met again
 
+    async def forget_sums(self) -> None:
+        """See `Admission.forget_sums`."""
+        await self._counters.forget(tuple(self._rules.purses()))
+
     # ------------------------------------------------------------------------------------------------- for its holds
 
     async def extend(self, hold: "GateHold", ask: Ask) -> None:

@@ -119,6 +119,10 @@ class Rules:
         self._made(made)
         return made
 
+    def purses(self) -> set[str]:
+        """The names of the purses that are in use."""
+        return {name for bound in self._bound.values() for name in bound.budgets}
+
     def when_made(self, callback: Callable[[Bound], None]) -> None:
         """Whom to tell of each `Bound` that is worked out anew: once for a kind of call and window."""
         self._made = callback

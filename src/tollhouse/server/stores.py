@@ -16,6 +16,8 @@ from typing import Final, Self
 from tollhouse.config.schema import Config, Scope
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.address import journal_name, state_folder
+from tollhouse.ledger.books_state import BooksWatch
+from tollhouse.ledger.reading import Reader
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.spending import SpendReader
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
@@ -72,6 +74,8 @@ class Stores:
     alerts: Alerts
     trail: Trail
     """The audit log."""
+    ratings: BooksWatch
+    """Whether calls were rated again."""
     folder: Path
     """Where this machine keeps its state."""
     outage: OutlivingCounters | None
@@ -94,6 +98,8 @@ class Stores:
             stack.push_async_callback(transport.aclose)
             alerts = Alerts(transport)
             stack.push_async_callback(alerts.aclose)
+            watched = Reader(url)
+            stack.push_async_callback(watched.aclose)
             trail = Trail.of(url)
             stack.push_async_callback(trail.aclose)
             counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=SEVERAL)
@@ -128,6 +134,7 @@ class Stores:
                 directory=directory,
                 alerts=alerts,
                 trail=trail,
+                ratings=BooksWatch(watched),
                 folder=folder,
                 outage=outage,
                 _stack=stack.pop_all(),
@@ -136,8 +143,13 @@ class Stores:
     async def keep_house(self, admission: Callable[[], Admission], finished: Callable[[CallRecord], None]) -> None:
         """Goes on for ever: makes budgets certain, and writes down the calls of processes that died."""
         recovery = Recovery(self.counters, self.past, self.books)
+
+        async def read_again() -> None:
+            if await self.ratings.has_changed():
+                await admission().forget_sums()
+
         while True:
-            for work in (admission().check, partial(recovery.recover, finished)):
+            for work in (admission().check, partial(recovery.recover, finished), read_again):
                 try:
                     await work()
                 except StoreUnavailable as error:  # `complaints` says so already

@@ -26,6 +26,7 @@ from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.openai_chat.traits import OPENAI
 from tollhouse.errors import AddressNotAllowed, ConfigError, NotInstalled, TollhouseError, Unauthenticated
+from tollhouse.ledger import price_books
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission
 from tollhouse.policy.redaction.configured import redactor_of
@@ -110,6 +111,7 @@ class Worker:
         self._flushing = loop.create_task(self._flush_often())
         self._housekeeping = loop.create_task(stores.keep_house(self._admission, self._finished))
         self._draining: asyncio.Task[None] | None = None
+        self._keeping = self._keep_prices()
 
     @classmethod
     async def open(
@@ -163,6 +165,7 @@ class Worker:
         """Settles and flushes what is left.  Call it after `wait`."""
         self._flushing.cancel()
         self._housekeeping.cancel()
+        self._keeping.cancel()
         if self._engine.coalescer is not None:
             await self._engine.coalescer.aclose()
         await self.stores.aclose()
@@ -171,6 +174,18 @@ class Worker:
         for closing in (self._outlet, self._bodies):
             if closing is not None:
                 await asyncio.to_thread(closing.close)
+
+    def _keep_prices(self) -> asyncio.Task[None]:
+        """Writes down the prices that rows are made with, so that every bill can be explained later."""
+        gateway = self.app.serving.gateway
+        return asyncio.get_running_loop().create_task(
+            price_books.keep_soon(
+                self.config.ledger.url,
+                gateway.prices,
+                gateway.router.kinds,
+                complain=lambda why: log.warning("the prices are not kept yet", extra={"why": why}),
+            )
+        )
 
     def _admission(self) -> Admission:
         return self.app.serving.gateway.admission
@@ -190,6 +205,8 @@ class Worker:
             log.warning("these changes take effect only with a restart", extra={"paths": later})
         self.config = config
         self.app.serving = serving
+        self._keeping.cancel()
+        self._keeping = self._keep_prices()
         log.info("the configuration was reloaded", extra={"changed": [change.path for change in changes]})
 
     def provider_states(self) -> Sequence[ProviderHealth]:
