@@ -47,7 +47,8 @@ from tollhouse.chat.model import (
 )
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.anthropic import DIALECT, AnthropicTraits, wire
+from tollhouse.dialects.anthropic import DIALECT, AnthropicTraits
+from tollhouse.dialects.anthropic.wire import sse as one_event
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTruncated
 
 TRAITS = AnthropicTraits()
@@ -542,5 +543,5 @@ def test_a_ping_is_an_event_of_its_name():
 
 
 def test_raw_json_over_several_lines_stays_one_event() -> None:
-    event = wire.sse("content_block_start", {"x": msgspec.Raw(b'{\n  "a": 1\r\n}')})
+    event = one_event("content_block_start", {"x": msgspec.Raw(b'{\n  "a": 1\r\n}')})
     assert event == b'event: content_block_start\ndata: {"x":{"a":1}}\n\n'

@@ -1,9 +1,9 @@
 """What is counted before a call may go, and the interface of the store that counts it.
 
-A call brings one `Claim`: every rate, every seat and every purse that it must pass, at all levels.  A store places it whole or
-not at all; when the call has ended, the claim is settled: what was reserved is replaced by what was used.  There are two stores,
-one for the workers of a machine (`shared_memory`) and one for several machines (`valkey`), and both keep these rules, which the
-same tests check:
+A call brings one `Claim`: every rate, every seat and every purse that it must pass, at all levels.  A store places it whole
+or not at all; when the call has ended, the claim is settled: what was reserved is replaced by what was used.  There are two
+stores, one for the workers of a machine (`shared_memory`) and one for several machines (`valkey`), and both keep these rules,
+which the same tests check:
 
 - **All or nothing.**  A refused claim has changed nothing anywhere.
 - **Spent + held ≤ limit** for every purse with a limit, whatever the concurrency.  Settling can exceed it only by what a call
@@ -131,7 +131,10 @@ Answer = Placed | RateFull | SeatsTaken | PurseEmpty | Unseeded
 
 
 class Spending(msgspec.Struct, frozen=True):
-    """What settling did to a purse.  No two settlements see the same step, so whoever sees a threshold crossed is the only one."""
+    """What settling did to a purse.
+
+    No two settlements see the same step, so whoever sees a threshold crossed is the only one.
+    """
 
     purse: str
     before_nano: int
@@ -175,8 +178,10 @@ class Counters(Protocol):
         ...
 
     async def settle(self, claim_id: str, *, cost_nano: int, tokens: int | None) -> Sequence[Spending]:
-        """Ends a claim: seats and holds are given back, `cost_nano` is spent from its purses, rates that count tokens are corrected
-        to `tokens` (`None`: leave the estimate).  Ending a claim that is not there does nothing.
+        """Ends a claim: seats and holds are given back, and `cost_nano` is spent from its purses.
+
+        Rates that count tokens are corrected to `tokens` (`None`: leave the estimate).  Ending a claim that is not there
+        does nothing.
         """
         ...
 
@@ -193,8 +198,9 @@ class Counters(Protocol):
         ...
 
     async def forget(self, names: Sequence[str]) -> None:
-        """Makes purses unseeded, so that their sums are read again: after an outage, or when the ledger was rated again.  What is
-        held in them stays held.
+        """Makes purses unseeded, so that their sums are read again: after an outage, or when the ledger was rated again.
+
+        What is held in them stays held.
         """
         ...
 
@@ -203,8 +209,9 @@ class Counters(Protocol):
         ...
 
     async def orphans(self, at_most: int = 100) -> Sequence[Orphan]:
-        """Claims of processes that have died.  Each is handed to one asker only; one that is not ended by an asker who dies in turn is
-        handed out again.
+        """Claims of processes that have died.
+
+        Each is handed to one asker only; one that is not ended by an asker who dies in turn is handed out again.
         """
         ...
 
