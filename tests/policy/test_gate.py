@@ -24,7 +24,7 @@ from tollhouse.policy.settling import SettlesNow, SettlesSoon
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.windows import window
 
-ALL = Scope("global")
+ALL, LAB, DEN = Scope("global"), Scope("provider", "lab"), Scope("provider", "den")
 CALLER = Principal(key="dev", tenant="research")
 LONG_AGO_US = START_US - 30 * 60 * 1_000_000
 
@@ -159,7 +159,7 @@ async def test_a_call_holds_its_worst_and_settles_to_its_cost(world: World):
     assert await money(gate) == (370, 0)
 
 
-async def test_the_past_is_read_once_and_as_of_the_moment_the_call_began(world: World):
+async def test_the_past_is_read_once_and_up_to_now(world: World):
     gate = await world.gate(budget(1_000, period="hour"))
     for _ in range(3):
         await gate.admit(world.ask(1))
@@ -458,6 +458,29 @@ async def test_a_purse_that_was_forgotten_while_a_call_waited_is_told_of_again(w
     assert await money(gate) == (307, 0)
 
 
+async def test_a_call_that_took_minutes_tells_a_forgotten_purse_of_all_that_ended_meanwhile(world: World):
+    """Providers may be silent for two minutes before a call moves on to the next."""
+    gate = await world.gate(budget(1_000, LAB), budget(1_000))
+    old = await gate.admit(world.ask(10, name="old"))
+    world.bench.advance(60)
+    world.end(await gate.admit(world.ask(300)), 300)
+    world.bench.advance(90)
+    await gate._counters.forget(["global/total/ever"])
+    await old.extend(world.ask(20, name="old", target="den/m", began_at_us=START_US))
+    assert await money(gate) == (300, 30)
+
+
+async def test_a_call_of_the_hour_before_is_not_charged_with_what_this_hour_spent(world: World):
+    gate = await world.gate(budget(1_000, period="hour"))
+    world.bench.advance(3_600)
+    world.row(900, at=START_US + 3_600_000_000)
+    world.bench.advance(1)
+    await gate.admit(world.ask(500, began_at_us=START_US))
+    assert (await money(gate, f"global/hour/{window('hour', START_US).label}")) == (0, 500)
+    await gate.check()
+    assert (await money(gate, f"global/hour/{window('hour', START_US).label}")) == (0, 500)
+
+
 class Forgetful(SharedCounters):
     """A store that forgets at once what it is told."""
 
@@ -659,7 +682,6 @@ BOTH = LimitSettings(
         ScopedRates(scope=Scope("provider", "den"), rates=RateSettings(requests_per_minute=1, concurrent=5)),
     ),
 )
-LAB, DEN = Scope("provider", "lab"), Scope("provider", "den")
 
 
 async def test_another_candidate_is_held_for_beside_the_first_and_takes_no_second_turn(world: World):

@@ -191,7 +191,7 @@ class Gate:
                     seedings += 1
                     if seedings > MAX_SEEDINGS:
                         raise StoreUnavailable("The store of counters forgets what it is told.")
-                    await self._seed(bound, purses, claim.began_at_us)
+                    await self._seed(bound, purses)
                 case PurseEmpty():
                     raise self._empty(bound, answer, claim)
                 case RateFull(wait_seconds=seconds):
@@ -210,23 +210,30 @@ class Gate:
         finally:
             self._waiting -= 1
 
-    async def _seed(self, bound: Bound, purses: Sequence[Purse], began_at_us: int) -> None:
-        # From the moment on at which this call began, so that its own cost is among those that the store counts.
+    async def _seed(self, bound: Bound, purses: Sequence[Purse]) -> None:
+        # As of now, not of the moment at which this call began, which may be minutes ago: a purse that was made unseeded since
+        # has lost what was settled in between, and only the ledger has it.
         for purse in purses:
             budget = bound.budgets[purse.name]
-            moment = await self._tell(purse, budget, began_at_us)
-            if moment > began_at_us and not await self._counters.purses([purse.name]):
-                # It was made unseeded after this call began, and what was settled until then is in the ledger alone.
-                await self._tell(purse, budget, moment)
+            now_us = self._now_us()
+            moment = await self._tell(purse, budget, now_us)
+            if moment > now_us and not await self._counters.purses([purse.name]):
+                await self._tell(purse, budget, moment)  # it was made unseeded just now
             self._unconfirmed[purse.name] = budget
 
     async def _tell(self, purse: Purse, budget: Budget, before_us: int) -> int:
         try:
-            spent = await self._ledger.spent(budget.settings.scope, budget.from_us, before_us)
+            spent = await self._spent(budget, before_us)
         except StoreUnavailable:
             # The past cannot be read.  A hard budget has its allowance until it can; `check` tells the truth then.
             spent = max(0, budget.settings.limit_nano - self._allowance_nano) if budget.settings.is_hard else 0
         return await self._counters.seed(purse, spent_nano=spent, before_us=before_us)
+
+    async def _spent(self, budget: Budget, before_us: int) -> int:
+        ends_at_us = budget.purse.ends_at_us
+        return await self._ledger.spent(
+            budget.settings.scope, budget.from_us, before_us if ends_at_us is None else min(before_us, ends_at_us)
+        )
 
     async def _confirm(self) -> None:
         names = tuple(self._unconfirmed)
@@ -248,7 +255,7 @@ class Gate:
                 continue
             if not await self._counters.is_settled_before(before):
                 return  # nor before any later moment
-            spent = await self._ledger.spent(budget.settings.scope, budget.from_us, before)
+            spent = await self._spent(budget, before)
             # The store takes no sum that a late call is missing from; whether it took this one shows the next time.
             await self._counters.seed(budget.purse, spent_nano=spent, before_us=before, is_confirmed=True)
 
