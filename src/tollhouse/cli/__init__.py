@@ -13,6 +13,7 @@ from tollhouse.errors import TollhouseError
 COMMANDS: Final = {
     "audit": ("tollhouse.cli.audit", "Read the audit log, and prove that nobody changed it."),
     "bodies": ("tollhouse.cli.bodies", "Read and delete the prompts and answers that are kept."),
+    "budgets": ("tollhouse.cli.budgets", "Say what is left of budgets, and when they begin anew."),
     "config": ("tollhouse.cli.config", "Check, show or write the configuration."),
     "demo": (
         "tollhouse.cli.demo",

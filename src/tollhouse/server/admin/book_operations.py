@@ -1,6 +1,6 @@
 """What was used, what it cost and what is left, over the network.  Prompts and answers are not in the ledger, nor here."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Final, Literal
 
@@ -10,10 +10,10 @@ from tollhouse.config.schema import BudgetSettings, Period, Scope
 from tollhouse.ledger.reports import By, Usage, usage
 from tollhouse.ledger.transaction import Transaction
 from tollhouse.policy import register
+from tollhouse.policy.counters import PurseState
 from tollhouse.policy.identity import wall_us
 from tollhouse.policy.terms import budgets as budgets_of
 from tollhouse.policy.windows import EPOCH, Window, window
-from tollhouse.server.admin.office import Office
 from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Moment, Nothing, Operation, Page, RowNumber
 
 SCAN_ROWS: Final = 200_000
@@ -160,26 +160,32 @@ def find_calls(open_: Transaction, query: ManyCalls, *, scan_rows: int = SCAN_RO
 
 def _list_budgets(asked: Asked[ManyBudgets, Nothing]) -> Page[Standing]:
     office, query = asked.office, asked.query
-    own, after = register.read(office.ledger_url, lambda open_: _of_the_register(open_, query))
+    own, after = register.read(office.ledger_url, lambda open_: budgets_of_register(open_, query))
     settings = own if query.after else [*office.config().budgets, *own]
     now_us = wall_us()
-    purses = {purse_name(each, now): (each, now) for each in settings for now in [window(each.period, now_us)]}
-    return Page(items=office.wait_for(lambda: _standings(office, purses, now_us)), next=after)
+    items = office.wait_for(lambda: standings(settings, now_us, purses=office.purses, spent=office.spent))
+    return Page(items=items, next=after)
 
 
-async def _standings(
-    office: Office, purses: Mapping[str, tuple[BudgetSettings, Window]], now_us: int
+async def standings(
+    settings: Sequence[BudgetSettings],
+    now_us: int,
+    *,
+    purses: Callable[[Sequence[str]], Awaitable[Sequence[PurseState]]],
+    spent: Callable[[Scope, int, int], Awaitable[int]],
 ) -> list[Standing]:
-    known = {state.name: state for state in await office.purses(list(purses))}
+    """How these budgets stand, in their order.  `purses` and `spent` are as in `Office`, and raise what they raise."""
+    asked = [(each, now, purse_name(each, now)) for each in settings for now in [window(each.period, now_us)]]
+    known = {state.name: state for state in await purses([name for _, _, name in asked])}
     items = []
-    for name, (settings, now) in purses.items():
+    for each, now, name in asked:
         state = known.get(name)
         if state is None:
-            spent = await office.spent(settings.scope, now.from_us, now_us + 1)
-            items.append(_standing(settings, now, spent_nano=spent, held_nano=0, source="ledger"))
+            spent_nano = await spent(each.scope, now.from_us, now_us + 1)
+            items.append(_standing(each, now, spent_nano=spent_nano, held_nano=0, source="ledger"))
         else:
             items.append(
-                _standing(settings, now, spent_nano=state.spent_nano, held_nano=state.held_nano, source="counters")
+                _standing(each, now, spent_nano=state.spent_nano, held_nano=state.held_nano, source="counters")
             )
     return items
 
@@ -189,7 +195,7 @@ def purse_name(settings: BudgetSettings, now: Window) -> str:
     return f"{settings.scope}/{settings.period}/{now.label}" + ("" if settings.is_hard else "/soft")
 
 
-def _of_the_register(open_: Transaction, query: ManyBudgets) -> tuple[list[BudgetSettings], str | None]:
+def budgets_of_register(open_: Transaction, query: ManyBudgets) -> tuple[list[BudgetSettings], str | None]:
     """The budgets of the database that belong to a piece of the list, and where the next piece begins."""
     found: list[BudgetSettings] = []
     if not query.after:

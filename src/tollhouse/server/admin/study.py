@@ -1,15 +1,19 @@
-"""Where a process that answers no calls itself, a supervisor of several workers, looks up what they have counted and spent.
+"""Where a process that answers no calls itself looks up what those that do have counted and spent.
 
-It joins the counters that the workers share and reads the ledger.  Nothing is opened until somebody asks for budgets.
+A supervisor's `Study` joins the counters that its workers share and reads the ledger; nothing is opened until somebody asks for
+budgets.  A command's `Glance` only looks: joining the counters of a gateway that is gone would be a start of its own, and mend
+what the dead left.
 """
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from tollhouse.config.schema import Config, Scope
 from tollhouse.ledger.address import journal_name, state_folder
 from tollhouse.ledger.spending import SpendReader
+from tollhouse.policy import purses_at_rest
 from tollhouse.policy.counters import Counters, PurseState
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
@@ -59,3 +63,35 @@ class Study:
         if address is not None:
             return await open_counters(ValkeySettings(url=address))
         return SharedCounters.open(self._folder / f"{journal_name(self._url)}.state", processes=SEVERAL)
+
+
+class Glance:
+    """What a command sees, whether a gateway runs or not; it changes nothing.  Belongs to one event loop; `aclose` it."""
+
+    def __init__(self, url: str, folder: Path, state_url: str | None) -> None:
+        """`folder` is `ledger.address.state_folder`; `state_url` is `state.url`."""
+        self._counters_folder = folder / f"{journal_name(url)}.state"
+        self._state_url = state_url
+        self._reader = SpendReader(url, folder)
+
+    async def purses(self, names: Sequence[str]) -> Sequence[PurseState]:
+        """As `Study.purses`.  While calls settle, the numbers of this machine's counters need not fit together to the last."""
+        if self._state_url is not None:
+            counters = await open_counters(ValkeySettings(url=self._state_url))
+            try:
+                return await counters.purses(names)
+            finally:
+                await counters.aclose()
+        if not await asyncio.to_thread((self._counters_folder / "counters").exists):
+            return ()  # nobody has counted here yet
+        wanted = frozenset(names)
+        found = await asyncio.to_thread(purses_at_rest.read_purses, self._counters_folder)
+        return [state for state in found if state.name in wanted]
+
+    async def spent(self, scope: Scope, from_us: int, before_us: int) -> int:
+        """See `SpendReader.spent`."""
+        return await self._reader.spent(scope, from_us, before_us)
+
+    async def aclose(self) -> None:
+        """Lets go of what was opened.  May be called twice."""
+        await self._reader.aclose()
