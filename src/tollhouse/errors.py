@@ -134,15 +134,25 @@ class BudgetExceeded(CallerError):
         spent_nano: int,
         limit_nano: int,
         resets_in_seconds: float | None,
+        resets_at: str | None = None,
         needed_nano: int = 0,
         may_clamp: bool = False,
+        is_allowance: bool = False,
     ) -> None:
-        when = "It never resets." if resets_in_seconds is None else f"It resets in {resets_in_seconds:.0f} s."
         left = max(0, limit_nano - spent_nano)
+        when = "It never resets." if resets_at is None else f"It resets at {resets_at}."
+        hint = "Ask for fewer output tokens, or ask whoever runs this gateway to raise the budget."
+        if resets_at is None:
+            hint = "Ask whoever runs this gateway to top it up or to raise it."
+        if is_allowance:
+            when = (
+                "The store that all machines share is away, and this is all that this one may spend until it is back."
+            )
+            hint = "Try again in a moment."
         super().__init__(
             f"Budget {budget!r} has ${left / 1e9:.6f} left of ${limit_nano / 1e9:.6f}, and this call can cost "
             f"${needed_nano / 1e9:.6f}. {when}",
-            hint="Ask for fewer output tokens, or ask whoever runs this gateway to raise the budget.",
+            hint=hint,
         )
         self.budget = budget
         self.spent_nano = spent_nano

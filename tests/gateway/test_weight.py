@@ -215,6 +215,7 @@ def test_output_is_bounded_by_the_caller_then_by_the_model_then_by_a_guess(
 ):
     weight = weigh(Scales(), PROSE, asked=asked, known=known, choices=choices)
     assert weight.most_output_tokens == most
+    assert weight.worst_nano == worst_cost(FLAT, weight.most_input_tokens, most, NOON_US)
 
 
 def test_a_short_limit_on_output_makes_a_call_light_for_rates_too():

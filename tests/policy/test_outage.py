@@ -246,7 +246,7 @@ async def test_a_budget_never_seen_has_its_allowance(bench: Machines):
     await lose(counters, line)
     assert isinstance(await counters.place(claim("a", DAY, hold=20)), Placed)
     refused = await counters.place(claim("b", DAY, hold=11))
-    assert refused == PurseEmpty(DAY, spent_nano=100 - ALLOWANCE, held_nano=20)
+    assert refused == PurseEmpty(DAY, spent_nano=100 - ALLOWANCE, held_nano=20, is_allowance=True)
     await counters.settle("a", cost_nano=12, tokens=None)
     assert isinstance(await counters.place(claim("b", DAY, hold=18)), Placed)
     assert isinstance(await counters.place(claim("c", DAY, hold=1)), PurseEmpty)
@@ -256,7 +256,9 @@ async def test_a_limit_below_the_allowance_stays_the_limit(bench: Machines):
     counters, line = await bench.worker()
     await lose(counters, line)
     small = Purse("small", 10)
-    assert await counters.place(claim("a", small, hold=11)) == PurseEmpty(small, spent_nano=0, held_nano=0)
+    assert await counters.place(claim("a", small, hold=11)) == PurseEmpty(
+        small, spent_nano=0, held_nano=0, is_allowance=True
+    )
     assert isinstance(await counters.place(claim("a", small, hold=10)), Placed)
 
 
@@ -269,7 +271,9 @@ async def test_no_more_is_spent_than_was_left_when_last_seen(bench: Machines):
     await until(lambda: counters._known[DAY.name].held_nano == 25 and counters._known[DAY.name].spent_nano == 65)
     await lose(counters, line)
     refused = await counters.place(claim("a", DAY, hold=11))
-    assert refused == PurseEmpty(DAY, spent_nano=90, held_nano=0), "10 of 100 are left to this machine"
+    assert refused == PurseEmpty(DAY, spent_nano=90, held_nano=0, is_allowance=True), (
+        "10 of 100 are left to this machine"
+    )
     assert isinstance(await counters.place(claim("a", DAY, hold=10)), Placed)
 
 

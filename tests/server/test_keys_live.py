@@ -142,7 +142,7 @@ async def test_a_tenants_new_limit_holds_for_the_keys_that_it_has(
     await comes_true(lambda: is_limited_to("2"))
     refused = await ask(gateway, secret)
     assert refused.status == 429
-    assert "'requests/tenant:research' of 2 requests" in error_of(refused)
+    assert "(limit 'requests/tenant:research')" in error_of(refused)
     assert (await ask(gateway, "th-test-key-0123456789")).status == 429, (
         "a key of the configuration has the same tenant"
     )

@@ -72,7 +72,7 @@ async def test_two_a_minute_are_two_and_the_third_is_told_when_to_come(
         told = await ask(gateway, client=client)
         assert told.status == 429
         words, kind = refusal(told, client)
-        assert f"'{name}' of 2 requests a minute" in words
+        assert f"2 requests a minute are used up (limit '{name}')" in words
         assert kind in {"rate_limit_error", "rate_limit_exceeded", "requests"}
         assert 1 <= int(told.headers["retry-after"]) <= 30
     assert len(fake_provider.calls) == 2
@@ -97,6 +97,41 @@ async def test_a_call_refused_by_one_limit_takes_nothing_from_the_others(serving
     statuses = [(await ask(gateway, "to-openai")).status for _ in range(6)]
     assert statuses == [200] + [429] * 5
     assert [(await ask(gateway, "to-anthropic")).status for _ in range(2)] == [200, 200]
+
+
+async def ask_for(gateway: Running, *forwarded: str) -> int:
+    """The status of a call that came through a proxy, which wrote these fields."""
+    asks = CLIENTS["openai"]
+    headers = [
+        (b"authorization", b"Bearer " + KEY.encode()),
+        *((b"X-Forwarded-For", each.encode()) for each in forwarded),
+    ]
+    return (await gateway.ask(asks.path, asks.question("to-openai"), headers=headers)).status
+
+
+async def test_behind_a_trusted_proxy_each_caller_has_its_own_limit(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(
+        settings(fake_provider)
+        + "\nserver: {trusted_proxies: ['127.0.0.0/8', '10.0.0.0/8']}"
+        + f"\nlimits: {{per_ip: {TWO}}}"
+    )
+    assert [await ask_for(gateway, "192.0.2.1") for _ in range(3)] == [200, 200, 429]
+    assert [await ask_for(gateway, "198.51.100.9, 192.0.2.1, 10.0.0.3") for _ in range(2)] == [429, 429], (
+        "whatever it adds"
+    )
+    assert await ask_for(gateway, "192.0.2.1", "192.0.2.2") == 200
+    assert [await ask_for(gateway, f"2001:db8::{n}") for n in range(3)] == [200, 200, 429], "one host has all of a /64"
+    assert await ask_for(gateway, "2001:db8:0:1::1") == 200
+    assert [await ask_for(gateway) for _ in range(3)] == [200, 200, 429], "the proxy itself"
+
+
+async def test_whoever_is_no_trusted_proxy_cannot_choose_whose_limit_it_meets(
+    serving: Serving, fake_provider: FakeProvider
+):
+    gateway = await serving(
+        settings(fake_provider) + "\nserver: {trusted_proxies: ['10.0.0.0/8']}" + f"\nlimits: {{per_ip: {TWO}}}"
+    )
+    assert [await ask_for(gateway, f"192.0.2.{n}") for n in range(3)] == [200, 200, 429]
 
 
 # -------------------------------------------------------------------------------------------------------- the headers
@@ -147,7 +182,7 @@ async def test_tokens_count_as_the_provider_counted_them(serving: Serving, fake_
     assert (await ask(gateway, stream=stream)).status == 200
     refused = await ask(gateway)
     assert refused.status == 429
-    assert "'tokens/global' of 900 tokens a minute" in refusal(refused, "openai")[0]
+    assert "900 tokens a minute are used up (limit 'tokens/global')" in refusal(refused, "openai")[0]
     assert int(refused.headers["retry-after"]) > 60, "it is in debt by more than a minute's worth"
 
 

@@ -353,6 +353,8 @@ class _Run:
                 f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
                 lost=receipt.entries,
             )
+        if self._cap is not None:
+            receipt.changed("max_tokens", f"lowered to {self._cap}, for which a budget has enough left")
         self._is_attempting = True
         self._failure = None
         incoming = self._incoming = await candidate.transport.send(

@@ -119,6 +119,8 @@ class PurseEmpty(msgspec.Struct, frozen=True):
     purse: Purse
     spent_nano: int
     held_nano: int
+    is_allowance: bool = False
+    """Whether only what this machine may spend while the shared store is away is used up."""
 
 
 class Unseeded(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from tollhouse.policy.counters import (
     Unseeded,
 )
 from tollhouse.policy.rules import Bound, Budget, Rules
+from tollhouse.policy.windows import EPOCH, MICROSECOND
 
 SEAT_SECONDS: Final = 0.05
 """How long a call that found no seat waits before it looks again: nobody can say when one becomes free."""
@@ -108,6 +109,8 @@ class Gate:
         self._monotonic = monotonic
         self._sleep = sleep
         self._waiting = 0
+        self._lines: dict[str, int] = {}
+        """How many wait for each rate and seat that is full."""
         self._unconfirmed: dict[str, Budget] = {}
         """Purses that this process has met and whose sum may not be certain yet."""
         self._met: set[str] = set()
@@ -116,11 +119,14 @@ class Gate:
     async def admit(self, ask: Ask) -> "GateHold":
         """See `Admission.admit`."""
         bound, claim = self._claim(ask)
-        answer = await self._counters.place(claim)
-        if type(answer) is Placed:
-            return GateHold(self, bound, claim, answer.levels)
-        began = self._monotonic()
-        answer = await self._insist(bound, claim, answer, extends=False)
+        try:
+            answer = await self._counters.place(claim)
+            if type(answer) is Placed:
+                return GateHold(self, bound, claim, answer.levels)
+            began = self._monotonic()
+            answer = await self._insist(bound, claim, answer, extends=False)
+        except StoreUnavailable as error:
+            raise _unchecked(error) from error
         hold = GateHold(self, bound, claim, answer.levels)
         hold.waited_seconds = self._monotonic() - began
         return hold
@@ -144,9 +150,12 @@ class Gate:
         """See `Hold.extend`."""
         bound, claim = self._claim(ask)
         claim = _beside(claim, hold.bounds)
-        answer = await self._counters.place(claim, extends=True)
-        if type(answer) is not Placed:
-            await self._insist(bound, claim, answer, extends=True)
+        try:
+            answer = await self._counters.place(claim, extends=True)
+            if type(answer) is not Placed:
+                await self._insist(bound, claim, answer, extends=True)
+        except StoreUnavailable as error:
+            raise _unchecked(error) from error
         self.meet(bound)
         hold.bounds.append(bound)
         hold.held_nano += claim.hold_nano
@@ -194,21 +203,28 @@ class Gate:
                     await self._seed(bound, purses)
                 case PurseEmpty():
                     raise self._empty(bound, answer, claim)
-                case RateFull(wait_seconds=seconds):
-                    await self._wait(seconds, give_up_at, _too_fast(answer))
-                case SeatsTaken():
-                    await self._wait(SEAT_SECONDS, give_up_at, _too_many(answer))
+                case RateFull(rate=rate, wait_seconds=seconds):
+                    # Those who wait already have the places that come free before this one's.
+                    ahead = self._lines.get(rate.name, 0) * rate.amount * 60 / rate.per_minute
+                    await self._wait(rate.name, seconds + ahead, give_up_at, answer)
+                case SeatsTaken(seats=seats):
+                    await self._wait(seats.name, SEAT_SECONDS, give_up_at, answer)
             answer = await self._counters.place(claim, extends=extends)
 
-    async def _wait(self, seconds: float, give_up_at: float, refusal: RateLimited) -> None:
+    async def _wait(self, name: str, seconds: float, give_up_at: float, answer: RateFull | SeatsTaken) -> None:
+        """Waits, in the line for what is full, until the call may fit; refuses at once if that would be too late."""
         left = give_up_at - self._monotonic()
         if seconds > left or self._waiting >= self._patience.max_waiting:
-            raise refusal
+            raise _too_fast(answer, seconds) if isinstance(answer, RateFull) else _too_many(answer)
         self._waiting += 1
+        self._lines[name] = self._lines.get(name, 0) + 1
         try:
             await self._sleep(seconds)
         finally:
             self._waiting -= 1
+            self._lines[name] -= 1
+            if not self._lines[name]:
+                del self._lines[name]
 
     async def _seed(self, bound: Bound, purses: Sequence[Purse]) -> None:
         # As of now, not of the moment at which this call began, which may be minutes ago: a purse that was made unseeded since
@@ -267,6 +283,8 @@ class Gate:
             spent_nano=answer.spent_nano + answer.held_nano,
             limit_nano=budget.settings.limit_nano,
             resets_in_seconds=None if ends is None else max(0.0, (ends - self._now_us()) / 1e6),
+            resets_at=None if ends is None else f"{EPOCH + ends * MICROSECOND:%Y-%m-%d %H:%M} UTC",
+            is_allowance=answer.is_allowance,
             needed_nano=claim.hold_nano,
             may_clamp=budget.settings.clamp_output,
         )
@@ -344,11 +362,12 @@ def _tightest(levels: _Levels) -> tuple[Quota, ...]:
     )
 
 
-def _too_fast(answer: RateFull) -> RateLimited:
+def _too_fast(answer: RateFull, wait_seconds: float) -> RateLimited:
     rate = answer.rate
     return RateLimited(
-        f"The limit {rate.name!r} of {rate.per_minute} {rate.counts} a minute is reached.",
-        retry_after_seconds=answer.wait_seconds,
+        f"{rate.per_minute} {rate.counts} a minute are used up (limit {rate.name!r}). There is room again in "
+        f"{max(1, -(-wait_seconds // 1)):.0f} s.",
+        retry_after_seconds=wait_seconds,
         limit=rate.name,
         quotas=_tightest(answer.levels),
     )
@@ -356,7 +375,15 @@ def _too_fast(answer: RateFull) -> RateLimited:
 
 def _too_many(answer: SeatsTaken) -> RateLimited:
     return RateLimited(
-        f"The limit {answer.seats.name!r} of {answer.seats.limit} calls at a time is reached.",
+        f"{answer.seats.limit} calls at a time are under way already (limit {answer.seats.name!r}). Try again when one has "
+        "ended.",
         retry_after_seconds=SEAT_RETRY_SECONDS,
         limit=answer.seats.name,
+    )
+
+
+def _unchecked(error: StoreUnavailable) -> StoreUnavailable:
+    """What a caller hears of a store that is away; where it is and why is the operator's business."""
+    return StoreUnavailable(
+        "Limits and budgets cannot be checked just now.", hint=error.hint or "Try again in a moment; nothing was sent."
     )

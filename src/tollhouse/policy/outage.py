@@ -231,7 +231,7 @@ class OutlivingCounters:
                 purse = purses[counted_purse.name.removeprefix(LOCAL_PREFIX)]
                 # What this machine may not spend counts as spent, so that what is left is what it may.
                 beyond = (purse.limit_nano or 0) - (counted_purse.limit_nano or 0)
-                return PurseEmpty(purse, beyond + spent, held)
+                return PurseEmpty(purse, beyond + spent, held, is_allowance=True)
             case Unseeded():
                 raise StoreUnavailable("This machine's store of counters forgets what it is told.")
         return answer

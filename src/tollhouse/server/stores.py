@@ -144,12 +144,23 @@ class Stores:
         """Goes on for ever: makes budgets certain, and writes down the calls of processes that died."""
         recovery = Recovery(self.counters, self.past, self.books)
 
+        told: set[str] = set()
+
+        async def tell() -> None:
+            complaints = self.complaints()
+            for name in complaints.keys() - told:
+                log.warning("a store is down; calls go on without it", extra={"store": name, "why": complaints[name]})
+            for name in told - complaints.keys():
+                log.info("a store is back", extra={"store": name})
+            told.clear()
+            told.update(complaints)
+
         async def read_again() -> None:
             if await self.ratings.has_changed():
                 await admission().forget_sums()
 
         while True:
-            for work in (admission().check, partial(recovery.recover, finished), read_again):
+            for work in (admission().check, partial(recovery.recover, finished), read_again, tell):
                 try:
                     await work()
                 except StoreUnavailable as error:  # `complaints` says so already
@@ -157,6 +168,12 @@ class Stores:
                 except Exception:
                     log.exception("housekeeping failed; it is tried again")
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
+
+    def states(self) -> Mapping[str, str]:
+        """How each store is, in a word that anybody may see: `ok` or `down`."""
+        missing = self.complaints()
+        names = ("ledger", "keys") if self.outage is None else ("ledger", "keys", "state")
+        return {name: "down" if name in missing else "ok" for name in names}
 
     def complaints(self) -> Mapping[str, str]:
         """What is away, by its name, and why; empty when all is well."""

@@ -21,6 +21,7 @@ from tollhouse.gateway.sharing import Sharing
 from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
+from tollhouse.policy.access import networks
 from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
 from tollhouse.policy.redaction.configured import redactor_of
@@ -162,6 +163,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         keys=KeyRing(map(stored_key, config.auth.keys), is_open=config.auth.open, rolls=stores.directory),
         max_body_bytes=config.server.max_body_bytes,
         max_concurrent_calls=config.server.max_concurrent_calls,
+        proxies=networks(config.server.trusted_proxies),
     )
 
 

@@ -102,6 +102,7 @@ class Worker:
             assemble(config, self._engine),
             Dialects(openai_chat=openai_chat.DIALECT, anthropic=anthropic.DIALECT),
             health=self.public_health_json,
+            readiness=self._readiness,
             metrics=self.metrics_text,
             unexpected=_unexpected,
             refused=self._refused,
@@ -219,6 +220,7 @@ class Worker:
             {
                 **self._health(),
                 "ledger": self.stores.books.state().status,
+                "stores": self.stores.states(),
                 "providers": {each.provider: each.state for each in self.app.serving.gateway.health.snapshot()},
             }
         )
@@ -234,6 +236,10 @@ class Worker:
                 "providers": self.app.serving.gateway.health.snapshot(),
             }
         )
+
+    def _readiness(self) -> str:
+        standing = _standing(self.stores)
+        return "ready" if standing == "serving" else standing
 
     def _health(self) -> dict[str, object]:
         return {

@@ -29,9 +29,11 @@ from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.failures import error_headers
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.routing import Router
+from tollhouse.policy.access import Networks
 from tollhouse.policy.identity import KeyRing, Principal, check_address
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
 from tollhouse.server.http.bodies import discard_body, has_body, read_body
+from tollhouse.server.http.callers import FORWARDED, caller_address
 from tollhouse.server.http.departure import Departure
 
 JSON: Final = b"application/json"
@@ -46,6 +48,8 @@ class Serving:
     keys: KeyRing
     max_body_bytes: int
     max_concurrent_calls: int
+    proxies: Networks | None = None
+    """Whose `X-Forwarded-For` says who the caller is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +86,7 @@ class Exchange:
 
     __slots__ = (
         "_send",
+        "address",
         "arrived",
         "dialect",
         "headers",
@@ -105,6 +110,8 @@ class Exchange:
         self.headers: Headers = scope["headers"]
         self.dialect = dialect
         self.id = new_request_id()
+        self.address = ""
+        """The caller's IP address, once `find_address` was called; empty when the server does not know."""
         self.arrived = time.monotonic()
         self.is_begun = False
         self.is_read = False
@@ -156,11 +163,14 @@ class Exchange:
         await discard_body(self.receive)
         await self.body(b"", more=False)
 
-    @property
-    def address(self) -> str:
-        """Where the caller is; empty when the server does not know."""
+    def find_address(self, proxies: Networks | None) -> str:
+        """Learns where the caller is: the peer, or whom trusted `proxies` speak for."""
         client = self.scope.get("client")
-        return client[0] if client else ""
+        peer: str = client[0] if client else ""
+        if proxies is not None:
+            peer = caller_address(peer, [value for name, value in self.headers if name == FORWARDED], proxies)
+        self.address = peer
+        return peer
 
     def credential(self) -> bytes | None:
         """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
@@ -199,12 +209,15 @@ class PublicApp:
         dialects: Dialects,
         *,
         health: Callable[[], bytes],
+        readiness: Callable[[], str],
         metrics: Callable[[], tuple[bytes, str]],
         unexpected: Callable[[str, BaseException], None],
         refused: Callable[[str, str, TollhouseError], None] = lambda _id, _address, _error: None,
         in_flight: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """`health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
+        """`readiness` says how a gateway that serves is: `ready`, or what it misses.
+
+        `health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
 
         `refused` hears of what never became a call (a wrong key, a body too large): request id, caller's address, error.
         `in_flight` hears of +1 when a call begins and -1 when it ends.
@@ -214,6 +227,7 @@ class PublicApp:
         self._is_cutting = False
         self._dialects = dialects
         self._health = health
+        self._readiness = readiness
         self._metrics = metrics
         self._unexpected = unexpected
         self._refused = refused
@@ -256,6 +270,7 @@ class PublicApp:
         else:
             dialect, methods = self._guess(scope), {}
         exchange = Exchange(scope, receive, send, dialect)
+        exchange.find_address(self.serving.proxies)
         try:
             await methods.get(exchange.method, self._lost)(exchange)
         except ClientLeft:
@@ -400,7 +415,8 @@ class PublicApp:
         if self.is_draining:
             await exchange.reply(503, b'{"status":"draining"}')
         else:
-            await exchange.reply(200, b'{"status":"ready"}')
+            # A gateway without one of its stores serves all the same; a balancer that took it out would make an outage of it.
+            await exchange.reply(200, b'{"status":"%b"}' % self._readiness().encode())
 
     async def _health_all(self, exchange: Exchange) -> None:
         await exchange.reply(503 if self.is_draining else 200, self._health())
