@@ -1,5 +1,6 @@
 """What `tollhouse audit` prints, and how it ends."""
 
+import io
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
@@ -8,8 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from tollhouse.cli import tollhouse
+from tollhouse.cli.audit import render
 from tollhouse.errors import NotFound
 from tollhouse.ledger import store
 from tollhouse.ledger.audit import Head, entry
@@ -145,6 +148,28 @@ def test_records_are_listed_oldest_first(url: str):
         "1", "2026-11-21", "12:00:00", "cli:ann", "key.create", "key:k0", "ok", "127.0.0.1", '{"tenant":"research"}',
     ]  # fmt: skip
     assert len(lines) == 5
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_on_a_terminal_nothing_is_cut_and_no_line_is_too_long(url: str, width: int):
+    write(url, 2)
+    log = open_audit(url)
+    records = list(log.records())
+    log.close()
+    out = io.StringIO()
+    render(records, Console(file=out, force_terminal=True, color_system=None, width=width))
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+
+    assert max(map(len, lines)) <= width
+    text = "".join(line.strip() for line in lines)
+    assert text.count("127.0.0.1") == text.count('{"tenant":"research"}') == 2
+    if width == 80:
+        assert lines == [
+            "1  2026-11-21 12:00:00  cli:ann  key.create  key:k0  ok",
+            '    127.0.0.1  {"tenant":"research"}',
+            "2  2026-11-21 12:00:01  ops  key.create  key:k1  ok",
+            '    127.0.0.1  {"tenant":"research"}',
+        ]
 
 
 def test_filters_and_a_limit_choose_records(url: str):

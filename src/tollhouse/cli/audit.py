@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tollhouse.cli.ledger_address import ledger_url
-from tollhouse.cli.usage import Since
+from tollhouse.cli.usage import ENDLESS_COLUMNS, Since
 from tollhouse.errors import NotFound
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from tollhouse.ledger.audit import Record
     from tollhouse.ledger.audit_store import AuditLog
 
@@ -62,7 +64,10 @@ def list_(
         return
     if len(found) > limit:
         print(f"The newest {limit} records; --limit shows more.")
-    _print_table(records)
+
+    from rich.console import Console
+
+    render(records, Console())
 
 
 @command.command("verify", help="Walk the whole chain of records: is it as it was written?")
@@ -127,23 +132,44 @@ def _print_json(records: "Sequence[Record]") -> None:
         print(msgspec.json.encode(fields).decode())
 
 
-def _print_table(records: "Sequence[Record]") -> None:
+def render(records: "Sequence[Record]", console: "Console") -> None:
+    """Prints a table if the terminal is wide enough for it, else a list: who did what, and below it what that was."""
     from rich import box
-    from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
-    console = Console()
     if not console.is_terminal:
-        console.width = 1000
+        console.width = ENDLESS_COLUMNS
     table = Table(*COLUMNS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for record in records:
-        moment = datetime.fromtimestamp(record.at_us / 1e6, UTC)
-        what = record.changes if record.events == 1 else f"{record.events:,} times {record.changes}"
-        cells = (record.actor, record.action, record.object, record.outcome, record.address, what)
+    rows = [_cells(record) for record in records]
+    for row in rows:
         # Names come from outside: as `Text` they are no markup.
-        table.add_row(f"{record.seq}", f"{moment:%Y-%m-%d %H:%M:%S}", *(Text(cell) for cell in cells))
-    console.print(table)
+        table.add_row(*(Text(cell) for cell in row))
+    # Measured as if there were no end to the line: within the console's own width everything "fits", cut.
+    endless = console.options.update(width=ENDLESS_COLUMNS)
+    if not console.is_terminal or console.measure(table, options=endless).maximum <= console.width:
+        console.print(table)
+        return
+    for number, moment, actor, action, object_, outcome, address, what in rows:
+        console.print(Text("  ".join(filter(None, (number, moment, actor, action, object_, outcome)))), overflow="fold")
+        if address or what:
+            console.print(Padding(Text("  ".join(filter(None, (address, what))), overflow="fold"), (0, 0, 0, 4)))
+
+
+def _cells(record: "Record") -> tuple[str, ...]:
+    moment = datetime.fromtimestamp(record.at_us / 1e6, UTC)
+    what = record.changes if record.events == 1 else f"{record.events:,} times {record.changes}"
+    return (
+        f"{record.seq}",
+        f"{moment:%Y-%m-%d %H:%M:%S}",
+        record.actor,
+        record.action,
+        record.object,
+        record.outcome,
+        record.address,
+        what,
+    )
 
 
 def _plural(count: int) -> str:
