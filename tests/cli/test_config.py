@@ -46,6 +46,14 @@ def test_check_prints_warnings_and_stays_ok(folder: Path):
     assert result.stderr.startswith("warning: ")
 
 
+def test_check_refuses_a_pattern_that_the_gateway_would_not_start_with(folder: Path):
+    (folder / "tollhouse.yaml").write_text(MINIMAL + "logging: {patterns: {badge: 'B-[0-9]+'}}\n")
+    result = run("check")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert re.search(r"logging\.patterns\.badge.*no upper end", result.stderr)
+    assert result.stderr.endswith(": 1 problem\n")
+
+
 def test_check_prints_every_problem_and_fails(folder: Path):
     (folder / "tollhouse.yaml").write_text(MINIMAL + "server: {prot: 1}\nlgo: {}\n")
     result = run("check")

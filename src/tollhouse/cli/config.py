@@ -55,6 +55,7 @@ def check(provider_types: Mapping[str, ProviderDefaults] | None, path: str | Non
     file = find_config(path)
     try:
         config = _load(file, provider_types)
+        _check_patterns(config)
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -101,6 +102,13 @@ def init(provider_types: Mapping[str, ProviderDefaults] | None, path: str, force
 def _load(file: Path, provider_types: Mapping[str, ProviderDefaults] | None) -> Config:
     """Loads with the given types of providers, or with those that are installed."""
     return load(file, os.environ, provider_defaults() if provider_types is None else provider_types)
+
+
+def _check_patterns(config: Config) -> None:
+    """Raises `ConfigError` for a pattern that loads, and that the gateway would not start with."""
+    from tollhouse.policy.redaction.configured import redactor_of
+
+    redactor_of(config, "secrets")
 
 
 def _counts(config: Config) -> str:
