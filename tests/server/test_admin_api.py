@@ -406,6 +406,18 @@ async def test_a_configuration_that_does_not_load_is_refused_with_every_problem(
     assert (answer.status, answer.code) == (422, "bad_config")
     assert len(answer.json()["problems"]) == 2
     assert desk.reloads == 0
+    (record,) = await desk.audited()
+    assert (record.actor, record.action, record.outcome) == ("ops", "config.reload", "failed")
+    assert (record.object, record.request_id) == (str(desk.file), answer.headers["x-request-id"])
+    assert record.changes == '{"code":"bad_config","problems":2}'
+
+
+async def test_a_pattern_that_the_gateway_could_not_use_is_refused_too(desk: AdminDesk):
+    desk.file.write_text(CONFIG + "logging: {patterns: {badge: 'B-[0-9]+'}}\n")
+    answer = await desk.post("/admin/v1/reload")
+
+    assert (answer.status, answer.code) == (422, "bad_config")
+    assert desk.reloads == 0
 
 
 async def test_providers_are_shown_with_their_health(desk: AdminDesk):

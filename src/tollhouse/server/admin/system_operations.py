@@ -1,15 +1,17 @@
 """The gateway itself over the network: its configuration, its providers, its audit log."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from tollhouse.config.load import diff, load
 from tollhouse.config.show import show
+from tollhouse.errors import ConfigError
 from tollhouse.ledger.audit import Outcome, Record, entry
 from tollhouse.ledger.audit_store import Filter, open_audit
 from tollhouse.policy.identity import wall_us
+from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.admin.operation import Asked, Limit, Moment, Nothing, Operation, Page, RowNumber
 from tollhouse.upstream.health import ProviderHealth
@@ -86,24 +88,35 @@ def _show_config(asked: Asked[Nothing, Nothing]) -> ShownConfig:
 def _reload(asked: Asked[Nothing, Nothing]) -> Reloaded:
     """Loads the file here first, so that what is wrong with it is answered and nothing is swapped."""
     office = asked.office
-    changes = diff(office.config(), load(office.config_file, office.environ, defaults_by_type()))
+    try:
+        config = load(office.config_file, office.environ, defaults_by_type())
+        redactor_of(config, "secrets")  # loading takes patterns that it refuses
+    except ConfigError as error:
+        _record_reload(asked, "failed", {"code": error.code, "problems": len(error.problems)})
+        raise
+    changes = diff(office.config(), config)
     office.loop.call_soon_threadsafe(office.reload)
     answer = Reloaded(
         changed=[change.path for change in changes],
         needs_restart=[change.path for change in changes if change.needs_restart],
     )
-    office.trail.record(
+    _record_reload(asked, "ok", {"changed": answer.changed})
+    return answer
+
+
+def _record_reload(asked: Asked[Nothing, Nothing], outcome: Outcome, changes: Mapping[str, object]) -> None:
+    asked.office.trail.record(
         entry(
             at_us=wall_us(),
             actor=asked.actor,
             action="config.reload",
-            object=str(office.config_file),
-            changes={"changed": answer.changed},
+            object=str(asked.office.config_file),
+            changes=changes,
             address=asked.address,
+            outcome=outcome,
             request_id=asked.request_id,
         )
     )
-    return answer
 
 
 def _list_providers(asked: Asked[Nothing, Nothing]) -> Page[ShownProvider]:
