@@ -161,6 +161,12 @@ async def test_who_limits_the_age_is_given_nothing_older():
     assert await one.find(KEY, Directives(max_age_seconds=30)) is not None
 
 
+async def test_who_takes_no_age_at_all_is_given_nothing_kept():
+    one = cache()
+    await one.keep(KEY, answer())
+    assert await one.find(KEY, Directives(max_age_seconds=0)) is None
+
+
 async def test_an_answer_without_a_time_gets_the_one_at_which_it_was_kept():
     """So that every hit says the same."""
     wall = Wall()

@@ -329,7 +329,8 @@ class ResponseCache:
 
     async def find(self, key: bytes, directives: Directives) -> Hit | None:
         """A kept answer that the caller accepts."""
-        if not directives.reads:
+        # RFC 9111 §4.2 would let an answer of this very second pass for `max-age=0`; whoever says it wants a call of their own.
+        if not directives.reads or directives.max_age_seconds == 0:
             return None
         entry = await self._store.get(key)
         kept = None if entry is None else unpack(entry)
