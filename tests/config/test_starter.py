@@ -36,13 +36,22 @@ def test_no_secret_stands_in_it():
 
 
 def test_what_is_commented_out_loads_too():
+    environ = {**KEYS, "TOLLHOUSE_ADMIN_TOKEN": "a-token-that-is-long-enough-for-an-admin"}
     text = re.sub(
-        r"^# ((models|limits|budgets):|  (\w+:|-) .+)", r"\1", starter(new_key(), KEYS, TYPES), flags=re.MULTILINE
+        r"^# ((models|limits|budgets|admin|cache|state|logging):|  (\w+:|-) .+)",
+        r"\1",
+        starter(new_key(), KEYS, TYPES),
+        flags=re.MULTILINE,
     )
-    config = read(text, KEYS)
+    config = read(text, environ)
     assert config.default_model == "fast"
     assert list(config.aliases) == ["fast", "smart"]
     assert config.limits.per_key.requests_per_minute == 120
+    assert [(token.name, token.role) for token in config.admin.tokens] == [("ops", "admin")]
+    assert config.cache.responses is not None
+    assert config.cache.coalesce
+    assert config.state.url is not None
+    assert config.logging.bodies == "off"
     assert [(str(budget.scope), budget.period, budget.is_hard) for budget in config.budgets] == [
         ("global", "day", True),
         ("global", "month", True),

@@ -45,6 +45,12 @@ _TAIL: Final = """
 #   - {scope: global, daily: 20, monthly: 200}
 #   - {scope: "key:default", daily: 5, mode: soft, alert_at: [0.5, 0.9]}
 
+# More that there is; docs/configuration.md has all of it.
+# admin: {tokens: [{name: ops, token: "${TOLLHOUSE_ADMIN_TOKEN}", role: admin}]}    # keys and budgets over HTTP
+# cache: {responses: {ttl: 10m}, coalesce: true}                                    # identical requests are answered once
+# state: {url: "redis://127.0.0.1:6379/0"}                                          # limits shared by several machines
+# logging: {level: info, format: json, bodies: off}                                 # prompts are kept only if you say so
+
 # Where calls and their cost are written down: sqlite:///relative, sqlite:////absolute or postgresql://...
 ledger:
   url: "sqlite:///tollhouse.db"
