@@ -481,6 +481,31 @@ async def test_a_call_of_the_hour_before_is_not_charged_with_what_this_hour_spen
     assert (await money(gate, f"global/hour/{window('hour', START_US).label}")) == (0, 500)
 
 
+async def test_a_sum_from_before_a_purse_was_forgotten_does_not_make_it_certain(world: World):
+    """The purse had been uncertain for minutes, and was forgotten while its old sum was read."""
+    gate = await world.gate(budget(1_000))
+    await gate.admit(world.ask(0))
+    world.ledger.is_complete = False
+    world.bench.advance(120)
+    world.end(await gate.admit(world.ask(300)), 300)
+    world.ledger.is_complete = True
+    read = world.ledger.spent
+
+    async def is_overtaken(scope: Scope, from_us: int, before_us: int) -> int:
+        total = await read(scope, from_us, before_us)
+        world.bench.advance(1)
+        await gate._counters.forget(["global/total/ever"])
+        return total
+
+    for hold in [*gate._counters._flights]:  # type: ignore[attr-defined]  # the call that the purse was told for has ended
+        await gate._counters.settle(hold, cost_nano=0, tokens=None)
+    world.ledger.spent = is_overtaken  # type: ignore[method-assign]  # a ledger in the middle of whose answer it is forgotten
+    await gate.check()
+    world.ledger.spent = read  # type: ignore[method-assign]  # as before
+    await gate.admit(world.ask(0))
+    assert (await money(gate))[0] == 300
+
+
 class Forgetful(SharedCounters):
     """A store that forgets at once what it is told."""
 

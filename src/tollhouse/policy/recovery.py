@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Final, Protocol
 
-from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.record import CallRecord, lost_record
 from tollhouse.policy.counters import Counters, Orphan
 
@@ -89,11 +88,3 @@ class Recovery:
             record.cost_nano = None
         await self._books.write(record)
         finished(record)
-
-
-async def try_to_recover(counters: Counters, rows: Rows, books: Books, finished: Callable[[CallRecord], None]) -> None:
-    """One `Recovery.recover`, leaving for later what a store that is away keeps from being done."""
-    try:
-        await Recovery(counters, rows, books).recover(finished)
-    except StoreUnavailable as error:
-        log.info("the calls of a process that died are written down later", extra={"why": str(error)})

@@ -435,7 +435,9 @@ class SharedCounters:
             words = self._words
             flags = words[at + FLAGS]
             if not flags & IS_SEEDED:
-                if 0 < words[at + MOMENT] - before_us < STALE_AFTER_US:
+                # A sum that confirms was told for a moment that the store gave out, perhaps long ago; its clock is right.
+                late_us = words[at + MOMENT] - before_us
+                if late_us > 0 and (is_confirmed or late_us < STALE_AFTER_US):
                     return words[at + MOMENT]
                 words[at + NAME_BYTES] = len(name)
                 self._file.write_text(at + NAME, name)
