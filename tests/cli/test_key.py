@@ -129,8 +129,8 @@ def test_an_option_that_cannot_be_read_is_named(run: Callable[..., Result], opti
 
 
 def test_a_value_that_may_not_be_is_refused_by_the_registrar(run: Callable[..., Result]):
-    with pytest.raises(BadRequest, match="daily_nano must be from 0"):
-        run("key", "create", "ci", "--daily", "-5")
+    with pytest.raises(BadRequest, match="fractions above 0 and up to 1"):
+        run("key", "create", "ci", "--daily", "5", "--alert-at", "2")
 
 
 def test_the_list_and_the_show_never_hold_a_secret(run: Callable[..., Result]):
@@ -275,6 +275,28 @@ def test_nothing_is_made_by_looking(run: Callable[..., Result], tmp_path: Path):
 # ------------------------------------------------------------------------------------------------------------------- values
 
 
+@pytest.mark.parametrize("amount", ["-3", "9000001"])
+def test_a_budget_out_of_bounds_is_refused_in_dollars(run: Callable[..., Result], amount: str):
+    done = run("key", "create", "y", "--daily", amount)
+
+    assert done.exit_code == 2
+    assert f"'{amount}' is not an amount of dollars from 0 to 9,000,000." in done.stderr
+
+
+def test_spans_may_be_of_seconds(run: Callable[..., Result], tmp_path: Path):
+    began_us = (datetime.now(UTC) - EPOCH) // timedelta(microseconds=1)
+    run("key", "create", "brief", "--expires-in", "45s")
+    expires_at_us = stored(tmp_path, "brief").expires_at_us
+    assert expires_at_us is not None
+    assert expires_at_us >= began_us + 45_000_000
+    assert run("key", "rotate", "brief", "--overlap", "3s").exit_code == 0
+    assert stored(tmp_path, "brief").former_until_us is not None
+
+
+def test_help_speaks_of_an_hour(run: Callable[..., Result]):
+    assert "Budget of an hour (UTC)." in run("key", "create", "--help").stdout
+
+
 @pytest.mark.parametrize(
     ("read_value", "text", "value"),
     [
@@ -288,6 +310,7 @@ def test_nothing_is_made_by_looking(run: Callable[..., Result], tmp_path: Path):
         (read_names, "a, b", ("a", "b")),
         (read_fractions, "0.5,1", (0.5, 1.0)),
         (read_span, "0", timedelta(0)),
+        (read_span, "45s", timedelta(seconds=45)),
         (read_span, "90m", timedelta(minutes=90)),
         (read_span, "2w", timedelta(days=14)),
         (read_span, "1y", timedelta(days=365)),

@@ -17,6 +17,7 @@ import msgspec
 from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.cli.usage import dollars
 from tollhouse.errors import NotFound
+from tollhouse.policy.terms import MAX_BUDGET_NANO
 
 if TYPE_CHECKING:
     from tollhouse.config.schema import Config
@@ -30,6 +31,7 @@ Command = TypeVar("Command", bound=Callable[..., object])
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS: Final = {
+    "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
@@ -38,6 +40,7 @@ UNITS: Final = {
 }
 NOT_SAID: Final = "-"
 ENDLESS_COLUMNS: Final = 1000
+BUDGET_WANTED: Final = f"an amount of dollars from 0 to {MAX_BUDGET_NANO // 10**9:,}"
 
 
 class Clear:
@@ -86,6 +89,14 @@ def read_dollars(text: str) -> int:
     return int(Decimal(text.replace("$", "")) * 10**9)
 
 
+def read_budget(text: str) -> int:
+    """An amount that may be spent, in nano-USD: `read_dollars` within what counters count exactly."""
+    amount_nano = read_dollars(text)
+    if not 0 <= amount_nano <= MAX_BUDGET_NANO:
+        raise ValueError(text)
+    return amount_nano
+
+
 def read_names(text: str) -> tuple[str, ...]:
     """Names, with commas between them."""
     names = tuple(name.strip() for name in text.split(","))
@@ -100,10 +111,10 @@ def read_fractions(text: str) -> tuple[float, ...]:
 
 
 def read_span(text: str) -> timedelta:
-    """`30m`, `12h`, `30d`, `2w`, `1y`, or `0`."""
+    """`45s`, `30m`, `12h`, `30d`, `2w`, `1y`, or `0`."""
     if text == "0":
         return timedelta(0)
-    found = re.fullmatch(r"(\d{1,6})([mhdwy])", text)
+    found = re.fullmatch(r"(\d{1,6})([smhdwy])", text)
     if found is None:
         raise ValueError(text)
     return int(found[1]) * UNITS[found[2]]
@@ -121,7 +132,7 @@ def read_moment(text: str) -> int:
 
 _METAVARS: Final[Mapping[Callable[[str], object], str]] = {
     read_count: "NUMBER",
-    read_dollars: "DOLLARS",
+    read_budget: "DOLLARS",
     read_names: "NAMES",
     read_fractions: "PARTS",
     read_moment: "SPAN|DATE",
@@ -157,15 +168,22 @@ def terms_options(*, of_key: bool, edits: bool) -> Callable[[Command], Command]:
         )
         add("--providers", "providers", read_names, "a list of names", "Providers that may answer it: openai,groq.")
         add("--ip", "ip_ranges", read_names, "a list of ranges", "Networks it may call from: 10.0.0.0/8,2001:db8::/32.")
-        add("--expires-in", "expires_at_us", read_moment, "a span such as 30d or a date", "12h, 30d, 1y, or a date.")
+        add(
+            "--expires-in",
+            "expires_at_us",
+            read_moment,
+            "a span such as 30d or a date",
+            "45s, 12h, 30d, 1y, or a date.",
+        )
     add("--requests-per-minute", "requests_per_minute", read_count, "a whole number", "Calls in a minute.")
     add(
         "--tokens-per-minute", "tokens_per_minute", read_count, "a whole number", "Input and output tokens in a minute."
     )
     add("--concurrent", "concurrent", read_count, "a whole number", "Calls at once.")
     for word, period in (("hourly", "hour"), ("daily", "day"), ("weekly", "week"), ("monthly", "month")):
-        add(f"--{word}", f"{word}_nano", read_dollars, "an amount of dollars", f"Budget of a {period} (UTC).")
-    add("--total", "total_nano", read_dollars, "an amount of dollars", "Budget for all time.")
+        article = "an" if period == "hour" else "a"
+        add(f"--{word}", f"{word}_nano", read_budget, BUDGET_WANTED, f"Budget of {article} {period} (UTC).")
+    add("--total", "total_nano", read_budget, BUDGET_WANTED, "Budget for all time.")
     made.append(
         click.option("--soft/--hard", "is_soft", default=None, help="Budgets only alert, or refuse (the default).")
     )
