@@ -32,6 +32,25 @@ def url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
+def test_a_fresh_file_is_for_its_owner_alone_and_an_old_one_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    store.prepare(url(path))
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    store.prepare(url(path))
+    storage = SqliteStorage(path, busy_timeout_ms=1000)
+    storage.open()
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o640}
+    storage.close()
+
+
+def test_a_file_that_the_writer_makes_anew_is_for_its_owner_alone(tmp_path: Path) -> None:
+    storage = SqliteStorage(tmp_path / "t.db", busy_timeout_ms=1000)
+    storage.open()
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o600}
+    storage.close()
+
+
 def test_the_snapshot_and_the_migrations_make_the_same_database(tmp_path: Path) -> None:
     store.prepare(url(tmp_path / "snapshot.db"))
     migrations.upgrade(url(tmp_path / "migrated.db"))

@@ -19,6 +19,7 @@ from tollhouse.ledger.rows import COLUMNS, Row, storable
 SNAPSHOT: Final = Path(__file__).with_name("schema.sql")
 MAX_INSERT_ROWS: Final = 64
 """Rows in one statement.  Each size has its own prepared statement, and all stay in the connection's cache."""
+FILE_MODE: Final = 0o600
 START_BUSY_MS: Final = 10_000
 """How long a starting process waits for another one that creates or migrates the same file."""
 FREED_PAGES: Final = 2000
@@ -55,6 +56,7 @@ class SqliteStorage:
         """Connects; a file that has gone missing is created anew."""
         self.close()
         try:
+            _touch_private(self._path)
             self._connection = _connect(self._path, self._busy_timeout_ms)
             _create_if_empty(self._connection)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -139,6 +141,7 @@ def prepare(path: Path, url: str) -> None:
     """Creates the file, or migrates it in a process of its own.  Raises as `store.prepare` does."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _touch_private(path)
         with closing(_connect(path, START_BUSY_MS)) as connection:
             _create_if_empty(connection)
             revision = _revision(connection, path)
@@ -183,6 +186,13 @@ def read_only(path: Path, busy_timeout_ms: int = START_BUSY_MS) -> sqlite3.Conne
 def unavailable(path: Path, error: Exception) -> StoreUnavailable:
     """What `sqlite3` or the file system said, as the error that callers know."""
     return StoreUnavailable(f"The ledger {path} cannot be used: {error}.")
+
+
+def _touch_private(path: Path) -> None:
+    """Makes an empty file for its owner alone, if there is none; SQLite gives its WAL the same mode.  Raises `OSError`."""
+    # Exclusively: to close a file that is there would drop the locks that this process's connections have on it.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, FILE_MODE))
 
 
 def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
