@@ -27,6 +27,7 @@ QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthC
         ("a=1&to=bob%40example.com&b", "a=1&to=[email]&b"),
         ('"john doe"@example.com', "[email]"),
         ("root@[192.0.2.1]", "[email]"),
+        ("{'to': 'a@b.cd'} o'brien@b.cd", "{'to': '[email]'} [email]"),
         ("card 4111 1111 1111 1111.", "card [card]."),
         ("4111-1111-1111-1111,5555555555554444", "[card],[card]"),
         ("3782 822463 10005", "[card]"),

@@ -92,11 +92,11 @@ def rules_for(kinds: "frozenset[str]") -> tuple[Rule, ...]:
 
 # ---------------------------------------------------------------------------------------------------------------- e-mail
 
-_NAME: Final = rb"[A-Za-z0-9._+'\x80-]"
+_NAME: Final = rb"[A-Za-z0-9._+\x80-][A-Za-z0-9._+'\x80-]{0,63}"  # a quote before it opens a string, and is not of it
 _LABEL: Final = rb"[A-Za-z0-9\x80-]"
 # An `@` as URLs and HTML write it, too; quoted names and literal addresses, for RFC 5321 allows them.
 _EMAIL: Final = (
-    rb"(?:" + _NAME + rb'{1,64}|"[^"\n@]{1,64}")'
+    rb"(?:" + _NAME + rb'|"[^"\n@]{1,64}")'
     rb"(?:@|%40|&#64;|&commat;)"
     rb"(?:(?:" + _LABEL + rb"{1,63}\.){1,8}[A-Za-z\x80]{2,24}|\[(?:IPv6:)?[0-9A-Fa-f:.]{2,45}\])"
 )
