@@ -25,6 +25,13 @@ def test_nulls_count_as_absent():
     assert (peek.stream, peek.max_output_tokens) == (False, None)
 
 
+@pytest.mark.parametrize(
+    "body", [b'{"model":"a"}', b'{"model":"a","max_tokens":900}', b'{"model":"a","max_tokens":null}']
+)
+def test_a_lowered_limit_takes_the_place_of_the_clients(body: bytes):
+    assert DIALECT.patch(DIALECT.peek(body), "c", TRAITS, Receipt(), 77) == b'{"model":"c","max_tokens":77}'
+
+
 def test_of_a_repeated_key_the_last_one_is_read_and_sent():
     peek = DIALECT.peek(b'{"model":"a","model":"b","max_tokens":1,"max_tokens":2}')
     assert peek.model == "b"

@@ -54,6 +54,46 @@ def test_fields_are_dropped_and_renamed_for_a_provider():
     assert msgspec.json.decode(both) == {"model": "m", "max_tokens": 3}
 
 
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 5}, 5),
+        ({"max_tokens": 900, "max_completion_tokens": 5}, 900),
+        ({"max_tokens": 5, "max_completion_tokens": 900}, 900),
+        ({"max_tokens": 5, "max_completion_tokens": None}, 5),
+        ({}, None),
+    ],
+)
+def test_of_two_limits_the_larger_is_what_an_answer_can_cost(limits: dict[str, int | None], most: int | None):
+    """Servers that do not know the newer name go by the older one."""
+    assert DIALECT.peek(msgspec.json.encode({"model": "m", **limits})).max_output_tokens == most
+
+
+@pytest.mark.parametrize(
+    "renames", [{}, {"max_completion_tokens": "max_tokens"}, {"max_tokens": "max_completion_tokens"}]
+)
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {},
+        {"max_tokens": 900},
+        {"max_completion_tokens": 900},
+        {"max_tokens": 900, "max_completion_tokens": None},
+        {"max_tokens": None, "max_completion_tokens": 900},
+        {"max_tokens": 900, "max_completion_tokens": 800},
+    ],
+)
+def test_a_lowered_limit_takes_the_place_of_every_one_that_was_given(
+    limits: dict[str, int | None], renames: dict[str, str]
+):
+    traits = replace(OPENAI, rename_fields=renames)
+    peek = DIALECT.peek(msgspec.json.encode({"model": "m", "messages": [], **limits}))
+    sent = msgspec.json.decode(DIALECT.patch(peek, "m", traits, Receipt(), 77))
+    left = {sent[name] for name in ("max_tokens", "max_completion_tokens") if sent.get(name) is not None}
+    assert left == {77}
+
+
 def test_of_a_repeated_key_the_last_holds_and_only_it_is_sent():
     peek = DIALECT.peek(b'{"model":"cheap","model":"dear","messages":[1],"messages":[2]}')
     assert peek.model == "dear"

@@ -20,6 +20,7 @@ _string: Final = msgspec.json.Decoder(str)
 _boolean: Final = msgspec.json.Decoder(bool | None)
 _integer: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _TRUE: Final = msgspec.Raw(b"true")
+_LIMITS: Final = ("max_completion_tokens", "max_tokens")
 _USAGE_ONLY: Final = msgspec.Raw(b'{"include_usage":true}')
 
 
@@ -67,8 +68,11 @@ def patch(
     fields = dict(peek.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     if max_output_tokens is not None:
-        newer = "max_completion_tokens"
-        fields["max_tokens" if is_null(fields.get(newer)) else newer] = msgspec.Raw(b"%d" % max_output_tokens)
+        given = [name for name in _LIMITS if not is_null(fields.get(name))]
+        for name in _LIMITS:
+            fields.pop(name, None)
+        for name in given or _LIMITS[-1:]:
+            fields[name] = msgspec.Raw(b"%d" % max_output_tokens)
     if peek.stream and traits.asks_usage and not peek.include_usage:
         fields["stream_options"] = _asking_usage(fields.get("stream_options"))
     for name in traits.drop_fields:
@@ -128,13 +132,16 @@ def _int(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
 
 
 def _output_limit(fields: Mapping[str, msgspec.Raw]) -> int | None:
-    for name in ("max_completion_tokens", "max_tokens"):
+    """The larger one, if both are given: a server that does not know the newer name goes by the older."""
+    most: int | None = None
+    for name in _LIMITS:
         limit = _int(fields, name)
-        if limit is not None:
-            if limit < 1:
-                raise BadRequest(f"`{name}` must be at least 1.", param=name)
-            return limit
-    return None
+        if limit is None:
+            continue
+        if limit < 1:
+            raise BadRequest(f"`{name}` must be at least 1.", param=name)
+        most = limit if most is None else max(most, limit)
+    return most
 
 
 def _choices(fields: Mapping[str, msgspec.Raw]) -> int:
