@@ -7,8 +7,10 @@ import pytest
 
 from tollhouse.config.schema import ProviderSettings
 from tollhouse.config.secret import Secret
-from tollhouse.errors import ModelNotFound
-from tollhouse.gateway.routing import MAX_REMEMBERED, Alias, Candidate, Router
+from tollhouse.errors import ModelNotAllowed, ModelNotFound
+from tollhouse.gateway.routing import MAX_REMEMBERED, Alias, Candidate, Router, allowed
+from tollhouse.policy.access import allow
+from tollhouse.policy.identity import Principal
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build
 from tollhouse.upstream.address import parse_address, target
@@ -179,3 +181,65 @@ def test_one_card_is_found_by_any_name_that_resolves():
     assert (routes.card("big").id, routes.card("big").owner) == ("big", "den")
     with pytest.raises(ModelNotFound):
         routes.card("nope")
+
+
+# ------------------------------------------------------------------------------------------------- what a key may use
+
+BOTH_WAYS = Alias(name="both", targets=(("lab", "small"), ("den", "big")))
+
+
+def caller(models: tuple[str, ...] = (), providers: tuple[str, ...] = ()) -> Principal:
+    return Principal(key="dev", access=allow(models, providers))
+
+
+@pytest.mark.parametrize(
+    ("models", "providers", "left"),
+    [
+        ((), (), ["lab/small", "den/big"]),
+        (("both",), (), ["lab/small", "den/big"]),
+        (("den/big",), (), ["den/big"]),
+        (("lab/*",), (), ["lab/small"]),
+        ((), ("den",), ["den/big"]),
+        (("both",), ("lab",), ["lab/small"]),
+    ],
+)
+def test_a_key_is_answered_by_the_candidates_that_it_may_use_in_their_order(
+    models: tuple[str, ...], providers: tuple[str, ...], left: list[str]
+):
+    route = router(BOTH_WAYS).resolve("both")
+    assert [each.name for each in allowed(route, caller(models, providers)).candidates] == left
+    assert len(route.candidates) == 2, "the route itself is everybody's"
+
+
+@pytest.mark.parametrize(("models", "providers"), [(("smart",), ()), ((), ("other",)), (("den/big",), ("lab",))])
+def test_a_key_that_may_use_none_of_them_is_told_so(models: tuple[str, ...], providers: tuple[str, ...]):
+    routes = router(BOTH_WAYS)
+    with pytest.raises(ModelNotAllowed, match="'dev' may not use the model 'both'"):
+        allowed(routes.resolve("both"), caller(models, providers))
+    with pytest.raises(ModelNotAllowed):
+        routes.card("both", caller(models, providers))
+
+
+@pytest.mark.parametrize(
+    ("models", "providers", "listed"),
+    [
+        ((), (), ["both", "fast", "default", "lab/small", "den/big"]),
+        (("both",), (), ["both"]),
+        (("fast",), (), ["fast", "default"]),
+        (("den/*",), (), ["both", "den/big"]),
+        ((), ("lab",), ["both", "fast", "default", "lab/small"]),
+        (("smart",), (), []),
+    ],
+)
+def test_the_list_holds_what_the_key_can_call_and_nothing_else(
+    models: tuple[str, ...], providers: tuple[str, ...], listed: list[str]
+):
+    routes = router(BOTH_WAYS, Alias(name="fast", targets=(("lab", "small"),)), default="fast")
+    who = caller(models, providers)
+    assert [card.id for card in routes.cards(who.access)] == listed
+    for name in ("both", "fast", "default", "lab/small", "den/big"):
+        if name in listed:
+            assert allowed(routes.resolve(name), who).candidates, "what is listed can be called"
+        else:
+            with pytest.raises(ModelNotAllowed):
+                allowed(routes.resolve(name), who)
