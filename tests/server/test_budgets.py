@@ -301,6 +301,65 @@ async def test_a_candidate_that_its_budget_refuses_leaves_the_call_to_the_next(
     assert (await at_rest(gateway)).spent_nano == COST
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_an_answer_that_says_no_usage_is_paid_for_all_the_same(
+    serving: Serving, fake_provider: FakeProvider, stream: bool
+):
+    """Or a hard budget could be spent without end where a provider does not report."""
+    words_of_it = "word " * 40
+    said = {"role": "assistant", "content": words_of_it}
+    if stream:
+        chunks = [
+            {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+            for choice in (
+                {"index": 0, "delta": said, "finish_reason": None},
+                {"index": 0, "delta": {}, "finish_reason": "stop"},
+            )
+        ]
+        body = b"".join(b"data: %b\n\n" % msgspec.json.encode(chunk) for chunk in chunks) + b"data: [DONE]\n\n"
+        fake_provider.default = Raw(body=body, content_type="text/event-stream")
+    else:
+        choice = {"index": 0, "message": said, "finish_reason": "stop"}
+        whole = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
+        fake_provider.default = Raw(body=msgspec.json.encode(whole), content_type="application/json")
+    gateway = await serving(settings(fake_provider) + PRICES + "\nbudgets: {total: 0.0006}")
+    statuses = [(await ask(gateway, stream=stream, tokens=50)).status for _ in range(8)]
+    assert statuses[0] == 200
+    assert statuses[-1] == 402
+    assert all(row["cost_nano"] > 0 and row["usage_source"] in {"estimated", "rebuilt"} for row in gateway.rows())
+    assert (await at_rest(gateway)).spent_nano == booked(gateway) <= 600_000
+
+
+async def test_a_candidate_refused_after_another_failed_is_not_in_the_row(
+    serving: Serving, fake_provider: FakeProvider
+):
+    """What was used was the first one's."""
+    gateway = await serving(
+        settings(fake_provider, both="[openai/gpt-4o-mini, spare/second]")
+        + PRICES
+        + ONCE.replace("1", "2")
+        + "\nbudgets: [{scope: 'provider:spare', total: 0.000001}]"
+    )
+    fake_provider.default = faulty(Answer(text="never"), Reset("before_head"))
+    assert (await ask(gateway, "both")).status == 402
+    (row,) = gateway.rows()
+    assert (row["provider"], row["model"]) == ("openai", "gpt-4o-mini")
+
+
+async def test_the_tightest_of_several_budgets_decides_how_short_an_answer_is(
+    serving: Serving, fake_provider: FakeProvider
+):
+    gateway = await serving(
+        settings(fake_provider)
+        + PRICES
+        + "\nbudgets: [{scope: global, total: 0.0006, clamp_output: true},"
+        + " {scope: 'key:test', total: 0.0003, clamp_output: true}]"
+    )
+    answer = await ask(gateway, tokens=5_000)
+    assert answer.status == 200
+    assert "lowered to" in answer.headers["x-tollhouse-receipt"]
+
+
 # --------------------------------------------------------------------------------------- however a call comes to its end
 
 

@@ -143,7 +143,7 @@ async def test_leaving_during_a_back_off_asks_nobody_again_and_owes_nothing(
     assert (row["outcome"], row["status"], row["attempts"]) == ("client_left", 499, 1)
     assert (row["cost_nano"], row["usage_source"]) == (0, "none"), "a refused attempt is not billed"
     assert len(fake_provider.calls) == 1
-    assert holds.settled_once() == [Settlement(0, None, None)]
+    assert holds.settled_once() == [Settlement(0, 0, 0)]
 
 
 async def test_a_client_that_sends_half_a_request_and_leaves_reaches_nobody(

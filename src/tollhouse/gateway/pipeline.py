@@ -332,13 +332,19 @@ class _Run:
     async def _attempt(self, candidate: Candidate, route: Route, peek: Peek, deadlines: Deadlines) -> None:
         call, record = self._call, self._record
         provider = candidate.provider
+        before = (self._candidate, record.provider, record.model, record.lane)
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
         is_same = speaks_alike and not self._hides()
         record.lane = "same" if is_same else "translated"
         record.price_version = self._gateway.prices.version
-        await self._admit(candidate, route, peek)
+        try:
+            await self._admit(candidate, route, peek)
+        except TollhouseError:
+            if record.attempts:  # what was used until now was the former candidate's
+                self._candidate, record.provider, record.model, record.lane = before
+            raise
         # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
         receipt = self._receipt = Receipt()
         if is_same:
@@ -376,13 +382,18 @@ class _Run:
 
     async def _admit(self, candidate: Candidate, route: Route, peek: Peek) -> None:
         """Makes room for the candidate: within rates, and for the worst that it can cost."""
-        try:
-            await self._place(candidate, route, peek, None)
-        except BudgetExceeded as error:
-            cap = self._affordable(candidate, peek, error) if error.may_clamp else 0
-            if cap < LEAST_CLAMPED_TOKENS:
-                raise
-            await self._place(candidate, route, peek, cap)
+        cap: int | None = None
+        while True:
+            try:
+                await self._place(candidate, route, peek, cap)
+            except BudgetExceeded as error:
+                affordable = self._affordable(candidate, peek, error) if error.may_clamp else 0
+                if affordable < LEAST_CLAMPED_TOKENS or (cap is not None and affordable >= cap):
+                    raise
+                cap = affordable  # of another budget there may be less left still
+            else:
+                break
+        if cap is not None:
             self._cap = cap
             # A shorter answer than was asked for is nobody else's.
             self._keeper = None
@@ -426,9 +437,10 @@ class _Run:
         weight = self._weigh(candidate, peek, None)
         price, at_us = self._price_of(candidate), self._record.started_at_us
         prompt = worst_cost(price, weight.most_input_tokens, 0, at_us)
-        million = worst_cost(price, 0, 1_000_000, at_us)
-        if prompt is None or million is None or prompt > error.left_nano:
+        both = worst_cost(price, weight.most_input_tokens, 1_000_000, at_us)
+        if prompt is None or both is None or prompt > error.left_nano:
             return 0
+        million = both - prompt
         if not million:
             return weight.most_output_tokens // peek.choices
         return (error.left_nano - prompt) * 1_000_000 // million // peek.choices
@@ -458,7 +470,7 @@ class _Run:
         self._note(candidate, None)
         if self._keeper is not None:
             await self._keep(self._keeper, candidate, read_whole(answered, dialect, candidate.traits), lost)
-        await self._settle(glance.usage)
+        await self._settle(self._whole_usage(glance.usage, len(answered)))
         await self._begin(200, (JSON_HEAD,), candidate)
         await self._sink.body(body, more=False)
 
@@ -497,7 +509,8 @@ class _Run:
         self._note(candidate, None)
         if self._keeper is not None and self._recorder is not None:
             await self._keep(self._keeper, candidate, self._recorder.close(), lost)
-        await self._settle(watch.usage())
+        usage = watch.usage()
+        await self._settle(usage if _is_said(usage) else self._used())
         await sink.body(out, more=False)
         await _drain(incoming)
 
@@ -689,6 +702,22 @@ class _Run:
             guess, output_tokens=usage.output_tokens or 0, source="rebuilt" if usage.output_tokens else "estimated"
         )
 
+    def _whole_usage(self, said: Usage, answer_bytes: int) -> Usage:
+        """What a whole answer used: as its provider says, else as its size suggests.
+
+        An answer of which nothing is known would cost a hard budget nothing, and could be asked for without end.
+        """
+        if _is_said(said):
+            return said
+        guess = self._used_unheard()
+        return Usage(
+            input_tokens=guess.input_tokens if said.input_tokens is None else said.input_tokens,
+            output_tokens=answer_bytes // estimate.BYTES_PER_TOKEN
+            if said.output_tokens is None
+            else said.output_tokens,
+            source="estimated",
+        )
+
     def _used_unheard(self) -> Usage:
         """What a call used that was sent but about which nothing was heard."""
         if not self._record.reached_provider:
@@ -743,10 +772,11 @@ class _Run:
         record, hold = self._record, self._hold
         if hold is not None:
             usage = record.usage
+            is_nothing = not record.reached_provider or (usage.is_empty and record.cost_nano == 0)
             hold.settle(
-                cost_nano=record.cost_nano if record.reached_provider else 0,
-                input_tokens=usage.input_tokens,
-                output_tokens=usage.output_tokens,
+                cost_nano=0 if is_nothing else record.cost_nano,
+                input_tokens=0 if is_nothing else usage.input_tokens,
+                output_tokens=0 if is_nothing else usage.output_tokens,
             )
 
     def _price(self, usage: Usage) -> None:
@@ -776,6 +806,10 @@ class _Run:
 
     def _elapsed_us(self) -> int:
         return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
+
+
+def _is_said(usage: Usage) -> bool:
+    return usage.input_tokens is not None and usage.output_tokens is not None
 
 
 def _is_about_the_candidate(error: TollhouseError) -> bool:

@@ -169,7 +169,11 @@ class _Child:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("a worker has pipes")
         process.stdin.write(self._job.encode() + b"\n")
-        await process.stdin.drain()
+        try:
+            await process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError) as error:
+            await process.wait()
+            raise GatewayError(f"Worker {self.number} ended before it could read its job.") from error
         try:
             async with asyncio.timeout(READY_SECONDS):
                 line = await process.stdout.readline()
