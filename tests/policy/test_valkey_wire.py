@@ -60,7 +60,7 @@ def test_what_is_no_address_is_refused_without_showing_it(url: str):
 
 async def test_a_password_is_used_and_never_shown(valkey: Server):
     # The rights that docs/shared-state.md names.
-    rights = "resetkeys ~tollhouse:* -@all +@read +@write +@scripting +@connection +info +time"
+    rights = "resetkeys ~tollhouse:* -@all +@read +@write +@scripting +@connection +select +info +time"
     valkey.client.execute_command("ACL SETUSER", "guest", "on", f">{SECRET}", *rights.split())
     quoted = SECRET.replace("@", "%40")
     known = await open_counters(ValkeySettings(url=f"redis://guest:{quoted}@127.0.0.1:{valkey.port}/1"))
