@@ -13,7 +13,7 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Failure, Stall, faulty, words
 from support.serving import Serving
 
-pytestmark = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["own"])
 """What these tests look at does not depend on the server."""
 ONCE = "\nretry: {max_attempts: 1}"
 

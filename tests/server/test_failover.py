@@ -14,7 +14,7 @@ from support.fake_replies import Answer, Failure, Reset, Stall, faulty, redirect
 from support.serving import Serving
 from tollhouse.ledger.record import Attempt
 
-pytestmark = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["own"])
 """What these tests look at does not depend on the server."""
 CLIENT_NAMES = list(CLIENTS)
 BOTH = {f"from_{name}": f"[{name}/{model}, spare/second]" for name, model in PROVIDERS.items()}

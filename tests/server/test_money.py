@@ -34,7 +34,7 @@ from support.peer import Peer, Visit
 from support.serving import Running, Serving
 from tollhouse.ledger.prices import PriceBook
 
-pytestmark = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["own"])
 """What these tests look at does not depend on the server."""
 CLASSES = {
     "input_tokens": "input",
@@ -110,7 +110,8 @@ async def test_an_answer_without_a_word_on_usage_is_not_free(
     answer = await gateway.ask(asks.path, asks.question("to-openai"))
     assert answer.status == 200
     row = row_of(gateway, answer.headers["x-request-id"])
-    assert (row["usage_source"], row["output_tokens"], row["cost_nano"]) == ("none", None, None)
+    assert row["usage_source"] == "estimated"
+    assert min(row["input_tokens"], row["output_tokens"], row["cost_nano"]) > 0
 
 
 async def test_a_token_count_that_a_provider_made_has_its_row_and_an_estimate_has_none(

@@ -8,7 +8,7 @@ from support.fake_replies import Answer, Call
 from support.serving import Serving
 from tollhouse.telemetry.bodies_file import BodiesFile
 
-pytestmark = pytest.mark.parametrize("server", ["granian"])
+pytestmark = pytest.mark.parametrize("server", ["own"])
 BOB = "bob@example.com"
 CARD = "4111 1111 1111 1111"
 

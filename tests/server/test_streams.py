@@ -37,7 +37,7 @@ from support.serving import Running, Serving
 
 TEXT = words(8)
 ONCE = "\nretry: {max_attempts: 1}"
-ON_GRANIAN = pytest.mark.parametrize("server", ["granian"])
+ON_GRANIAN = pytest.mark.parametrize("server", ["own"])
 """For the wide tables: what they test does not depend on the server."""
 
 
