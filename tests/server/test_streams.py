@@ -37,7 +37,7 @@ from support.serving import Running, Serving
 
 TEXT = words(8)
 ONCE = "\nretry: {max_attempts: 1}"
-ON_GRANIAN = pytest.mark.parametrize("server", ["own"])
+ON_OWN = pytest.mark.parametrize("server", ["own"])
 """For the wide tables: what they test does not depend on the server."""
 
 
@@ -82,7 +82,7 @@ async def test_a_whole_stream_arrives_whole(serving: Serving, fake_provider: Fak
         if (lane[1], fault) != ("anthropic", DoubledFinish())  # no provider of that dialect was seen to do it
     ],
 )
-@ON_GRANIAN
+@ON_OWN
 async def test_an_answer_that_is_complete_but_oddly_said_ends_cleanly(
     serving: Serving, fake_provider: FakeProvider, lane: tuple[str, str], fault: Fault
 ):
@@ -124,7 +124,7 @@ BREAKS: dict[str, tuple[Callable[[asyncio.Event], tuple[Fault, ...]], str]] = {
         if (lane[1], name) != ("anthropic", "no finish but an end marker")
     ],
 )
-@ON_GRANIAN
+@ON_OWN
 async def test_a_stream_that_breaks_after_its_first_byte_ends_with_an_error_event(
     serving: Serving, fake_provider: FakeProvider, lane: tuple[str, str], name: str
 ):
@@ -170,7 +170,7 @@ NO_EVENTS: dict[str, Reply] = {
 
 
 @pytest.mark.parametrize("name", NO_EVENTS)
-@ON_GRANIAN
+@ON_OWN
 async def test_before_the_first_byte_the_next_candidate_takes_over_and_nothing_is_doubled(
     serving: Serving, fake_provider: FakeProvider, name: str
 ):
@@ -192,7 +192,7 @@ async def test_before_the_first_byte_the_next_candidate_takes_over_and_nothing_i
 
 
 @pytest.mark.parametrize("dialect", PROVIDERS)
-@ON_GRANIAN
+@ON_OWN
 async def test_comments_before_an_answer_are_not_held_without_bound(
     serving: Serving, fake_provider: FakeProvider, dialect: str
 ):
@@ -206,7 +206,7 @@ async def test_comments_before_an_answer_are_not_held_without_bound(
 
 
 @pytest.mark.parametrize("name", NO_EVENTS)
-@ON_GRANIAN
+@ON_OWN
 async def test_where_nobody_is_left_a_stream_that_never_began_is_an_error_with_a_status(
     serving: Serving, fake_provider: FakeProvider, name: str
 ):
@@ -221,7 +221,7 @@ async def test_where_nobody_is_left_a_stream_that_never_began_is_an_error_with_a
 
 
 @pytest.mark.parametrize("lane", LANES, ids="-to-".join)
-@ON_GRANIAN
+@ON_OWN
 async def test_a_provider_that_answers_a_stream_with_a_whole_body_is_streamed(
     serving: Serving, fake_provider: FakeProvider, lane: tuple[str, str]
 ):
