@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tollhouse.cli import key, project, tenant
-from tollhouse.cli.register import EPOCH, actor, read_count, read_dollars, read_fractions, read_names, read_span
+from tollhouse.cli.register import actor, read_count, read_dollars, read_fractions, read_names, read_span
 from tollhouse.errors import BadRequest, ConfigError, Conflict, NotFound
 from tollhouse.ledger.audit_store import Filter, open_audit
+from tollhouse.ledger.moments import EPOCH
 from tollhouse.policy.identity import digest
 from tollhouse.policy.register import Key, read
 from tollhouse.policy.register import key as read_key

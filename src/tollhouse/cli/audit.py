@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -10,6 +10,7 @@ import click
 from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.cli.usage import ENDLESS_COLUMNS, Since
 from tollhouse.errors import NotFound
+from tollhouse.ledger.moments import moment_at, us_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from tollhouse.ledger.audit import Record
     from tollhouse.ledger.audit_store import AuditLog
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS: Final = ("#", "time (UTC)", "actor", "action", "object", "outcome", "address", "what")
 
 
@@ -52,7 +52,7 @@ def list_(
     from tollhouse.ledger.audit_store import Filter
 
     log = _opened(config_file, url)
-    since_us = None if since is None else (since - EPOCH) // timedelta(microseconds=1)
+    since_us = None if since is None else us_of(since)
     found = log.newest(Filter(since_us=since_us, actor=actor, action=action, object=object_), limit + 1)
     log.close()
     records = list(reversed(found[:limit]))
@@ -158,7 +158,7 @@ def render(records: "Sequence[Record]", console: "Console") -> None:
 
 
 def _cells(record: "Record") -> tuple[str, ...]:
-    moment = datetime.fromtimestamp(record.at_us / 1e6, UTC)
+    moment = moment_at(record.at_us)
     what = record.changes if record.events == 1 else f"{record.events:,} times {record.changes}"
     return (
         f"{record.seq}",

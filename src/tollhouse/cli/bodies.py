@@ -5,7 +5,6 @@ import re
 import sys
 import time
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +13,7 @@ import msgspec
 
 from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, NotFound
+from tollhouse.ledger.moments import moment_at
 from tollhouse.telemetry.bodies_file import BodiesFile, path_of
 
 _AGE: Final = re.compile(r"(\d+)([smhdw])")
@@ -37,7 +37,7 @@ def show(request_id: str, config_file: str | None, file: str | None, as_json: bo
         shown = bodies.read(request_id)
     finally:
         bodies.close()
-    at = datetime.fromtimestamp(shown.at_us / 1e6, UTC).isoformat(timespec="milliseconds")
+    at = moment_at(shown.at_us).isoformat(timespec="milliseconds")
     texts = {name: None if body is None else body.decode("utf-8", "replace") for name, body in shown.bodies}
     if as_json:
         fields = {"id": shown.id, "at": at, "door": shown.door, "tenant": shown.tenant, "key": shown.key}

@@ -5,7 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -14,6 +14,7 @@ import click
 from tollhouse.cli.ledger_address import configuration, ledger_url
 from tollhouse.cli.usage import UNITS, Since, dollars
 from tollhouse.errors import ConfigError, NotFound, StoreUnavailable
+from tollhouse.ledger.moments import moment_at, us_of
 
 if TYPE_CHECKING:
     from tollhouse.config.schema import Config
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_US: Final = 2**62
 PROGRESS_SECONDS: Final = 2.0
 MAX_PRICE_FILE_BYTES: Final = 16 * 1024 * 1024
@@ -89,7 +89,7 @@ def _print_bill(found: "Explanation") -> None:
     asked = f" (asked for {found.requested_model})" if found.requested_model not in {found.model, target, ""} else ""
     facts = [
         ("call", found.id),
-        ("time", f"{_moment(found.started_at_us):%Y-%m-%d %H:%M:%S} UTC"),
+        ("time", f"{moment_at(found.started_at_us):%Y-%m-%d %H:%M:%S} UTC"),
         ("key", who or "-"),
         ("model", f"{target}{asked}"),
         ("outcome", f"{found.outcome} ({found.status})"),
@@ -118,7 +118,7 @@ def _print_bill(found: "Explanation") -> None:
     for each in found.earlier:
         was = "not known" if each.was_nano is None else dollars(each.was_nano)
         print(
-            f"before    {was} by {_shown(each.was_version)}; rated again {_moment(each.at_us):%Y-%m-%d %H:%M} UTC by "
+            f"before    {was} by {_shown(each.was_version)}; rated again {moment_at(each.at_us):%Y-%m-%d %H:%M} UTC by "
             f"{_shown(each.actor)} (rerating {each.rerate})"
         )
 
@@ -358,7 +358,7 @@ def _purses(address: str, config: "Config | None", folder: Path) -> "list[Purse]
 
 
 def _print_verdict(verdict: "Verdict") -> None:
-    since = f" since {_moment(verdict.since_us):%Y-%m-%d %H:00} UTC" if verdict.since_us else ""
+    since = f" since {moment_at(verdict.since_us):%Y-%m-%d %H:00} UTC" if verdict.since_us else ""
     print(f"calls     {verdict.calls:,}{since}, {dollars(verdict.cost_nano)}")
     pruned = f", {verdict.pruned_hours:,} more pruned" if verdict.pruned_hours else ""
     print(f"totals    {_plural(verdict.hours, 'hour')} compared with their rows{pruned}")
@@ -503,11 +503,7 @@ def _aligned(amounts: Sequence[int]) -> list[str]:
 
 
 def _us(moment: datetime | None, otherwise: int) -> int:
-    return otherwise if moment is None else (moment - EPOCH) // timedelta(microseconds=1)
-
-
-def _moment(at_us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=at_us)
+    return otherwise if moment is None else us_of(moment)
 
 
 def _plural(number: int, noun: str, many: str = "") -> str:

@@ -17,6 +17,7 @@ import msgspec
 from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.cli.usage import dollars
 from tollhouse.errors import NotFound
+from tollhouse.ledger.moments import moment_at, us_of
 from tollhouse.policy.terms import MAX_BUDGET_NANO
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., object])
 
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 UNITS: Final = {
     "s": timedelta(seconds=1),
     "m": timedelta(minutes=1),
@@ -127,7 +127,7 @@ def read_moment(text: str) -> int:
     except ValueError:
         moment = datetime.fromisoformat(text)
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    return us_of(moment)
 
 
 _METAVARS: Final[Mapping[Callable[[str], object], str]] = {
@@ -359,7 +359,7 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
 
 def moment(at_us: int | None) -> str:
     """A time of day in UTC."""
-    return "" if at_us is None else f"{EPOCH + timedelta(microseconds=at_us):%Y-%m-%d %H:%M} UTC"
+    return "" if at_us is None else f"{moment_at(at_us):%Y-%m-%d %H:%M} UTC"
 
 
 def limits_of(terms: "Terms") -> str:

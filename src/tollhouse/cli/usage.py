@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tollhouse.cli.ledger_address import ledger_url
+from tollhouse.ledger.moments import moment_at
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,7 +124,7 @@ def _plural(number: int, noun: str) -> str:
 
 
 def _moment(at_us: int) -> str:
-    return f"{datetime.fromtimestamp(at_us / 1e6, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{moment_at(at_us):%Y-%m-%d %H:%M} UTC"
 
 
 Column = tuple[str, "Callable[[Totals], str]"]

@@ -14,7 +14,7 @@ import io
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 from functools import partial
@@ -25,12 +25,12 @@ import msgspec
 
 from tollhouse.errors import BadRequest, NotInstalled
 from tollhouse.ledger.hours import HOUR_US, NUMBERS
+from tollhouse.ledger.moments import moment_at
 from tollhouse.ledger.reading import REPORT_SECONDS, Statement, read
 from tollhouse.ledger.rows import COLUMNS
 from tollhouse.ledger.transaction import Transaction, open_reader
 
 PAGE_ROWS: Final = 5000
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 DAY_US: Final = 86_400_000_000
 LAST_US: Final = 2**62
 FORMULA_STARTS: Final = frozenset("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
@@ -96,7 +96,7 @@ def calls(since_us: int, until_us: int) -> Table:
         with closing(open_reader(url, answer_seconds=REPORT_SECONDS)) as reader:
             while rows := reader.read(partial(page, place=place)):
                 yield [
-                    (_moment(row[_AT_START]), *row[1 : at_cost + 1], _dollars(row[at_cost]), *row[at_cost + 1 :])
+                    (moment_at(row[_AT_START]), *row[1 : at_cost + 1], _dollars(row[at_cost]), *row[at_cost + 1 :])
                     for row in rows
                 ]
                 place = (rows[-1][_AT_START], rows[-1][0])
@@ -288,11 +288,7 @@ _ENCODERS: Final[dict[str, Encoder]] = {"csv": _write_csv, "json": _write_json, 
 FORMATS: Final = tuple(_ENCODERS)
 
 
-def _moment(us: int) -> datetime:
-    return EPOCH + timedelta(microseconds=us)
-
-
-_TIMES_OF: Final[dict[By, Callable[[int], date]]] = {By.HOUR: _moment, By.DAY: lambda us: _moment(us).date()}
+_TIMES_OF: Final[dict[By, Callable[[int], date]]] = {By.HOUR: moment_at, By.DAY: lambda us: moment_at(us).date()}
 
 
 def _dollars(nano: int | None) -> Decimal | None:

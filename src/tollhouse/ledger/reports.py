@@ -1,6 +1,6 @@
 """Totals over the ledger: whole hours from `spend_hours`, and the hour that a report begins in from rows."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
@@ -9,10 +9,10 @@ import msgspec
 from tollhouse.errors import NotFound, StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.hours import HOUR_US, OF_A_ROW, OF_AN_HOUR
+from tollhouse.ledger.moments import EPOCH, us_of
 from tollhouse.ledger.reading import Statement, read
 
 DAY_US: Final = 86_400_000_000
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_REVISION: Final = "0002"
 """The schema that has the hours."""
 
@@ -79,7 +79,7 @@ def usage(url: str, *, by: By, since: datetime | None = None) -> Usage:
             f"The ledger {store.shown(url)} has schema {revision}, which has no totals by the hour.",
             hint="Run `tollhouse ledger migrate`, or start the gateway once.",
         )
-    since_us = None if since is None else _microseconds(since)
+    since_us = None if since is None else us_of(since)
     (answer,) = read(url, [_statement(url, by, since_us)])
     width = len(_COLUMNS_OF[by])
     groups = [Group(_name(by, row[:width]), Totals(*row[width:])) for row in answer]
@@ -88,10 +88,6 @@ def usage(url: str, *, by: By, since: datetime | None = None) -> Usage:
     else:
         groups.sort(key=lambda group: (-group.totals.cost_nano, -group.totals.calls, group.name))
     return Usage(by, since_us, tuple(groups), _sum_of([group.totals for group in groups]))
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 _COLUMNS_OF: Final = {

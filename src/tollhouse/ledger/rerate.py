@@ -15,7 +15,6 @@ and calls that are charged with their hold because their process died.
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -24,6 +23,7 @@ import msgspec
 from tollhouse.ledger.audit import Entry, entry
 from tollhouse.ledger.audit_store import append_sqlite
 from tollhouse.ledger.hours import OF_A_ROW
+from tollhouse.ledger.moments import moment_at
 from tollhouse.ledger.price_books import KeptBook, Kinds, keep_within
 from tollhouse.ledger.reading import REPORT_SECONDS
 from tollhouse.ledger.stored_calls import LAST_US, Place, StoredCall, Wanted, page
@@ -41,7 +41,6 @@ BATCH_ROWS: Final = 200
 row meanwhile; with 200 it is 35 to 60 ms, at two thirds of the speed."""
 PAUSE_SECONDS: Final = 0.01
 """Between two such transactions, for those who wait for SQLite's one lock: it is not handed out in turn."""
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MAX_MODELS: Final = 10_000
 """Models that are told apart in the outcome; more are one line."""
 
@@ -346,7 +345,7 @@ def _or_unknown(cost_nano: int | None) -> int:
 
 
 def _iso(at_us: int) -> str:
-    return (EPOCH + timedelta(microseconds=at_us)).isoformat()
+    return moment_at(at_us).isoformat()
 
 
 def _keep_old(transaction: Transaction, number: int, done: Sequence[_Change]) -> None:

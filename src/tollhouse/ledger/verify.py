@@ -11,7 +11,6 @@ Each hour is read as of one moment, so gateways may go on writing.  Memory holds
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -23,6 +22,7 @@ from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.address import is_postgresql, journal_name
 from tollhouse.ledger.hours import HOUR_US, NAMES, NUMBERS, OF_A_ROW, OF_AN_HOUR
 from tollhouse.ledger.journal import waiting_rows
+from tollhouse.ledger.moments import moment_at
 from tollhouse.ledger.price_books import Shelf
 from tollhouse.ledger.prices import Cost
 from tollhouse.ledger.provider_report import Difference, ProviderReport, compare
@@ -35,7 +35,6 @@ CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 MAX_FINDINGS: Final = 50
 """Of one check that are told; the others are counted."""
 IDS_AT_ONCE: Final = 500
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 Sums: TypeAlias = tuple[int | None, ...]
 """In the order of `NUMBERS`."""
@@ -396,7 +395,7 @@ def _chunks(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _hour(hour_us: int) -> str:
-    return f"{EPOCH + timedelta(microseconds=hour_us):%Y-%m-%d %H:00}"
+    return f"{moment_at(hour_us):%Y-%m-%d %H:00}"
 
 
 def _group(group: Sequence[str]) -> str:

@@ -8,13 +8,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from tollhouse.errors import ProviderError
+from tollhouse.ledger.moments import moment_at
 from tollhouse.policy.gate import Crossing
 from tollhouse.upstream.address import BadAddress, parse_address
 from tollhouse.upstream.transport import Deadlines, Outgoing, Transport
@@ -69,7 +69,7 @@ def alert_of(crossing: Crossing) -> Alert:
         spent_dollars=_dollars(crossing.spent_nano),
         limit_dollars=_dollars(settings.limit_nano),
         hard=settings.is_hard,
-        resets_at=None if ends is None else datetime.fromtimestamp(ends / 1e6, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        resets_at=None if ends is None else f"{moment_at(ends):%Y-%m-%dT%H:%M:%SZ}",
     )
 
 

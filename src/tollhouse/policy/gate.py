@@ -11,6 +11,7 @@ from typing import Final, Protocol, TypeAlias
 
 from tollhouse.config.schema import Scope
 from tollhouse.errors import BudgetExceeded, NoPrice, Quota, RateLimited, StoreUnavailable
+from tollhouse.ledger.moments import moment_at
 from tollhouse.policy.admission import NO_WEIGHT, Ask
 from tollhouse.policy.counters import (
     Answer,
@@ -27,7 +28,6 @@ from tollhouse.policy.counters import (
     Unseeded,
 )
 from tollhouse.policy.rules import Bound, Budget, Rules
-from tollhouse.policy.windows import EPOCH, MICROSECOND
 
 SEAT_SECONDS: Final = 0.05
 """How long a call that found no seat waits before it looks again: nobody can say when one becomes free."""
@@ -283,7 +283,7 @@ class Gate:
             spent_nano=answer.spent_nano + answer.held_nano,
             limit_nano=budget.settings.limit_nano,
             resets_in_seconds=None if ends is None else max(0.0, (ends - self._now_us()) / 1e6),
-            resets_at=None if ends is None else f"{EPOCH + ends * MICROSECOND:%Y-%m-%d %H:%M} UTC",
+            resets_at=None if ends is None else f"{moment_at(ends):%Y-%m-%d %H:%M} UTC",
             is_allowance=answer.is_allowance,
             needed_nano=claim.hold_nano,
             may_clamp=budget.settings.clamp_output,

@@ -13,7 +13,6 @@ import hashlib
 import hmac
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -28,6 +27,7 @@ from tollhouse.errors import (
     StoreUnavailable,
     Unauthenticated,
 )
+from tollhouse.ledger.moments import moment_at
 from tollhouse.policy.access import ANYTHING, Access, Networks, allow, networks
 from tollhouse.policy.key_text import is_damaged
 
@@ -309,7 +309,7 @@ def not_allowed(principal: Principal, alias: str) -> ModelNotAllowed:
 
 
 def _ended(name: str, ending: Ending) -> Unauthenticated:
-    when = f"{datetime.fromtimestamp(ending.at_us / 1e6, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    when = f"{moment_at(ending.at_us):%Y-%m-%d %H:%M:%S} UTC"
     match ending.kind:
         case "expired":
             return KeyExpired(

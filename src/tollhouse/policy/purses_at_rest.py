@@ -7,7 +7,7 @@ settle need not fit together.
 import re
 from collections.abc import Iterable
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
@@ -15,6 +15,7 @@ import msgspec
 
 from tollhouse.config.schema import BudgetSettings, Period, Scope
 from tollhouse.errors import StoreUnavailable
+from tollhouse.ledger.moments import us_of
 from tollhouse.ledger.spending import LAST_US, SpendReader
 from tollhouse.ledger.verify import Purse
 from tollhouse.policy.counters import PurseState
@@ -34,7 +35,6 @@ from tollhouse.policy.windows import Window, window
 SOFT: Final = "/soft"
 Kind = Literal["global", "tenant", "project", "key", "provider", "model"]
 """Of a scope that can have a budget."""
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _WEEK: Final = re.compile(r"(\d{4})-W(\d{2})")
 
 
@@ -116,4 +116,4 @@ def _moment_in(label: str) -> int:
     else:
         form = {7: "%Y-%m", 10: "%Y-%m-%d", 13: "%Y-%m-%dT%H"}.get(len(label), "%Y")
         day = datetime.strptime(label, form).replace(tzinfo=UTC)
-    return (day - EPOCH) // timedelta(microseconds=1)
+    return us_of(day)

@@ -1,15 +1,13 @@
 """The windows of budgets: hours, days, weeks and months of UTC, and one that never ends."""
 
 import calendar
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, assert_never
 
 import msgspec
 
 from tollhouse.config.schema import Period
-
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND: Final = timedelta(microseconds=1)
+from tollhouse.ledger.moments import moment_at, us_of
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -27,7 +25,7 @@ FOREVER: Final = Window("ever", 0, None)
 
 def window(period: Period, at_us: int) -> Window:
     """The window of a period that a moment lies in.  Weeks are ISO weeks, which begin on Monday."""
-    at = EPOCH + at_us * MICROSECOND
+    at = moment_at(at_us)
     match period:
         case "hour":
             begin = at.replace(minute=0, second=0, microsecond=0)
@@ -53,5 +51,4 @@ def _midnight(at: datetime) -> datetime:
 
 
 def _window(label: str, begin: datetime, length: timedelta) -> Window:
-    from_us = (begin - EPOCH) // MICROSECOND
-    return Window(label, from_us, from_us + length // MICROSECOND)
+    return Window(label, us_of(begin), us_of(begin + length))

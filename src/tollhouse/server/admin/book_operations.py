@@ -1,19 +1,19 @@
 """What was used, what it cost and what is left, over the network.  Prompts and answers are not in the ledger, nor here."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
 from typing import Any, Final, Literal
 
 import msgspec
 
 from tollhouse.config.schema import BudgetSettings, Period, Scope
+from tollhouse.ledger.moments import moment_at
 from tollhouse.ledger.reports import By, Usage, usage
 from tollhouse.ledger.transaction import Transaction
 from tollhouse.policy import register
 from tollhouse.policy.counters import PurseState
 from tollhouse.policy.identity import wall_us
 from tollhouse.policy.terms import budgets as budgets_of
-from tollhouse.policy.windows import EPOCH, Window, window
+from tollhouse.policy.windows import Window, window
 from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Moment, Nothing, Operation, Page, RowNumber
 
 SCAN_ROWS: Final = 200_000
@@ -108,7 +108,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 def _usage(asked: Asked[UsageQuery, Nothing]) -> Usage:
     since_us = asked.query.since_us
-    since = None if since_us is None else EPOCH + timedelta(microseconds=since_us)
+    since = None if since_us is None else moment_at(since_us)
     return usage(asked.office.ledger_url, by=asked.query.by, since=since)
 
 
