@@ -57,7 +57,7 @@ lock:
 		pyproject.toml requirements/build.in --extra demo -o requirements/demo.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		pyproject.toml requirements/build.in requirements/dev.in --extra demo --extra aiohttp --extra http2 --extra uvicorn \
-		--extra postgres --extra valkey --extra export -o requirements/dev.txt
+		--extra postgres --extra valkey --extra export --extra grpc --extra llm -o requirements/dev.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist

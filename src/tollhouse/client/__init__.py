@@ -1,0 +1,1 @@
+"""The client: calls to models, through a gateway or straight to providers."""
