@@ -7,6 +7,7 @@ from typing import Final
 
 from tollhouse.config.build import build
 from tollhouse.config.expand import MAX_SECRET_FILE_BYTES, FileReader
+from tollhouse.config.folders import server_folder
 from tollhouse.config.older import is_older, modernize
 from tollhouse.config.places import path_of
 from tollhouse.config.schema import Config, ProviderDefaults
@@ -35,10 +36,7 @@ UNITS: Final = {"retention_seconds": "retention", "ttl_seconds": "ttl", "max_wai
 
 def candidates(environ: Mapping[str, str], cwd: Path, home: Path) -> tuple[Path, ...]:
     """Where a configuration is looked for when nobody names one, in this order."""
-    # The XDG base directory specification ignores relative paths: https://specifications.freedesktop.org/basedir-spec/latest/
-    xdg = environ.get("XDG_CONFIG_HOME", "")
-    folder = Path(xdg) if Path(xdg).is_absolute() else home / ".config"
-    return cwd / FILE_NAME, folder / "tollhouse" / "server" / "config.yaml"
+    return cwd / FILE_NAME, server_folder(environ, home) / "config.yaml"
 
 
 def find(explicit: str | None, environ: Mapping[str, str], cwd: Path, home: Path) -> Path | None:
