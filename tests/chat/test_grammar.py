@@ -20,7 +20,7 @@ from tollhouse.chat.events import (
 )
 from tollhouse.chat.fold import unfold
 from tollhouse.chat.grammar import CHOICE, STREAM, ChoiceState, GrammarFault, StreamState, check
-from tollhouse.chat.model import Citation, RedactedThinking, Response, Text, Thinking
+from tollhouse.chat.model import Citation, Opaque, RedactedThinking, Refusal, Response, Text, Thinking
 from tollhouse.chat.usage import Usage
 
 START = Started(id="1", model="m")
@@ -60,9 +60,9 @@ def test_a_failure_may_come_at_any_moment_and_is_the_end():
         ([*HELLO, PartOpened(1, Text(""))], "FINISHED"),
         ([*HELLO, Finished("stop")], "FINISHED"),
         ([*HELLO, Ended(), Pinged()], "ENDED"),
-        ([START, PartOpened(0, Text("")), Signed(0, "s")], "Text"),
+        ([START, PartOpened(0, Refusal("")), Signed(0, Opaque("s", "x"))], "Refusal"),
         ([START, PartOpened(0, Thinking("")), Cited(0, Citation())], "Thinking"),
-        ([START, PartOpened(0, RedactedThinking("d")), Delta(0, "x")], "RedactedThinking"),
+        ([START, PartOpened(0, RedactedThinking(Opaque("d", "x"))), Delta(0, "x")], "RedactedThinking"),
         ([*HELLO[:3], Delta(0, "x", choice=1)], "choice 1"),
     ],
 )

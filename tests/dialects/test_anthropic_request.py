@@ -24,6 +24,7 @@ from tollhouse.chat.model import (
     JsonObject,
     JsonSchema,
     Message,
+    Opaque,
     Reasoning,
     RedactedThinking,
     Refusal,
@@ -219,8 +220,8 @@ def test_what_two_dialects_share_has_a_field():
         "image",
     ]
     assert late == Message("system", (Text("The date is new."),))
-    assert assistant.parts[0] == Thinking("Hm", "c2ln")
-    assert assistant.parts[1] == RedactedThinking("eHg=")
+    assert assistant.parts[0] == Thinking("Hm", Opaque("c2ln", "anthropic"))
+    assert assistant.parts[1] == RedactedThinking(Opaque("eHg=", "anthropic"))
     assert isinstance(assistant.parts[2], Text)
     assert assistant.parts[2].citations[0].quote == "w"
     assert isinstance(assistant.parts[5], ToolCall)
@@ -458,7 +459,15 @@ def test_thinking_goes_back_only_with_its_signature():
     out, receipt = encode(
         asked(
             Message("user", (Text("a"),)),
-            Message("assistant", (Thinking("unsigned"), Thinking("signed", "s"), RedactedThinking("x"), Text("b"))),
+            Message(
+                "assistant",
+                (
+                    Thinking("unsigned"),
+                    Thinking("signed", Opaque("s", "anthropic")),
+                    RedactedThinking(Opaque("x", "anthropic")),
+                    Text("b"),
+                ),
+            ),
             Message("user", (Text("c"),)),
         )
     )

@@ -15,6 +15,7 @@ from tollhouse.chat.model import (
     Foreign,
     Image,
     Message,
+    Opaque,
     RedactedThinking,
     Refusal,
     Remote,
@@ -74,7 +75,7 @@ def test_an_answer_of_another_provider_reads_as_anthropics():
         Choice(
             parts=(
                 Thinking("Hm"),
-                RedactedThinking("eHg="),
+                RedactedThinking(Opaque("eHg=", "anthropic")),
                 Text("Hello", citations=(Citation(url="https://x.test"),)),
                 Text(""),
                 ToolCall("call_1", "f", '{"a": 1}'),

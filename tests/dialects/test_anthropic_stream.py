@@ -34,6 +34,7 @@ from tollhouse.chat.model import (
     Foreign,
     Image,
     Message,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -45,6 +46,7 @@ from tollhouse.chat.model import (
     TokenLogprob,
     ToolCall,
 )
+from tollhouse.chat.opaque import seal
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic import DIALECT, AnthropicTraits
@@ -139,9 +141,12 @@ def test_recorded_streams_mean_what_the_official_sdk_reads_in_them(recording: Re
                 assert (content["type"], content["text"]) == ("text", part.text)
                 assert len(content.get("citations") or ()) == len(part.citations)
             case Thinking():
-                assert (content["thinking"], content["signature"]) == (part.text, part.signature or "")
+                assert (content["thinking"], content["signature"]) == (
+                    part.text,
+                    "" if part.signature is None else seal(part.signature, "anthropic"),
+                )
             case RedactedThinking():
-                assert content["data"] == part.data
+                assert content["data"] == seal(part.data, "anthropic")
             case ToolCall():
                 assert (content["id"], content["name"]) == (part.id, part.name)
                 assert content["input"] == json.loads(part.arguments or "{}")
@@ -473,9 +478,11 @@ def test_a_stop_string_is_named():
 
 def test_a_signature_and_citations_are_told():
     own = decode(wire(START, *block({"type": "thinking", "thinking": ""}, {"type": "signature_delta", "signature": "s"}), FINISH, STOP))  # fmt: skip
-    assert Signed(0, "s") in own
+    assert Signed(0, Opaque("s", "anthropic")) in own
     web = Citation(url="https://x.test", title="T", quote="q")
-    body, receipt = encode(streamed(Thinking("Hm", "sig"), Text("a", citations=(web, Citation(title="nowhere")))))
+    body, receipt = encode(
+        streamed(Thinking("Hm", Opaque("sig", "anthropic")), Text("a", citations=(web, Citation(title="nowhere"))))
+    )
     thinking, text = read_stream(body)["content"]
     assert thinking["signature"] == "sig"
     (citation,) = text["citations"]
@@ -492,7 +499,12 @@ def test_a_signature_and_citations_are_told():
 
 def test_a_part_that_opens_with_content_already_in_it_loses_none():
     web = Citation(url="https://x.test")
-    for part in (Text("a", citations=(web,)), Thinking("Hm", "sig"), Refusal("No."), ToolCall("c", "f", '{"a":1}')):
+    for part in (
+        Text("a", citations=(web,)),
+        Thinking("Hm", Opaque("sig", "anthropic")),
+        Refusal("No."),
+        ToolCall("c", "f", '{"a":1}'),
+    ):
         body, _ = encode([Started(id="m", model="x"), PartOpened(0, part), PartClosed(0), Finished("stop"), Ended()])
         (content,) = read_stream(body)["content"]
         match part:

@@ -20,6 +20,7 @@ from tollhouse.chat.model import (
     Foreign,
     Image,
     Inline,
+    Opaque,
     RedactedThinking,
     Refusal,
     Request,
@@ -166,7 +167,7 @@ def test_an_answer_is_said_in_openais_form():
         id="r", model="m", created=5, service_tier="default",
         choices=(
             Choice(
-                parts=(Thinking("hm", "sig"), RedactedThinking("x"), Text("One. "), Text("Two.", citations=(Citation(url="https://a.example"),)), ToolCall("c", "f", "")),
+                parts=(Thinking("hm", Opaque("sig", "openrouter")), RedactedThinking(Opaque("x", "openrouter")), Text("One. "), Text("Two.", citations=(Citation(url="https://a.example"),)), ToolCall("c", "f", "")),
                 finish="tool_calls", logprobs=(TokenLogprob("a", -0.5),),
             ),
         ),

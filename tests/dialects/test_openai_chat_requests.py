@@ -22,6 +22,7 @@ from tollhouse.chat.model import (
     JsonObject,
     JsonSchema,
     Message,
+    Opaque,
     Part,
     Reasoning,
     RedactedThinking,
@@ -42,7 +43,14 @@ from tollhouse.errors import BadRequest
 
 REQUESTS = [r for r in recordings("openai-chat") if r.request.body is not None]
 
-RICH = replace(OPENAI, reasoning_field="reasoning_content", reasoning_details=True, cache_control=True, top_k=True)
+RICH = replace(
+    OPENAI,
+    reasoning_field="reasoning_content",
+    reasoning_details=True,
+    home="openrouter",
+    cache_control=True,
+    top_k=True,
+)
 """A provider that understands everything."""
 POOR = OpenAIChatTraits(
     max_tokens_field="max_tokens",
@@ -348,7 +356,7 @@ def test_replayed_reasoning_is_thinking():
         parts = decode(messages=[{"role": "assistant", "content": "a", **fields}]).messages[0].parts
         assert parts == (Thinking("hm"), Text("a"))
     parts = decode(messages=[{"role": "assistant", "content": "a", "reasoning_details": details}]).messages[0].parts
-    assert parts == (Thinking("hm", "s"), RedactedThinking("x"), Text("a"))
+    assert parts == (Thinking("hm", Opaque("s", "openrouter")), RedactedThinking(Opaque("x", "openrouter")), Text("a"))
 
 
 def test_tool_answers_may_be_text_or_parts():
@@ -551,7 +559,12 @@ def test_paths_count_messages_as_a_caller_with_a_system_prompt_apart_does():
 
 
 def test_reasoning_goes_back_as_the_provider_takes_it():
-    turn = asked(Message("assistant", (Thinking("hm", "sig"), RedactedThinking("x"), Text("a"))))
+    turn = asked(
+        Message(
+            "assistant",
+            (Thinking("hm", Opaque("sig", "openrouter")), RedactedThinking(Opaque("x", "openrouter")), Text("a")),
+        )
+    )
     dropped, lost = encode(turn)
     assert dropped["messages"] == [{"role": "assistant", "content": "a"}]
     assert len(lost) == 2
@@ -777,7 +790,7 @@ system_turns = st.builds(
 def assistant_turns(draw: st.DrawFn) -> tuple[Message, ...]:
     parts: list[Part] = []
     if draw(st.booleans()):
-        parts.append(Thinking(draw(words), draw(st.none() | names)))
+        parts.append(Thinking(draw(words), draw(st.none() | st.builds(Opaque, names, st.just("openrouter")))))
     parts += draw(st.lists(texts, max_size=2))
     calls = [
         ToolCall(f"call_{draw(names)}_{n}", draw(names), draw(st.sampled_from(["{}", '{"a": 1}', '{"a": "\u00e9'])))

@@ -31,6 +31,7 @@ from tollhouse.chat.model import (
     Foreign,
     Image,
     Inline,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -362,14 +363,17 @@ def test_signed_and_encrypted_reasoning_is_kept():
     signed = '{"reasoning_details":[{"type":"reasoning.text","text":"","signature":"sig","index":0}]}'
     secret = '{"reasoning_details":[{"type":"reasoning.encrypted","data":"xyz"}]}'
     parts = parts_of(line(text), line(signed), line(secret), line('{"content":"a"}'), STOP)
-    assert parts == (Thinking("hm", "sig"), RedactedThinking("xyz"), Text("a"))
+    assert parts == (Thinking("hm", Opaque("sig", "openai")), RedactedThinking(Opaque("xyz", "openai")), Text("a"))
 
 
 def test_encrypted_reasoning_does_not_tear_a_call_apart():
     call = '{"tool_calls":[{"index":0,"id":"c1","function":{"name":"f","arguments":"{"}}]}'
     secret = '{"reasoning_details":[{"type":"reasoning.encrypted","data":"xyz"}]}'
     more = '{"tool_calls":[{"index":0,"function":{"arguments":"}"}}]}'
-    assert parts_of(line(call), line(secret), line(more), STOP) == (ToolCall("c1", "f", "{}"), RedactedThinking("xyz"))
+    assert parts_of(line(call), line(secret), line(more), STOP) == (
+        ToolCall("c1", "f", "{}"),
+        RedactedThinking(Opaque("xyz", "openai")),
+    )
 
 
 def test_a_finish_that_means_failure_fails():
@@ -549,9 +553,9 @@ def test_a_signature_crosses_as_a_reasoning_detail():
         Started(id="r", model="m"),
         PartOpened(0, Thinking("")),
         Delta(0, "hm"),
-        Signed(0, "sig"),
+        Signed(0, Opaque("sig", "anthropic")),
         PartClosed(0),
-        PartOpened(1, RedactedThinking("xyz")),
+        PartOpened(1, RedactedThinking(Opaque("xyz", "anthropic"))),
         PartClosed(1),
         PartOpened(2, Text("")),
         Delta(2, "a"),

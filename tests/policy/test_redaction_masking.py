@@ -27,6 +27,7 @@ from tollhouse.chat.model import (
     Image,
     Inline,
     Message,
+    Opaque,
     Refusal,
     Request,
     Response,
@@ -81,7 +82,11 @@ def test_every_text_of_a_request_is_masked_and_nothing_else():
             ),
             Message(
                 "assistant",
-                (Thinking(mail, signature=mail), Refusal(mail), ToolCall("1", "send", f'{{"to": "{mail}"}}')),
+                (
+                    Thinking(mail, signature=Opaque(mail, "x")),
+                    Refusal(mail),
+                    ToolCall("1", "send", f'{{"to": "{mail}"}}'),
+                ),
             ),
             Message("tool", (ToolResult("1", (Text(mail), picture)),)),
             Message("assistant", (ToolCall("2", "run", f'say "{mail}', custom=True), foreign)),
@@ -102,7 +107,7 @@ def test_every_text_of_a_request_is_masked_and_nothing_else():
     )
     assert user.name == "[EMAIL_1]"
     assert assistant.parts == (
-        Thinking("[EMAIL_1]", signature=mail),
+        Thinking("[EMAIL_1]", signature=Opaque(mail, "x")),
         Refusal("[EMAIL_1]"),
         ToolCall("1", "send", '{"to":"[EMAIL_1]"}'),
     )
@@ -145,7 +150,7 @@ ANSWER = Response(
         Choice(
             index=0,
             parts=(
-                Thinking("so [EMAIL_1]…", signature="[EMAIL_1]"),
+                Thinking("so [EMAIL_1]…", signature=Opaque("[EMAIL_1]", "x")),
                 Text(
                     "Hi [EMAIL_1], [CARD_12] and [x] [EMAIL_9] [", citations=(Citation(quote="[EMAIL_1]", title="t"),)
                 ),
@@ -163,7 +168,7 @@ ANSWER = Response(
 def test_a_whole_answer_gets_its_values_back():
     first, second = Unmasker(VALUES).response(ANSWER).choices
     thinking, text, send, run, refusal = first.parts
-    assert thinking == Thinking("so bob@example.com…", signature="[EMAIL_1]"), "a signature is not text"
+    assert thinking == Thinking("so bob@example.com…", signature=Opaque("[EMAIL_1]", "x")), "a signature is not text"
     assert isinstance(text, Text)
     assert text.text == "Hi bob@example.com, 4111 1111 1111 1111 and [x] [EMAIL_9] ["
     assert text.citations[0].quote == "bob@example.com"

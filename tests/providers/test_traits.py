@@ -1,6 +1,7 @@
 """What each provider's models can be told, by documented rule and by what providers were seen to accept."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -246,7 +247,8 @@ def test_the_default_output_limit_never_passes_the_model_s_own(model):
 
 
 def test_a_compatible_server_is_told_claude_s_ways_only_for_claude():
-    assert anthropic.COMPATIBLE.traits_for("claude-opus-5") == claude.traits_for("claude-opus-5")
+    told = anthropic.COMPATIBLE.traits_for("claude-opus-5")
+    assert told == replace(claude.traits_for("claude-opus-5"), home="anthropic-compatible")
     assert anthropic.COMPATIBLE.traits_for("glm-4.7").thinking == "budget"
     assert not anthropic.COMPATIBLE.traits_for("glm-4.7").efforts
 

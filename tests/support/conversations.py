@@ -8,6 +8,7 @@ from tollhouse.chat.model import (
     Citation,
     FinishReason,
     Foreign,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -23,12 +24,14 @@ words = st.text(st.characters(codec="utf-8"), max_size=12)
 names = st.text("abcdefgh_", min_size=1, max_size=8)
 counts = st.integers(0, 1_000_000)
 
+opaques = st.builds(Opaque, names, st.sampled_from(["anthropic", "google", "openai"]))
+
 citations = st.builds(Citation, url=st.none() | names, title=st.none() | words, quote=st.none() | words)
 
 parts: st.SearchStrategy[Part] = st.one_of(
     st.builds(Text, words, citations=st.lists(citations, max_size=2).map(tuple)),
-    st.builds(Thinking, words, st.none() | names),
-    st.builds(RedactedThinking, names),
+    st.builds(Thinking, words, st.none() | opaques),
+    st.builds(RedactedThinking, opaques),
     st.builds(Refusal, words),
     st.builds(ToolCall, names, names, st.sampled_from(["", "{}", '{"a": 1}', '{"a": "\\u00e9'])),
     st.builds(Foreign, st.just("anthropic"), st.just("server_tool_use"), st.just(msgspec.Raw(b'{"type":"x"}'))),

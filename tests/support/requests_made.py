@@ -18,6 +18,7 @@ from tollhouse.chat.model import (
     JsonObject,
     JsonSchema,
     Message,
+    Opaque,
     Reasoning,
     Remote,
     Request,
@@ -34,6 +35,7 @@ words = st.text(st.characters(codec="utf-8"), max_size=8)
 names = st.text("abcdef_", min_size=1, max_size=4)
 raws = st.sampled_from([b"{}", b'{"a":1,"b":2}', b'{"b":2,"a":1}', b"[1]", b'"a"', b"1"]).map(msgspec.Raw)
 extras = st.none() | st.builds(Extra, names, st.dictionaries(names, raws, min_size=1, max_size=3))
+opaques = st.builds(Opaque, names, names)
 markers = st.none() | st.builds(CacheMarker, st.sampled_from([None, "5m", "1h"]))
 sources = st.builds(Inline, names, names) | st.builds(Remote, names) | st.builds(StoredFile, names, names)
 texts = st.builds(Text, words, cache=markers, extra=extras)
@@ -42,7 +44,7 @@ parts = st.one_of(
     st.builds(Image, sources, st.none() | names, markers, extras),
     st.builds(Document, sources, st.none() | names, st.none() | names, st.booleans(), markers, extras),
     st.builds(Audio, names, names, extras),
-    st.builds(Thinking, words, st.none() | names, extras),
+    st.builds(Thinking, words, st.none() | opaques, extras),
     st.builds(ToolCall, names, names, words, markers, st.booleans(), extras),
     st.builds(ToolResult, names, st.lists(texts, max_size=2).map(tuple), st.booleans(), markers, extras),
     st.builds(Foreign, names, names, raws),

@@ -18,7 +18,7 @@ from typing import ClassVar
 
 import msgspec
 
-from tollhouse.chat.model import Citation, FinishReason, Part, TokenLogprob
+from tollhouse.chat.model import Citation, FinishReason, Opaque, Part, TokenLogprob
 from tollhouse.chat.usage import Usage
 
 
@@ -53,10 +53,10 @@ class Delta(msgspec.Struct, frozen=True):
 
 
 class Signed(msgspec.Struct, frozen=True):
-    """The signature of the open `Thinking` part."""
+    """The signature of the open `Thinking`, `Text` or `ToolCall` part."""
 
     index: int
-    signature: str
+    signature: Opaque
     choice: int = 0
 
 

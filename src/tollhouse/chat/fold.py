@@ -29,6 +29,7 @@ from tollhouse.chat.model import (
     Citation,
     FinishReason,
     Foreign,
+    Opaque,
     Part,
     Refusal,
     Response,
@@ -50,26 +51,32 @@ class _OpenPart:
         self.part = part
         self.texts: list[str] = []
         self.citations: list[Citation] = []
-        self.signature: str | None = None
+        self.signature: Opaque | None = None
 
     def close(self) -> Part:
         part = self.part
         added = "".join(self.texts)
         match part:
             case Text():
-                if added or self.citations:
+                if added or self.citations or self.signature is not None:
                     return msgspec.structs.replace(
-                        part, text=part.text + added, citations=(*part.citations, *self.citations)
+                        part,
+                        text=part.text + added,
+                        citations=(*part.citations, *self.citations),
+                        signature=self.signature or part.signature,
                     )
             case Thinking():
                 if added or self.signature is not None:
-                    signature = part.signature if self.signature is None else self.signature
-                    return msgspec.structs.replace(part, text=part.text + added, signature=signature)
+                    return msgspec.structs.replace(
+                        part, text=part.text + added, signature=self.signature or part.signature
+                    )
             case Refusal():
                 return Refusal(part.text + added)
             case ToolCall():
-                if added:
-                    return msgspec.structs.replace(part, arguments=part.arguments + added)
+                if added or self.signature is not None:
+                    return msgspec.structs.replace(
+                        part, arguments=part.arguments + added, signature=self.signature or part.signature
+                    )
             case Foreign():
                 if added:
                     return Foreign(part.dialect, part.kind, _with_input(part.raw, added))
@@ -234,11 +241,13 @@ def unfold(response: Response) -> Iterator[Event]:
 def _unfold_part(index: int, part: Part, choice: int) -> Iterator[Event]:
     match part:
         case Text():
-            yield PartOpened(index, msgspec.structs.replace(part, text="", citations=()), choice)
+            yield PartOpened(index, msgspec.structs.replace(part, text="", citations=(), signature=None), choice)
             if part.text:
                 yield Delta(index, part.text, choice)
             for citation in part.citations:
                 yield Cited(index, citation, choice)
+            if part.signature is not None:
+                yield Signed(index, part.signature, choice)
         case Thinking():
             yield PartOpened(index, msgspec.structs.replace(part, text="", signature=None), choice)
             if part.text:
@@ -250,9 +259,11 @@ def _unfold_part(index: int, part: Part, choice: int) -> Iterator[Event]:
             if part.text:
                 yield Delta(index, part.text, choice)
         case ToolCall():
-            yield PartOpened(index, msgspec.structs.replace(part, arguments=""), choice)
+            yield PartOpened(index, msgspec.structs.replace(part, arguments="", signature=None), choice)
             if part.arguments:
                 yield Delta(index, part.arguments, choice)
+            if part.signature is not None:
+                yield Signed(index, part.signature, choice)
         case _:
             yield PartOpened(index, part, choice)
     yield PartClosed(index, choice)

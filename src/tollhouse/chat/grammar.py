@@ -75,7 +75,7 @@ CHOICE: Final[dict[tuple[ChoiceState, type], ChoiceState]] = {
 # Which parts each kind of delta may touch.
 TOUCHES: Final[dict[type, tuple[type, ...]]] = {
     Delta: (Text, Thinking, Refusal, ToolCall, Foreign),
-    Signed: (Thinking,),
+    Signed: (Thinking, Text, ToolCall),
     Cited: (Text,),
     PartClosed: (object,),
 }

@@ -31,6 +31,14 @@ class CacheMarker(msgspec.Struct, frozen=True):
     """`5m` or `1h`; `None` is the provider's default."""
 
 
+class Opaque(msgspec.Struct, frozen=True):
+    """A value that only the provider which made it can read: a signature over reasoning, or reasoning encrypted."""
+
+    value: str
+    home: str
+    """That provider's type (`anthropic`, `google`, …); sent to any other it is noise, or an error."""
+
+
 # ---------------------------------------------------------------------------------------------------------------- parts
 
 
@@ -79,6 +87,8 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
     cache: CacheMarker | None = None
     citations: tuple[Citation, ...] = ()
     extra: Extra | None = None
+    signature: Opaque | None = None
+    """Over the reasoning that led here (Gemini's thought signatures)."""
 
 
 class Image(msgspec.Struct, frozen=True, tag="image"):
@@ -118,15 +128,15 @@ class Thinking(msgspec.Struct, frozen=True, tag="thinking"):
     """Reasoning that the model shows."""
 
     text: str
-    signature: str | None = None
-    """Opaque; valid only with the provider that signed it, and to be sent back to it unchanged."""
+    signature: Opaque | None = None
+    """To be sent back unchanged to whom signed it."""
     extra: Extra | None = None
 
 
 class RedactedThinking(msgspec.Struct, frozen=True, tag="redacted_thinking"):
-    """Reasoning that came encrypted; opaque, and to be sent back unchanged to the provider that made it."""
+    """Reasoning that came encrypted, to be sent back unchanged."""
 
-    data: str
+    data: Opaque
 
 
 class Refusal(msgspec.Struct, frozen=True, tag="refusal"):
@@ -146,6 +156,8 @@ class ToolCall(msgspec.Struct, frozen=True, tag="tool_call"):
     custom: bool = False
     """A free-form call (OpenAI's `custom` tools): `arguments` is plain text, not JSON."""
     extra: Extra | None = None
+    signature: Opaque | None = None
+    """Over the reasoning that led to this call (Gemini's thought signatures)."""
 
 
 class ToolResult(msgspec.Struct, frozen=True, tag="tool_result"):

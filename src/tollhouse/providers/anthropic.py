@@ -1,5 +1,6 @@
 """Anthropic, and whoever speaks its Messages API."""
 
+from dataclasses import replace
 from typing import Final
 
 from tollhouse.dialects.anthropic import DIALECT
@@ -39,11 +40,12 @@ KIND: Final = ProviderKind(
 
 def _any_traits(model: str) -> AnthropicTraits:
     """A compatible server may serve Claude or anything else; only of Claude is it known what it can be told."""
-    return claude.traits_for(model) if "claude" in model.lower() else _PLAIN
+    return replace(claude.traits_for(model), home=COMPATIBLE.type) if "claude" in model.lower() else _PLAIN
 
 
 # What all compatible servers seem to know: no effort words, no JSON schema, no system role within the messages.
 _PLAIN: Final = AnthropicTraits(
+    home="anthropic-compatible",
     system_in_messages=False,
     structured_output="none",
     thinking="budget",

@@ -7,6 +7,7 @@ from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.provider import ProviderKind
 
 PLAIN: Final = OpenAIChatTraits(
+    home="openai-compatible",
     max_tokens_field="max_tokens",
     developer_role=False,
     custom_tools=False,

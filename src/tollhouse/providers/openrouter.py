@@ -9,6 +9,7 @@ from tollhouse.providers.catalogue import UNKNOWN, ModelFacts
 from tollhouse.providers.provider import ProviderKind
 
 _TRAITS: Final = OpenAIChatTraits(
+    home="openrouter",
     max_tokens_field="max_tokens",
     reasoning_field="reasoning",
     reasoning_details=True,

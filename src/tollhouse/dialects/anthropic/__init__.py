@@ -76,14 +76,14 @@ class Anthropic:
     ) -> bytes:
         return patch(peek, model, traits, receipt, max_output_tokens)
 
-    def decode_response(self, body: bytes, traits: AnthropicTraits) -> Response:  # noqa: ARG002
-        return decode_response(body)
+    def decode_response(self, body: bytes, traits: AnthropicTraits) -> Response:
+        return decode_response(body, traits.home)
 
     def glance(self, body: bytes, traits: AnthropicTraits) -> Glance:  # noqa: ARG002
         return glance(body)
 
-    def stream_decoder(self, traits: AnthropicTraits) -> StreamDecoder:  # noqa: ARG002
-        return AnthropicStreamDecoder()
+    def stream_decoder(self, traits: AnthropicTraits) -> StreamDecoder:
+        return AnthropicStreamDecoder(traits.home)
 
     def observer(self, peek: Peek, traits: AnthropicTraits) -> Observer:  # noqa: ARG002
         return AnthropicObserver()

@@ -27,6 +27,7 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.opaque import seal, unseal
 from tollhouse.dialects.anthropic.wire import ARRAY, FLAG, NAME, TEXT, Fields, WireFault
 
 EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
@@ -36,12 +37,15 @@ Block = dict[str, object]
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_block(raw: msgspec.Raw, path: str) -> Part:
-    """A content block.  Raises `WireFault`; a type that we do not know is no fault."""
+def read_block(raw: msgspec.Raw, path: str, home: str = NAME) -> Part:
+    """A content block.  Raises `WireFault`; a type that we do not know is no fault.
+
+    `home` is the type of the provider that made what is opaque in it.
+    """
     block = Fields(raw, path)
     kind = block.text("type")
     read = _READERS.get(kind)
-    part = None if read is None else read(block)
+    part = None if read is None else read(block, home)
     return Foreign(NAME, kind, raw) if part is None else part
 
 
@@ -81,7 +85,7 @@ def read_citation(raw: msgspec.Raw, path: str) -> Citation:
     )
 
 
-def _read_text(block: Fields) -> Part:
+def _read_text(block: Fields, _: str) -> Part:
     text = block.text("text")
     citations = block.take("citations", ARRAY) or ()
     return Text(
@@ -112,14 +116,14 @@ def _read_source(block: Fields) -> Source | None:
     return found
 
 
-def _read_image(block: Fields) -> Part | None:
+def _read_image(block: Fields, _: str) -> Part | None:
     source = _read_source(block)
     if source is None:
         return None
     return Image(source, cache=read_cache_marker(block), extra=block.rest())
 
 
-def _read_document(block: Fields) -> Part | None:
+def _read_document(block: Fields, _: str) -> Part | None:
     source = _read_source(block)
     if source is None:
         return None
@@ -138,18 +142,18 @@ def _read_document(block: Fields) -> Part | None:
     )
 
 
-def _read_thinking(block: Fields) -> Part:
+def _read_thinking(block: Fields, home: str) -> Part:
     text = block.take("thinking", TEXT) or ""
     # Before its signature came, and from providers that have none, it is the empty string.
-    signature = block.take("signature", TEXT) or None
-    return Thinking(text, signature, extra=block.rest())
+    signature = block.take("signature", TEXT)
+    return Thinking(text, unseal(signature, home) if signature else None, extra=block.rest())
 
 
-def _read_redacted_thinking(block: Fields) -> Part:
-    return RedactedThinking(block.text("data"))
+def _read_redacted_thinking(block: Fields, home: str) -> Part:
+    return RedactedThinking(unseal(block.text("data"), home))
 
 
-def _read_tool_use(block: Fields) -> Part:
+def _read_tool_use(block: Fields, _: str) -> Part:
     identity, name = block.text("id"), block.text("name")
     arguments = block.raw("input")
     return ToolCall(
@@ -161,7 +165,7 @@ def _read_tool_use(block: Fields) -> Part:
     )
 
 
-def _read_tool_result(block: Fields) -> Part:
+def _read_tool_result(block: Fields, home: str) -> Part:
     call_id = block.text("tool_use_id")
     content: list[Text | Image | Document | Foreign] = []
     given = block.text_or_array("content")
@@ -169,7 +173,7 @@ def _read_tool_result(block: Fields) -> Part:
         content.append(Text(given))
     else:
         for index, raw in enumerate(given or ()):
-            part = read_block(raw, block.at(f"content.{index}"))
+            part = read_block(raw, block.at(f"content.{index}"), home)
             content.append(part if _fits_result(part) else Foreign(NAME, "unknown", raw))
     return ToolResult(
         call_id,
@@ -184,7 +188,7 @@ def _fits_result(part: Part) -> TypeGuard[Text | Image | Document | Foreign]:
     return isinstance(part, Text | Image | Document | Foreign)
 
 
-_READERS: Final[Mapping[str, Callable[[Fields], Part | None]]] = {
+_READERS: Final[Mapping[str, Callable[[Fields, str], Part | None]]] = {
     "text": _read_text,
     "image": _read_image,
     "document": _read_document,
@@ -248,7 +252,8 @@ def write_citation(citation: Citation) -> object | None:
 
 def write_thinking(part: Thinking) -> Block:
     """A thinking block; clients insist on a signature, if an empty one."""
-    block: Block = {"type": "thinking", "thinking": part.text, "signature": part.signature or ""}
+    signature = "" if part.signature is None else seal(part.signature, NAME)
+    block: Block = {"type": "thinking", "thinking": part.text, "signature": signature}
     merge_extra(block, part.extra)
     return block
 

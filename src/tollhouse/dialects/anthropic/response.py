@@ -18,6 +18,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
+from tollhouse.chat.opaque import seal
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.blocks import (
@@ -50,13 +51,13 @@ from tollhouse.errors import StreamFailed, UpstreamMalformed
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def decode_response(body: bytes) -> Response:
-    """Raises `UpstreamMalformed`, or `StreamFailed` for an error in a 200 body."""
+def decode_response(body: bytes, home: str = NAME) -> Response:
+    """The answer of a provider of type `home`.  Raises `UpstreamMalformed`, or `StreamFailed` for an error in a 200 body."""
     try:
         answer = Fields(body, "")
         kind = answer.take("type", TEXT)
         if kind == "message":
-            return _read(answer)
+            return _read(answer, home)
         is_error = kind == "error" or (kind is None and answer.raw("error") is not None)
     except (WireFault, RecursionError) as error:
         raise UpstreamMalformed(f"The answer is not what Anthropic sends: {error}.") from error
@@ -65,11 +66,11 @@ def decode_response(body: bytes) -> Response:
     raise UpstreamMalformed("The answer is JSON, but not a message of Anthropic's dialect.")
 
 
-def _read(answer: Fields) -> Response:
+def _read(answer: Fields, home: str) -> Response:
     identity, model = answer.text("id"), answer.take("model", TEXT) or ""
     answer.take("role", TEXT)
     blocks = answer.take("content", ARRAY) or ()
-    parts = tuple(read_block(raw, f"content.{index}") for index, raw in enumerate(blocks))
+    parts = tuple(read_block(raw, f"content.{index}", home) for index, raw in enumerate(blocks))
     word = answer.take("stop_reason", TEXT)
     finish = None if word is None else finish_of(word)
     sequence = answer.take("stop_sequence", TEXT)
@@ -184,7 +185,7 @@ def _write_part(part: Part, receipt: Receipt) -> object | None:
         case Thinking():
             return write_thinking(part)
         case RedactedThinking():
-            return {"type": "redacted_thinking", "data": part.data}
+            return {"type": "redacted_thinking", "data": seal(part.data, NAME)}
         case ToolCall():
             return _write_call(part, receipt)
         case Foreign() if part.dialect == NAME:

@@ -30,6 +30,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
+from tollhouse.chat.opaque import unseal
 from tollhouse.chat.sse import Frame
 from tollhouse.dialects.anthropic.blocks import (
     Block,
@@ -109,12 +110,15 @@ class AnthropicStreamDecoder:
         "_has_ended",
         "_has_finished",
         "_has_started",
+        "_home",
         "_last",
         "_open",
         "_part",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, home: str = NAME) -> None:
+        """`home` is the provider's type."""
+        self._home = home
         self._has_started = False
         self._has_finished = False
         self._has_ended = False
@@ -182,7 +186,7 @@ class AnthropicStreamDecoder:
             text = delta.text or delta.thinking or delta.partial_json
             return (Delta(self._part, text),) if text else ()
         if delta.type == "signature_delta" and self._grows == "thinking_delta" and delta.signature:
-            return (Signed(self._part, delta.signature),)
+            return (Signed(self._part, unseal(delta.signature, self._home)),)
         if delta.type == "citations_delta" and self._grows == "text_delta" and delta.citation != NULL:
             return (Cited(self._part, read_citation(delta.citation, "delta.citation")),)
         return ()
@@ -203,7 +207,7 @@ class AnthropicStreamDecoder:
         if not self._has_started or self._has_finished:
             raise WireFault("type", "there is a content block before the start or after the end")
         events = self._close_open()
-        part = read_block(event.content_block, "content_block")
+        part = read_block(event.content_block, "content_block", self._home)
         if isinstance(part, ToolCall) and part.arguments == "{}":
             part = msgspec.structs.replace(part, arguments="")  # the arguments follow, or are none
         self._open = event.index

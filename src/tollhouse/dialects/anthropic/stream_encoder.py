@@ -27,6 +27,7 @@ from tollhouse.chat.events import (
 from tollhouse.chat.model import (
     FinishReason,
     Foreign,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -35,6 +36,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
+from tollhouse.chat.opaque import seal
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.blocks import (
@@ -115,8 +117,11 @@ class AnthropicStreamEncoder:
                 return self._open(event.part)
             case PartClosed(choice=0):
                 return self._close()
-            case Signed(choice=0):
+            case Signed(choice=0) if isinstance(self._part, Thinking):
                 return self._sign(event.signature)
+            case Signed():
+                self._receipt.dropped("signature", "Anthropic's dialect has a place for it on thinking only")
+                return b""
             case Cited(choice=0):
                 return self._cite(event)
             case Finished(choice=0):
@@ -217,7 +222,7 @@ class AnthropicStreamEncoder:
                 block = {"type": "thinking", "thinking": "", "signature": ""}
                 merge_extra(block, part.extra)
             case RedactedThinking():
-                block = {"type": "redacted_thinking", "data": part.data}
+                block = {"type": "redacted_thinking", "data": seal(part.data, NAME)}
             case ToolCall():
                 self._has_calls = True
                 block = {"type": "tool_use", "id": part.id, "name": part.name, "input": EMPTY_OBJECT}
@@ -240,12 +245,13 @@ class AnthropicStreamEncoder:
             self._custom = None
         elif isinstance(part, Thinking) and not self._signed:
             # Clients keep a thinking block for the next turn only once its signature came.
-            out = self._sign("")
+            out = self._sign(None)
         return out + b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index
 
-    def _sign(self, signature: str) -> bytes:
+    def _sign(self, signature: Opaque | None) -> bytes:
         self._signed = True
-        return _DELTA % (self._index, b"signature_delta", b"signature") + _encode(signature) + b"}}\n\n"
+        text = "" if signature is None else seal(signature, NAME)
+        return _DELTA % (self._index, b"signature_delta", b"signature") + _encode(text) + b"}}\n\n"
 
     def _cite(self, event: Cited) -> bytes:
         written = write_citation(event.citation)

@@ -29,6 +29,8 @@ EFFORTS: Final[Mapping[str, str]] = {
 class AnthropicTraits:
     """What a provider of this dialect can be told.  The defaults are Anthropic's newest models."""
 
+    home: str = "anthropic"
+    """The provider's type: whose signatures over reasoning it knows as its own."""
     default_max_tokens: int = 8_192
     """`max_tokens` must be given; this is used where the client's dialect did not ask for any limit."""
     system_in_messages: bool = True

@@ -20,6 +20,7 @@ from tollhouse.chat.model import (
     Image,
     Inline,
     Message,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -187,10 +188,12 @@ class TurnWriter:
                     blocks.append(self._tool_use(part, path))
                 case Thinking() if part.signature is None:
                     self._receipt.dropped(path, "Anthropic takes back only thinking that it signed")
-                case Thinking():
-                    blocks.append(write_thinking(part))
-                case RedactedThinking():
-                    blocks.append({"type": "redacted_thinking", "data": part.data})
+                case Thinking(signature=Opaque(value=value, home=home)) if home == self._traits.home:
+                    blocks.append(write_thinking(msgspec.structs.replace(part, signature=Opaque(value, NAME))))
+                case RedactedThinking(data=data) if data.home == self._traits.home:
+                    blocks.append({"type": "redacted_thinking", "data": data.value})
+                case Thinking() | RedactedThinking():
+                    self._receipt.dropped(path, "only the provider that did this thinking takes it back")
                 case Foreign() if part.dialect == NAME:
                     self._append_foreign(blocks, part)
                 case _:

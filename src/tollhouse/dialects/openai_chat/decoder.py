@@ -33,6 +33,7 @@ from tollhouse.chat.model import (
     Citation,
     FinishReason,
     Foreign,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -105,7 +106,7 @@ class _Choice:
         """The place of the open call."""
         self.waiting: tuple[int, str | None, str] | None = None
         """A call whose name has not come yet: place, id, arguments so far."""
-        self.encrypted: list[str] = []
+        self.encrypted: list[Opaque] = []
         self.has_refusal = False
         self.pending: str | None = None
         self.is_finished = False
@@ -114,10 +115,11 @@ class _Choice:
 class OpenAIChatDecoder:
     """See `tollhouse.dialects.dialect.StreamDecoder`."""
 
-    __slots__ = ("_choices", "_id", "_is_over", "_outside", "_pending", "_sources", "_started", "_usage")
+    __slots__ = ("_choices", "_home", "_id", "_is_over", "_outside", "_pending", "_sources", "_started", "_usage")
 
-    def __init__(self, *, reasoning_outside_output: bool) -> None:
+    def __init__(self, *, reasoning_outside_output: bool, home: str) -> None:
         self._outside = reasoning_outside_output
+        self._home = home
         self._choices: dict[int, _Choice] = {}
         self._started = False
         self._is_over = False
@@ -261,7 +263,7 @@ class OpenAIChatDecoder:
             choice.pending = wire.finish_reason
 
     def _feed_delta(self, choice: _Choice, delta: WireDelta, events: list[Event]) -> None:
-        opaque = read_details(delta.reasoning_details)
+        opaque = read_details(delta.reasoning_details, self._home)
         reasoning = delta.reasoning_content or delta.reasoning or opaque.text
         if reasoning:
             self._text(choice, Thinking, reasoning, events)

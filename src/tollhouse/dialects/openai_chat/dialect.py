@@ -94,7 +94,7 @@ class OpenAIChat:
 
     def stream_decoder(self, traits: OpenAIChatTraits) -> OpenAIChatDecoder:
         """A decoder for one stream."""
-        return OpenAIChatDecoder(reasoning_outside_output=traits.reasoning_outside_output)
+        return OpenAIChatDecoder(reasoning_outside_output=traits.reasoning_outside_output, home=traits.home)
 
     def observer(self, peek: Peek, traits: OpenAIChatTraits) -> OpenAIChatObserver:
         """An observer for one stream that is forwarded to the client that sent `peek`."""

@@ -22,6 +22,7 @@ from tollhouse.chat.model import (
     JsonObject,
     JsonSchema,
     Message,
+    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -420,8 +421,10 @@ class _Conversation:
                     texts.append(self._text(part, place))
                 case Thinking():
                     self._thought(part, place, thoughts, details)
-                case RedactedThinking() if self._traits.reasoning_details:
-                    details.append(encrypted_detail(part.data, len(details)))
+                case RedactedThinking() if self._is_at_home(part.data):
+                    details.append(encrypted_detail(part.data, len(details), self._traits.home))
+                case RedactedThinking():
+                    self._receipt.dropped(place, "only the provider that did this thinking takes it back")
                 case Refusal():
                     refusals.append(part.text)
                 case ToolCall():
@@ -447,9 +450,12 @@ class _Conversation:
         self._add(fields, message, path)
         self._slot = len(self._out) if calls else None
 
+    def _is_at_home(self, value: Opaque) -> bool:
+        return self._traits.reasoning_details and value.home == self._traits.home
+
     def _thought(self, part: Thinking, path: str, thoughts: list[str], details: list[Json]) -> None:
-        if self._traits.reasoning_details and part.signature is not None:
-            details.append(signed_detail(part.text, part.signature, len(details)))
+        if part.signature is not None and self._is_at_home(part.signature):
+            details.append(signed_detail(part.text, part.signature, len(details), self._traits.home))
             thoughts.append(part.text)
             return
         if self._traits.reasoning_field is None:
@@ -457,7 +463,7 @@ class _Conversation:
             return
         thoughts.append(part.text)
         if part.signature is not None:
-            self._receipt.dropped(f"{path}.signature", "the provider does not take signed reasoning back")
+            self._receipt.dropped(f"{path}.signature", "only the provider that did this thinking takes it back")
 
     def _call(self, call: ToolCall, path: str) -> Json:
         wire: Fields = {"id": call.id, "type": "function"}

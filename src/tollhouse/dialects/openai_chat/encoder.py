@@ -118,6 +118,9 @@ class OpenAIChatEncoder:
             case PartClosed():
                 self._open_kind.pop(event.choice, None)
                 return b""
+            case Signed() if self._open_kind.get(event.choice) is not Thinking:
+                self._receipt.dropped("signature", "OpenAI chat has a place for it on reasoning only")
+                return b""
             case Signed():
                 number = self._choices[event.choice].thoughts - 1
                 return self._delta(event.choice, {"reasoning_details": [signed_detail("", event.signature, number)]})

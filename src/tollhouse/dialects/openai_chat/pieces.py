@@ -6,10 +6,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tollhouse.chat.model import Citation, Extra
+from tollhouse.chat.model import Citation, Extra, Opaque
+from tollhouse.chat.opaque import seal, unseal
 from tollhouse.dialects.openai_chat.wire import NAME, FunctionPiece, Json
 
 _NOT_IN_AN_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
+HOME: Final = "openrouter"
+"""The provider whose clients know `reasoning_details`: what they send unsealed is taken for its own."""
 REASONING_FORMAT: Final = "anthropic-claude-v1"
 """OpenRouter's name for signed reasoning; Anthropic is the only provider whose thinking carries a signature beside its text."""
 
@@ -23,30 +26,30 @@ def service_tier(tier: str) -> str:
     return _SERVICE_TIERS.get(tier, tier)
 
 
-class Opaque(NamedTuple):
+class ReasoningDetails(NamedTuple):
     """What `reasoning_details` hold (openrouter.ai/docs, "Reasoning tokens")."""
 
     text: str
-    signature: str | None
-    encrypted: tuple[str, ...]
+    signature: Opaque | None
+    encrypted: tuple[Opaque, ...]
 
 
-NOTHING_OPAQUE: Final = Opaque("", None, ())
+NO_DETAILS: Final = ReasoningDetails("", None, ())
 
 
-def read_details(details: list[Json] | None) -> Opaque:
-    """The text, the signature and the encrypted blobs in a list of reasoning details."""
+def read_details(details: list[Json] | None, home: str = HOME) -> ReasoningDetails:
+    """The text, the signature and the encrypted blobs in a list of reasoning details, of a provider of type `home`."""
     if not details:
-        return NOTHING_OPAQUE
+        return NO_DETAILS
     texts: list[str] = []
-    encrypted: list[str] = []
+    encrypted: list[Opaque] = []
     signature: str | None = None
     for detail in details:
         if not isinstance(detail, dict):
             continue
         match detail:
             case {"type": "reasoning.encrypted", "data": str(data)}:
-                encrypted.append(data)
+                encrypted.append(unseal(data, home))
             case {"type": "reasoning.summary", "summary": str(text)}:
                 texts.append(text)
             case {"type": "reasoning.text"}:
@@ -54,17 +57,18 @@ def read_details(details: list[Json] | None) -> Opaque:
                 signature = _text(detail.get("signature")) or signature
             case _:
                 pass
-    return Opaque("".join(texts), signature, tuple(encrypted))
+    return ReasoningDetails("".join(texts), unseal(signature, home) if signature else None, tuple(encrypted))
 
 
-def signed_detail(text: str, signature: str, index: int = 0) -> Json:
+def signed_detail(text: str, signature: Opaque, index: int = 0, home: str = HOME) -> Json:
     """A signature as a reasoning detail, so that a client that replays details gives it back."""
-    return {"type": "reasoning.text", "text": text, "signature": signature, "format": REASONING_FORMAT, "index": index}
+    sealed = seal(signature, home)
+    return {"type": "reasoning.text", "text": text, "signature": sealed, "format": REASONING_FORMAT, "index": index}
 
 
-def encrypted_detail(data: str, index: int = 0) -> Json:
+def encrypted_detail(data: Opaque, index: int = 0, home: str = HOME) -> Json:
     """Encrypted reasoning as a reasoning detail."""
-    return {"type": "reasoning.encrypted", "data": data, "format": REASONING_FORMAT, "index": index}
+    return {"type": "reasoning.encrypted", "data": seal(data, home), "format": REASONING_FORMAT, "index": index}
 
 
 def read_annotations(annotations: Iterable[Json] | None) -> tuple[Citation, ...]:

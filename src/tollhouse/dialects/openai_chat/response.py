@@ -65,7 +65,7 @@ def decode_response(body: bytes, traits: OpenAIChatTraits) -> Response:
         model=answer.model or "",
         created=int(answer.created) if answer.created else None,
         service_tier=answer.service_tier,
-        choices=tuple(_read_choice(choice, answer.id or "", sources) for choice in choices),
+        choices=tuple(_read_choice(choice, answer.id or "", sources, traits.home) for choice in choices),
         usage=read_usage(answer.usage, reasoning_outside_output=traits.reasoning_outside_output),
     )
 
@@ -89,10 +89,10 @@ def encode_response(response: Response, request: Request, receipt: Receipt) -> b
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-def _read_choice(wire: AnswerChoice, answer_id: str, sources: tuple[Citation, ...]) -> Choice:
+def _read_choice(wire: AnswerChoice, answer_id: str, sources: tuple[Citation, ...], home: str) -> Choice:
     # A filtered choice may have no message at all (`azure-openai-chat-json-finish-content-filter-ad8f0b`).
     message = wire.message or Delta()
-    parts = tuple(_read_parts(message, answer_id, wire.index, sources))
+    parts = tuple(_read_parts(message, answer_id, wire.index, sources, home))
     word = wire.finish_reason or ""
     reason = finish_reason(word) if word else None
     if reason == "error":
@@ -113,8 +113,8 @@ def _read_choice(wire: AnswerChoice, answer_id: str, sources: tuple[Citation, ..
     )
 
 
-def _read_parts(message: Delta, answer_id: str, choice: int, sources: tuple[Citation, ...]) -> list[Part]:
-    opaque = read_details(message.reasoning_details)
+def _read_parts(message: Delta, answer_id: str, choice: int, sources: tuple[Citation, ...], home: str) -> list[Part]:
+    opaque = read_details(message.reasoning_details, home)
     thought = message.reasoning_content or message.reasoning or opaque.text
     parts: list[Part] = []
     if thought or opaque.signature is not None:

@@ -13,6 +13,8 @@ class OpenAIChatTraits:
     The ids in the field notes are recordings (`tests/recorded`) that show the peculiarity.
     """
 
+    home: str = "openai"
+    """The provider's type: whose opaque reasoning it knows as its own."""
     max_tokens_field: Literal["max_completion_tokens", "max_tokens"] = "max_completion_tokens"
     """The name of the output limit in a translated request.  GLM, DeepSeek, Qwen and most local servers know only
     `max_tokens`; OpenAI's reasoning models refuse it."""
