@@ -387,7 +387,7 @@ async def leaves_in_the_middle(gateway: Running, fake: FakeProvider, client: str
 async def is_cut(gateway: Running, fake: FakeProvider, client: str) -> None:
     """The gateway ends it: at the end of a drain, or because its key was revoked."""
     del fake
-    for cut in (gateway.worker.app.cut, lambda: gateway.worker.app.cut_keys(frozenset({"test"}))):
+    for cut in (gateway.worker.running.cut, lambda: gateway.worker.running.cut_keys(frozenset({"test"}))):
         asks = CLIENTS[client]
         stream = await gateway.open(asks.path, asks.question("openai/stuck", stream=True, max_tokens=ASKED))
         first = await stream.read_some()

@@ -124,7 +124,7 @@ async def _serve_alone(
 ) -> None:
     app = AdminApp(
         health=worker.health_json,
-        is_ready=lambda: not worker.app.is_draining,
+        is_ready=lambda: not worker.running.is_draining,
         metrics=worker.metrics_text,
         office=office,
     )

@@ -36,6 +36,7 @@ from tollhouse.server.http.app import Dialects, PublicApp
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, Server
+from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.stores import Stores
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
@@ -98,6 +99,7 @@ class Worker:
             unexpected=_unexpected,
             local=job.local,
         )
+        self.running = RunningCalls(self._count_in_flight)
         self.app = PublicApp(
             assemble(config, self._engine),
             Dialects(openai_chat=openai_chat.DIALECT, anthropic=anthropic.DIALECT),
@@ -106,7 +108,7 @@ class Worker:
             metrics=self.metrics_text,
             unexpected=_unexpected,
             refused=self._refused,
-            in_flight=self._count_in_flight,
+            running=self.running,
         )
         self._listener = (listen or _server(config))(self.app, job.place)
         self._flushing = loop.create_task(self._flush_often())
@@ -128,7 +130,7 @@ class Worker:
 
         def cut(keys: frozenset[str]) -> None:
             for worker in workers:
-                worker.app.cut_keys(keys)
+                worker.running.cut_keys(keys)
 
         stores = await Stores.open(config, environ, on_cut=cut)
         try:
@@ -155,11 +157,11 @@ class Worker:
             self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        self.app.is_draining = True
+        self.running.is_draining = True
         limit = self.config.server.drain_seconds
         if not await self._listener.stop(limit):
             log.warning("cutting the streams that outlived the drain limit", extra={"limit_seconds": limit})
-            self.app.cut()
+            self.running.cut()
             await self._listener.stop(CUT_SECONDS)
 
     async def aclose(self) -> None:
@@ -243,7 +245,7 @@ class Worker:
 
     def _health(self) -> dict[str, object]:
         return {
-            "status": "draining" if self.app.is_draining else _standing(self.stores),
+            "status": "draining" if self.running.is_draining else _standing(self.stores),
             "version": __version__,
             "uptime_seconds": round(time.monotonic() - self._started, 1),
         }

@@ -16,12 +16,9 @@ from tollhouse.dialects.anthropic import encode_count
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.errors import (
     ClientLeft,
-    Draining,
     GatewayError,
-    KeyRevoked,
     MethodNotAllowed,
     NotFound,
-    Overloaded,
     TollhouseError,
 )
 from tollhouse.gateway.call import Call
@@ -35,6 +32,7 @@ from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
 from tollhouse.server.http.bodies import discard_body, has_body, read_body
 from tollhouse.server.http.callers import FORWARDED, caller_address
 from tollhouse.server.http.departure import Departure
+from tollhouse.server.running_calls import RunningCalls
 
 JSON: Final = b"application/json"
 _MODEL_METHODS: Final = ("GET", "HEAD")
@@ -213,29 +211,23 @@ class PublicApp:
         metrics: Callable[[], tuple[bytes, str]],
         unexpected: Callable[[str, BaseException], None],
         refused: Callable[[str, str, TollhouseError], None] = lambda _id, _address, _error: None,
-        in_flight: Callable[[int], None] = lambda _: None,
+        running: RunningCalls | None = None,
     ) -> None:
         """`readiness` says how a gateway that serves is: `ready`, or what it misses.
 
         `health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
 
         `refused` hears of what never became a call (a wrong key, a body too large): request id, caller's address, error.
-        `in_flight` hears of +1 when a call begins and -1 when it ends.
+        `running` are the calls under way in this worker, those of its other doors among them.
         """
         self.serving = serving
-        self.is_draining = False
-        self._is_cutting = False
+        self.running = RunningCalls() if running is None else running
         self._dialects = dialects
         self._health = health
         self._readiness = readiness
         self._metrics = metrics
         self._unexpected = unexpected
         self._refused = refused
-        self._in_flight = in_flight
-        self._calls = 0
-        self._running: dict[asyncio.Task[Any], Principal] = {}
-        self._revoked: set[asyncio.Task[Any]] = set()
-        """Those that end because their key was revoked."""
         openai, anthropic = dialects.openai_chat, dialects.anthropic
         chat: dict[str, Handler] = {"POST": self._chat}
         # A path's dialect decides in which words its errors are said.
@@ -307,9 +299,8 @@ class PublicApp:
         task = asyncio.current_task() if request is None else request.task
         if task is None:
             raise RuntimeError("a request runs in a task")
-        self._calls += 1
-        self._running[task] = principal
-        self._in_flight(1)
+        running = self.running
+        running.begin(task, principal)
         try:
             body = await exchange.read(serving.max_body_bytes)
             call = self._made(exchange, principal, door, body)
@@ -322,36 +313,15 @@ class PublicApp:
         except asyncio.CancelledError:
             if request is not None and request.has_departed:
                 task.uncancel()  # nobody is there to be told
-            elif task in self._revoked:
+            elif (ending := running.ending(task)) is not None:
                 task.uncancel()
-                await self._say_goodbye(exchange, _revoked(principal))
-            elif self._is_cutting:
-                task.uncancel()
-                await self._say_goodbye(
-                    exchange, Draining("The gateway was shut down before this answer was complete.", hint="Ask again.")
-                )
+                await self._say_goodbye(exchange, ending)
             else:
                 raise
         finally:
             if request is not None:
                 request.when_departed(None)
-            self._calls -= 1
-            del self._running[task]
-            self._revoked.discard(task)
-            self._in_flight(-1)
-
-    def cut(self) -> None:
-        """Ends every running call now: what it used is settled, and its client gets an error, not a clean end."""
-        self._is_cutting = True
-        for task in self._running:
-            task.cancel(Draining.code)
-
-    def cut_keys(self, keys: frozenset[str]) -> None:
-        """Ends the running calls of these keys, which were revoked."""
-        for task, principal in self._running.items():
-            if principal.key in keys:
-                self._revoked.add(task)
-                task.cancel(KeyRevoked.code)
+            running.end(task)
 
     @staticmethod
     async def _say_goodbye(exchange: Exchange, error: TollhouseError) -> None:
@@ -367,13 +337,9 @@ class PublicApp:
 
     def _enter(self, exchange: Exchange, serving: Serving) -> Principal:
         """Before a body is read: is the gateway taking calls, and may this caller make one?"""
-        if self.is_draining:
-            raise Draining("The gateway is shutting down.", hint="Try again in a moment; another one may answer.")
+        self.running.check_open()
         principal = self._identify(exchange)
-        if self._calls >= serving.max_concurrent_calls:
-            raise Overloaded(
-                f"{serving.max_concurrent_calls} calls are being answered already.", hint="Try again in a moment."
-            )
+        self.running.check_room(serving.max_concurrent_calls)
         return principal
 
     def _made(self, exchange: Exchange, principal: Principal, door: str, body: bytes) -> Call:
@@ -412,14 +378,14 @@ class PublicApp:
         await exchange.reply(200, b'{"status":"live"}')
 
     async def _health_ready(self, exchange: Exchange) -> None:
-        if self.is_draining:
+        if self.running.is_draining:
             await exchange.reply(503, b'{"status":"draining"}')
         else:
             # A gateway without one of its stores serves all the same; a balancer that took it out would make an outage of it.
             await exchange.reply(200, b'{"status":"%b"}' % self._readiness().encode())
 
     async def _health_all(self, exchange: Exchange) -> None:
-        await exchange.reply(503 if self.is_draining else 200, self._health())
+        await exchange.reply(503 if self.running.is_draining else 200, self._health())
 
     async def _show_metrics(self, exchange: Exchange) -> None:
         self._identify(exchange)
@@ -457,7 +423,3 @@ async def _count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
     estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
     await exchange.head(200, [(b"content-type", JSON), *estimated])
     await exchange.body(encode_count(counted.input_tokens), more=False)
-
-
-def _revoked(principal: Principal) -> KeyRevoked:
-    return KeyRevoked(f"The key {principal.key!r} was revoked while this answer was under way.")
