@@ -47,6 +47,8 @@ def candidate(chosen: Provider, model: str, alias: str | None) -> Candidate:
         transport=NoTransport(),
         address=address,
         target=target(address, chosen.chat_path),
+        stream_target=target(address, chosen.chat_path),
+        embeddings_target=None,
         deadlines=Deadlines(total=5.0) if alias == "hurried" else Deadlines(),
         where=f"{address.host}:{address.port}",
         label=f"{chosen.name}/{model}".encode(),

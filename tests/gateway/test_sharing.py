@@ -58,6 +58,8 @@ def candidate(name: str, model: str = "m", kind: str = "openai-compatible", url:
         transport=NoTransport(),
         address=parse_address(provider.base_url),
         target=b"/",
+        stream_target=b"/",
+        embeddings_target=None,
         deadlines=Deadlines(),
         where="",
         label=f"{name}/{model}".encode(),

@@ -11,12 +11,12 @@ from typing import Final
 
 from tollhouse.chat.model import Opaque
 
-SEAL: Final = "tollhouse."
+SEAL: Final = "tollhouse-sealed."
 """How a sealed value begins; no provider's own does."""
 MARK: Final = b'"' + SEAL.encode()
 """What is found in every JSON body that holds a sealed value at the beginning of a string."""
 
-_SEALED: Final = re.compile(r"tollhouse\.([a-z0-9-]{1,40})\.(.*)", re.DOTALL)
+_SEALED: Final = re.compile(r"tollhouse-sealed\.([a-z0-9-]{1,40})\.(.*)", re.DOTALL)
 
 
 def seal(value: Opaque, native: str) -> str:

@@ -1,11 +1,13 @@
 """One call as the pipeline sees it: what a front door hands in, and where the answer goes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from tollhouse.dialects.dialect import Dialect
+from tollhouse.chat.model import Request
+from tollhouse.dialects.dialect import Dialect, Peek
+from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.identity import Principal
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -29,6 +31,37 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Monotonic seconds."""
     arrived_at_us: int
     """Wall clock, microseconds since the epoch."""
+    model: str | None = None
+    """The model, where the request's path names it and its body does not (Gemini)."""
+    stream: bool | None = None
+    """Whether a stream is asked for, where the path says it and the body does not."""
+    deadline: float | None = None
+    """When the client stops waiting, in monotonic seconds, where it says so (gRPC)."""
+    settled: Callable[[CallRecord], None] | None = None
+    """Called once, when the record of the call is complete: before the answer's last byte goes to the sink, or before its
+    error does.  For front doors whose last message tells what the call used.  Must not raise or block."""
+
+    def peek(self) -> Peek:
+        """The request's top level.  Raises as the dialect does."""
+        peek = self.dialect.peek(self.body)
+        if self.model is None and self.stream is None:
+            return peek
+        return msgspec.structs.replace(
+            peek,
+            model=peek.model if self.model is None else self.model,
+            stream=peek.stream if self.stream is None else self.stream,
+        )
+
+    def decode(self) -> Request:
+        """The whole request.  Raises as the dialect does."""
+        request = self.dialect.decode_request(self.body)
+        if self.model is None and self.stream is None:
+            return request
+        return msgspec.structs.replace(
+            request,
+            model=request.model if self.model is None else self.model,
+            stream=request.stream if self.stream is None else self.stream,
+        )
 
 
 class Sink(Protocol):

@@ -31,11 +31,11 @@ class Counted:
 
 async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     """Counts the prompt of `call` for the first candidate of its route.  Raises as a call does."""
-    peek = call.dialect.peek(call.body)
+    peek = call.peek()
     route = allowed(gateway.router.resolve(peek.model), call.principal)
     candidate = route.candidates[0]
     if candidate.provider.dialect is not call.dialect or candidate.provider.count_tokens_path is None:
-        return Counted(input_tokens(call.dialect.decode_request(call.body)), is_estimate=True)
+        return Counted(input_tokens(call.decode()), is_estimate=True)
     record = CallRecord(
         id=call.id,
         started_at_us=call.arrived_at_us,

@@ -129,6 +129,9 @@ class _Row:
         record.outcome = outcome
         record.cost_nano = 0
         record.duration_us = self._elapsed_us()
+        settled = self._copying.call.settled
+        if settled is not None:
+            settled(record)
         return self._copying.write(record)
 
 

@@ -22,6 +22,7 @@ from tollhouse.chat import receipt as receipts
 from tollhouse.chat.events import Event
 from tollhouse.chat.fold import unfold
 from tollhouse.chat.model import FinishReason, Request, Response
+from tollhouse.chat.opaque import MARK
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Peek
@@ -282,7 +283,7 @@ class _Run:
 
     async def _answer(self) -> None:
         call, record = self._call, self._record
-        peek = self._peek = call.dialect.peek(call.body)
+        peek = self._peek = call.peek()
         record.requested_model = peek.model[:200]
         record.streamed = peek.stream
         route = allowed(self._gateway.router.resolve(peek.model), call.principal)
@@ -298,7 +299,7 @@ class _Run:
         self._began = gateway.monotonic()
         plan = Plan(len(route.candidates), gateway.retry, now=self._began, random=gateway.random)
         candidate = route.candidates[0]
-        deadlines = candidate.deadlines
+        deadlines = self._within(candidate.deadlines, candidate.deadlines.total)
         while True:
             try:
                 await self._attempt(candidate, route, peek, deadlines)
@@ -325,7 +326,13 @@ class _Run:
             self._began = gateway.monotonic()
             candidate = route.candidates[plan.current]
             left = plan.remaining(self._began)
-            deadlines = replace(candidate.deadlines, total=min(left, candidate.deadlines.total))
+            deadlines = self._within(candidate.deadlines, left)
+
+    def _within(self, deadlines: Deadlines, left: float) -> Deadlines:
+        """Those deadlines, with no more in all than what is left, for the gateway or for the client."""
+        if self._call.deadline is not None:
+            left = min(left, max(0.0, self._call.deadline - self._gateway.monotonic()))
+        return deadlines if left >= deadlines.total else replace(deadlines, total=left)
 
     # -- one attempt
 
@@ -336,7 +343,7 @@ class _Run:
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
-        is_same = speaks_alike and not self._hides()
+        is_same = speaks_alike and not self._hides() and MARK not in call.body
         record.lane = "same" if is_same else "translated"
         record.price_version = self._gateway.prices.version
         try:
@@ -367,7 +374,7 @@ class _Run:
             Outgoing(
                 address=candidate.address,
                 method=b"POST",
-                target=candidate.target,
+                target=candidate.stream_target if peek.stream else candidate.target,
                 headers=provider.headers(self._gateway.wall(), call.headers, same_dialect=speaks_alike),
                 body=body,
             ),
@@ -766,6 +773,8 @@ class _Run:
                 # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
                 waiting.add_done_callback(self._give_back)
         gateway.finished(record)
+        if self._call.settled is not None:
+            self._call.settled(record)
         return waiting
 
     def _give_back(self, _written: object = None) -> None:
@@ -793,7 +802,7 @@ class _Run:
 
     def _decoded(self) -> Request:
         if self._request is None:
-            request = self._call.dialect.decode_request(self._call.body)
+            request = self._call.decode()
             if self._gateway.masks is not None:
                 masked = mask(self._gateway.masks, request)
                 request, self._values = masked.request, masked.values

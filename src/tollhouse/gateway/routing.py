@@ -33,6 +33,10 @@ class Candidate:
     address: Address
     target: bytes
     """The request target of the chat endpoint."""
+    stream_target: bytes
+    """That of its streams; mostly the same."""
+    embeddings_target: bytes | None
+    """That of the embeddings endpoint, where there is one."""
     deadlines: Deadlines
     where: str
     """`host:port`, as the transport's messages have it."""

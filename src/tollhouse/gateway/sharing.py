@@ -178,9 +178,9 @@ async def answer(
 
 def _asked(call: Call, route: Callable[[str], Route]) -> Asked | None:
     try:
-        peek = call.dialect.peek(call.body)
+        peek = call.peek()
         found = route(peek.model)
-        return Asked(call, peek, call.dialect.decode_request(call.body), found, directives_of(call.headers))
+        return Asked(call, peek, call.decode(), found, directives_of(call.headers))
     except TollhouseError:
         return None  # the run will say what is wrong, if anything is
 
@@ -237,6 +237,8 @@ async def _give(hit: Hit, asked: Asked, parts: Parts, sink: Sink) -> None:
     record.receipt = lost
     record.first_byte_us = record.duration_us = int((parts.monotonic() - call.arrived) * 1e6)
     await parts.write(record)
+    if call.settled is not None:
+        call.settled(record)
     headers = [
         *(SSE_HEAD if asked.peek.stream else (JSON_HEAD,)),
         (b"x-tollhouse-model", candidate.label),

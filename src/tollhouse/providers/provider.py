@@ -57,6 +57,11 @@ class Provider:
     base_url: str
     """Without a trailing slash."""
     chat_path: str
+    """May hold `{model}`."""
+    stream_path: str | None
+    """Where streams are asked for, if not at `chat_path`; may hold `{model}`."""
+    embeddings_path: str | None
+    """`None` where the provider has no embeddings; may hold `{model}`."""
     models_path: str
     count_tokens_path: str | None
     """`None` where the provider cannot count."""
@@ -127,6 +132,8 @@ class ProviderKind:
     complete_base_url: Callable[[str], str] = _as_it_is
     """Puts right what people commonly leave out of, or put too much into, this type's address."""
     chat_path: str = "/chat/completions"
+    stream_path: str | None = None
+    embeddings_path: str | None = None
     models_path: str = "/models"
     count_tokens_path: str | None = None
     fixed_headers: Headers = ()
@@ -170,6 +177,8 @@ class ProviderKind:
             dialect=self.dialect,
             base_url=self.complete_base_url(base_url.rstrip("/")),
             chat_path=self.chat_path,
+            stream_path=self.stream_path,
+            embeddings_path=self.embeddings_path,
             models_path=self.models_path,
             count_tokens_path=self.count_tokens_path,
             authenticate=_unless_configured(authenticate, fixed),

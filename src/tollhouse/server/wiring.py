@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from urllib.parse import quote
 
 from tollhouse.config.schema import Config, DeadlineSettings, ProviderSettings, ResponseCacheSettings
 from tollhouse.config.secret import Secret
@@ -192,7 +193,9 @@ def _router(
             traits=provider.traits_for(model),
             transport=engine.transport(config.providers[provider.name].proxy),
             address=address,
-            target=target(address, provider.chat_path),
+            target=_target(address, provider.chat_path, model),
+            stream_target=_target(address, provider.stream_path or provider.chat_path, model),
+            embeddings_target=_embeddings_target(address, provider.embeddings_path, model),
             deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
             where=address.where,
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
@@ -211,6 +214,14 @@ def _router(
         candidate=candidate,
         listed=[(name, model.name) for name, s in config.providers.items() for model in s.models],
     )
+
+
+def _target(address: Address, path: str, model: str) -> bytes:
+    return target(address, path.replace("{model}", quote(model, safe="")))
+
+
+def _embeddings_target(address: Address, path: str | None, model: str) -> bytes | None:
+    return None if path is None else _target(address, path, model)
 
 
 def _output_limit(provider: Provider, model: str) -> int | None:
