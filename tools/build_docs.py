@@ -67,6 +67,9 @@ SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
         "server": schema.ServerSettings,
         "auth": schema.AuthSettings,
         "key": schema.KeySettings,
+        "jwt": schema.JwtSettings,
+        "oidc": schema.OidcSettings,
+        "grant": schema.GrantSettings,
         "admin": schema.AdminSettings,
         "admin-token": schema.AdminTokenSettings,
         "provider": schema.ProviderSettings,
@@ -100,6 +103,25 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
         ("token_sha256", "text", "", "In place of `token`: its SHA-256 digest, as 64 hex digits."),
     ),
     ("key", "budgets"): (("budget", "budget", "none", "Its own budget, as under `budgets` without a `scope`."),),
+    ("grant", "budgets"): (
+        (
+            "budget",
+            "budget",
+            "none",
+            "Of each subject, as under `budgets` without a `scope`. Where a token has a budget too, the smaller one counts.",
+        ),
+    ),
+    ("oidc", "audience"): (
+        ("audience", "text, or list of texts", "required", "A token must be meant for one of these (claim `aud`)."),
+    ),
+    ("oidc", "required_claims"): (
+        (
+            "required_claims",
+            "mapping of name to text or list of texts",
+            "none",
+            "Claims that a token must have, each with one of these values: `groups: [llm-users]`.",
+        ),
+    ),
     ("limits", "overall"): (
         ("requests_per_minute", "whole number", "none", "Of all calls together, as the next two."),
         ("tokens_per_minute", "whole number", "none", "Input and output tokens together."),
@@ -194,6 +216,16 @@ _DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("key", "models"): "all",
     ("key", "providers"): "all",
     ("key", "ip_ranges"): "all",
+    ("jwt", "secret"): "a key that is made here",
+    ("oidc", "name"): "required",
+    ("oidc", "issuer"): "required",
+    ("oidc", "jwks_url"): "what the issuer says",
+    ("oidc", "tenant_claim"): "`defaults.tenant`",
+    ("oidc", "project_claim"): "`defaults.project`",
+    ("oidc", "allowed_subjects"): "all",
+    ("grant", "models"): "all",
+    ("grant", "providers"): "all",
+    ("grant", "ip_ranges"): "all",
     ("model", "context_tokens"): "not known",
 }
 
@@ -261,6 +293,9 @@ _TYPE_WORDS: Final[Mapping[object, str]] = {
     Secret: "secret",
     schema.DeadlineOverrides: "deadlines",
     schema.KeySettings: "key",
+    schema.JwtSettings: "jwt",
+    schema.OidcSettings: "issuer",
+    schema.GrantSettings: "defaults",
     schema.AdminTokenSettings: "token",
     schema.ModelSettings: "model",
     schema.RateSettings: "limits",
@@ -292,7 +327,7 @@ def _default(field: "Field[object]") -> str:
     match value:
         case x if x is MISSING:
             return "required"
-        case None | "" | schema.RateSettings(is_empty=True):
+        case None | "" | schema.RateSettings(is_empty=True) | schema.GrantSettings():
             return "none"
         case bool():
             return f"`{str(value).lower()}`"

@@ -60,7 +60,7 @@ class Untranslatable(CallerError):
 
 
 class Unauthenticated(CallerError):
-    """No credential, or one that we do not know."""
+    """A credential that we do not know; the branches below say more where more is known."""
 
     code = "unauthenticated"
     http_status = 401
@@ -83,6 +83,66 @@ class KeyRevoked(Unauthenticated):
     """The key was taken back."""
 
     code = "key_revoked"
+
+
+class CredentialMissing(Unauthenticated):
+    """The call carries no credential at all."""
+
+    code = "credential_missing"
+
+
+class TokenMalformed(Unauthenticated):
+    """The credential looks like a signed token and cannot be read as one: cut, changed, or with claims of a wrong type."""
+
+    code = "token_malformed"
+
+
+class TokenIncomplete(Unauthenticated):
+    """The token lacks claims that every token must have."""
+
+    code = "token_incomplete"
+
+
+class TokenWrongIssuer(Unauthenticated):
+    """The token was issued by somebody whose tokens are not accepted here."""
+
+    code = "token_wrong_issuer"
+
+
+class TokenWrongAudience(Unauthenticated):
+    """The token is good, but meant for another service."""
+
+    code = "token_wrong_audience"
+
+
+class TokenKeyUnknown(Unauthenticated):
+    """The token was signed with a key that is not known here, or no longer accepted."""
+
+    code = "token_key_unknown"
+
+
+class TokenBadSignature(Unauthenticated):
+    """The token's signature is not its key's: it was changed, or is signed in a way that its key does not allow."""
+
+    code = "token_bad_signature"
+
+
+class TokenNotYetValid(Unauthenticated):
+    """The token is good from a moment that has not come yet."""
+
+    code = "token_not_yet_valid"
+
+
+class TokenExpired(Unauthenticated):
+    """The token was good until a moment that has passed, or its subject's time has ended."""
+
+    code = "token_expired"
+
+
+class TokenRevoked(Unauthenticated):
+    """The token, or its subject, was taken back."""
+
+    code = "token_revoked"
 
 
 class PermissionDenied(CallerError):

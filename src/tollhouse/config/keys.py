@@ -3,16 +3,17 @@
 from typing import Final
 
 from tollhouse.config import values
-from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_rates_at
-from tollhouse.config.routes import Reference
+from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_names, read_rates_at
 from tollhouse.config.schema import AuthSettings, BudgetSettings, KeySettings, Scope, ServerSettings, frozen_map
 from tollhouse.config.section import Section, Spot
-from tollhouse.config.values import Given, Reader, Refused
+from tollhouse.config.tokens import read_jwt, read_oidc
+from tollhouse.config.values import Given, Refused
 
 MAX_TAGS: Final = 50
 CLOSED: Final = (
     "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
-    f"{values.HOW_TO_MAKE_A_KEY}), or write `open: true` while `server.host` is a loopback address."
+    f"{values.HOW_TO_MAKE_A_KEY}), or write `jwt: {{}}` to let in signed tokens (`tollhouse token create`), or `open: true`"
+    " while `server.host` is a loopback address."
 )
 
 
@@ -37,13 +38,15 @@ def read_auth(
         seen_names.setdefault(key.name, spot.written)
         seen_digests.setdefault(key.digest, spot.written)
         keys.append(key)
+    jwt = read_jwt(section.section("jwt"), mentions) if section.has("jwt") else None
+    oidc = read_oidc(section, mentions, jwt)
     is_open = section.read("open", values.boolean, default=False)
     if is_open and not values.is_loopback(server.host) and (spot_of_open := section.get("open")) is not None:
         spot_of_open.flaw(
             f"Calls without a key are allowed on a loopback address only, and `server.host` is {server.host};"
             " remove `open: true` and list keys, or listen on 127.0.0.1."
         )
-    if not items and not is_open:
+    if not items and not is_open and not section.has("jwt") and not section.has("oidc"):
         if may_be_without_keys and not section.has("keys"):
             section.spot.warn(
                 "There are no keys, so every call will be refused; set TOLLHOUSE_KEY, or add an `auth` section with keys."
@@ -51,7 +54,7 @@ def read_auth(
         else:
             section.require("keys", CLOSED)
     section.close()
-    return AuthSettings(keys=tuple(keys), open=is_open)
+    return AuthSettings(keys=tuple(keys), jwt=jwt, oidc=oidc, open=is_open)
 
 
 def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
@@ -76,9 +79,9 @@ def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
         inner = section.section("budget")
         budgets = read_budget(inner, scope, mentions)
         inner.close()
-    models = _names(section, "models", values.model_name, mentions.models)
-    providers = _names(section, "providers", values.name, mentions.providers)
-    ip_ranges = _names(section, "ip_ranges", values.network)
+    models = read_names(section, "models", values.model_name, mentions.models)
+    providers = read_names(section, "providers", values.name, mentions.providers)
+    ip_ranges = read_names(section, "ip_ranges", values.network)
     tags = _tags(section)
     section.close()
     if name is None or digest is None:
@@ -95,25 +98,6 @@ def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
         ip_ranges=ip_ranges,
         tags=frozen_map(tags),
     )
-
-
-def _names(
-    section: Section, key: str, reader: Reader[str], mentioned: list[Reference] | None = None
-) -> tuple[str, ...]:
-    """A list of what is allowed.  It may be missing, which allows all; an empty one could be read as allowing none."""
-    names: dict[str, None] = {}
-    for spot in section.items(key):
-        name = spot.read(reader)
-        if name is None:
-            continue
-        if name in names:
-            spot.flaw(f"{spot.speak_of(name)} is in this list already.")
-        elif mentioned is not None:
-            mentioned.append(Reference(name, spot))
-        names[name] = None
-    if (listed := section.get(key)) is not None and listed.is_empty:
-        listed.flaw("The list is empty; name what is allowed, or remove it to allow all.")
-    return tuple(names)
 
 
 def _tags(section: Section) -> dict[str, str]:

@@ -183,6 +183,25 @@ def mention_rates(scope: Scope, spot: Spot, mentions: Mentions) -> None:
         spot.flaw(f"{spot.speak_of(str(scope))} has limits at {earlier} already; put them together.")
 
 
+def read_names(
+    section: Section, key: str, reader: Reader[str], mentioned: list[Reference] | None = None
+) -> tuple[str, ...]:
+    """A list of what is allowed.  It may be missing, which allows all; an empty one could be read as allowing none."""
+    names: dict[str, None] = {}
+    for spot in section.items(key):
+        name = spot.read(reader)
+        if name is None:
+            continue
+        if name in names:
+            spot.flaw(f"{spot.speak_of(name)} is in this list already.")
+        elif mentioned is not None:
+            mentioned.append(Reference(name, spot))
+        names[name] = None
+    if (listed := section.get(key)) is not None and listed.is_empty:
+        listed.flaw("The list is empty; name what is allowed, or remove it to allow all.")
+    return tuple(names)
+
+
 def read_budgets(file: Section, mentions: Mentions) -> tuple[BudgetSettings, ...]:
     """`budgets`: a list of entries with a scope each, or one mapping of amounts for all calls."""
     spot = file.get("budgets")

@@ -40,6 +40,20 @@ class ProviderDefaults:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """The certificate of a listener, and whose certificates it asks for.  The files are read again when they change."""
+
+    cert: str
+    """PEM file: the listener's certificate, followed by those of its issuers."""
+    key: str
+    """PEM file: the certificate's private key, without a password."""
+    client_ca: str | None = None
+    """PEM file: the authorities whose client certificates are good.  Without it no client is asked for one."""
+    client_auth: Literal["required", "optional"] = "required"
+    """Whether a client without a certificate is let in.  One with a bad certificate never is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """Where the gateway listens and how much it takes in.  A change needs a restart."""
 
@@ -63,6 +77,10 @@ class ServerSettings:
     """Whether answers carry the header that lists what translation dropped."""
     http2: bool = False
     """Speak HTTP/2 as well, by granian (extra `http2`); costs about twice the CPU a call."""
+    tls: TlsSettings | None = None
+    """The certificate that callers are served with, by HTTP and by gRPC; `None` is plain text."""
+    insecure: bool = False
+    """Whether plain text may leave this machine.  Without it, a listener on another address than loopback needs `tls`."""
     trusted_proxies: tuple[str, ...] = ()
     """Networks whose `X-Forwarded-For` says who the caller is.  From anywhere else the header is ignored."""
 
@@ -145,10 +163,110 @@ class KeySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrantSettings:
+    """What signed tokens may do at most whose subject is not in the database; each subject for itself."""
+
+    tenant: str = ""
+    """Whom a token belongs to that does not say."""
+    project: str = ""
+    """A project of that tenant."""
+    limits: RateSettings = field(default_factory=RateSettings)
+    """Of each subject.  Where a token has limits too, the stricter one counts."""
+    budgets: tuple[BudgetSettings, ...] = ()
+    """Of each subject (`budget:` in the file).  Where a token has a budget too, the smaller one counts."""
+    models: tuple[str, ...] = ()
+    """Aliases and `provider/model` names, `*` at the end of one standing for anything; empty allows all."""
+    providers: tuple[str, ...] = ()
+    """Configured providers that may answer; empty allows all."""
+    ip_ranges: tuple[str, ...] = ()
+    """Networks that tokens may be used from; empty allows all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JwtSettings:
+    """The signed tokens that this gateway issues."""
+
+    secret: Secret | None = None
+    """Signs new tokens (HS256) and is what tokens without a `kid` are checked with: at least 32 characters.  Without one, a key
+    is made at the first start and kept under the XDG configuration folder.
+    """
+    former_secrets: tuple[Secret, ...] = ()
+    """Secrets of which tokens are still accepted, while `secret` is being replaced."""
+    issuer: str = "tollhouse"
+    """The claim `iss` of tokens that are issued, and that a token must have."""
+    algorithm: Literal["HS256", "EdDSA"] = "HS256"
+    """Of keys that are made here.  Machines that share a database check EdDSA tokens without sharing a secret."""
+    defaults: GrantSettings = field(default_factory=GrantSettings)
+    """What tokens may do at most whose subject is not in the database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OidcSettings:
+    """An issuer of OpenID Connect tokens that are accepted."""
+
+    name: str
+    """Unique; a subject of it is called `subject:NAME/SUB` in the ledger, in logs and in metrics."""
+    issuer: str
+    """Its address, exactly as in the claim `iss`; `http://` only on this machine."""
+    audience: tuple[str, ...]
+    """A token must be meant for one of these (claim `aud`); one name, or a list."""
+    jwks_url: str | None = None
+    """Where its keys are; by default what its `/.well-known/openid-configuration` says."""
+    subject_claim: str = "sub"
+    """The claim that says who it is: `email`, say."""
+    tenant_claim: str | None = None
+    """The claim that says whom the subject belongs to; a token without it is refused.  By default `defaults.tenant`."""
+    project_claim: str | None = None
+    """The same of the project."""
+    allowed_subjects: tuple[str, ...] = ()
+    """Who may call, `*` at the beginning or the end of one standing for anything; empty allows all of the issuer's."""
+    required_claims: Mapping[str, tuple[str, ...]] = field(default_factory=_no_items)
+    """Claims that a token must have, each with one of these values: `groups: [llm-users]`."""
+    defaults: GrantSettings = field(default_factory=GrantSettings)
+    """What its tokens may do whose subject is not in the database."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSettings:
+    """A caller who is known by a client certificate, and what it may do: as a key, without a secret."""
+
+    name: str
+    """Unique; stands as `certificate:NAME` in the ledger, in logs and in metrics."""
+    subject: str | None = None
+    """The certificate's whole subject as RFC 4514 has it: `CN=build,O=Example`."""
+    san: str | None = None
+    """One of its alternative names, in place of the subject: `dns:ci.example.com`, `ip:10.0.0.7`, `email:ci@example.com`,
+    `uri:spiffe://example.com/ci`.
+    """
+    tenant: str = ""
+    """Whom the caller belongs to; empty when nobody says."""
+    project: str = ""
+    """A project of that tenant."""
+    limits: RateSettings = field(default_factory=RateSettings)
+    """What this caller alone may do, beside the wider limits."""
+    budgets: tuple[BudgetSettings, ...] = ()
+    """Its own budgets (`budget:` in the file), scoped to it."""
+    models: tuple[str, ...] = ()
+    """Aliases and `provider/model` names that it may use, `*` at the end of one standing for anything; empty allows all."""
+    providers: tuple[str, ...] = ()
+    """Configured providers that may answer it; empty allows all."""
+    ip_ranges: tuple[str, ...] = ()
+    """Networks (`10.0.0.0/8`, `2001:db8::/32`) that it may call from; empty allows all."""
+    tags: Mapping[str, str] = field(default_factory=_no_items)
+    """What the operator notes about it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
-    """Who may call.  With neither keys nor `open`, every call is refused."""
+    """Who may call.  With neither keys, tokens nor `open`, every call is refused."""
 
     keys: tuple[KeySettings, ...] = ()
+    jwt: JwtSettings | None = None
+    """Signed tokens of this gateway's own; `jwt: {}` accepts them as they are by default."""
+    oidc: tuple[OidcSettings, ...] = ()
+    """Issuers whose tokens are accepted."""
+    certificates: tuple[CertificateSettings, ...] = ()
+    """Who is let in by a client certificate; needs `server.tls.client_ca`."""
     open: bool = False
     """Whether calls without a known key are let in; loading allows it on a loopback `server.host` only."""
 
@@ -174,6 +292,8 @@ class AdminSettings:
     """Who may administer over the network.  Without tokens the admin API is off."""
 
     tokens: tuple[AdminTokenSettings, ...] = ()
+    tls: TlsSettings | None = None
+    """The certificate of the admin listener; `None` is plain text."""
     hosts: tuple[str, ...] = ()
     """Names under which the admin listener is reached, beside `localhost` and IP addresses.  A request that names another host
     is refused while `server.admin_host` is a loopback address, or when there are names here."""

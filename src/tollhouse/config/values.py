@@ -21,6 +21,7 @@ from tollhouse.config.tree import core_kind
 T = TypeVar("T")
 
 MIN_KEY_CHARACTERS: Final = 8
+MIN_SIGNING_CHARACTERS: Final = 32
 MAX_TEXT_CHARACTERS: Final = 4096
 MAX_DURATION_SECONDS: Final = 86_400.0
 MAX_AGE_SECONDS: Final = 36_500 * 86_400.0
@@ -305,6 +306,27 @@ def optional_secret(given: Given) -> Secret:
     if not given.text and not given.is_defaulted:
         raise Refused(_why_empty(given))
     return Secret(given.text)
+
+
+def signing_secret(given: Given) -> Secret:
+    """A secret that signs tokens: RFC 7518, section 3.2, wants as many bytes as the hash has."""
+    _check_credential(given)
+    if len(given.text) < MIN_SIGNING_CHARACTERS:
+        what = f"; {given} has fewer" if given.references else ""
+        raise Refused(
+            f"A secret that signs tokens needs at least {MIN_SIGNING_CHARACTERS} characters{what}. `openssl rand -base64 48`"
+            " makes a good one."
+        )
+    return Secret(given.text)
+
+
+def issuer_url(given: Given) -> str:
+    """The address of an issuer of tokens, as it stands in them: not even a final slash may be lost."""
+    base_url(given)
+    parts = urlsplit(given.text)
+    if parts.scheme != "https" and not is_loopback(parts.hostname or ""):
+        raise Refused("The address must begin with https://, or anybody on the way could make keys of their own.")
+    return given.text
 
 
 def header_value(given: Given) -> Secret:

@@ -2,7 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_SHOWN: Final = 20
@@ -18,12 +18,16 @@ class Access:
     prefixes: tuple[str, ...] = ()
     """What stood before a final `*`."""
     providers: frozenset[str] | None = None
+    also: "Access | None" = None
+    """What must allow a call too."""
 
     def may_use(self, alias: str, target: str) -> bool:
         """Whether a call for `alias` may be answered by `target` (`provider/model`).
 
         Its provider must be allowed, and the name that the client used or the target's own.
         """
+        if self.also is not None and not self.also.may_use(alias, target):
+            return False
         if self.providers is not None and target.partition("/")[0] not in self.providers:
             return False
         names = self.names
@@ -33,8 +37,17 @@ class Access:
 
     def shown(self) -> Sequence[str]:
         """What is allowed, as it was written down, sorted and not more than fits into a message."""
+        if self.names is None and self.also is not None:
+            return self.also.shown()
         written = sorted([*(self.names or ()), *(f"{prefix}*" for prefix in self.prefixes)])
         return written if len(written) <= MAX_SHOWN else [*written[:MAX_SHOWN], "…"]
+
+    def shown_providers(self) -> Sequence[str]:
+        """The providers that are allowed, sorted; empty when all are."""
+        further = self.also.shown_providers() if self.also is not None else ()
+        if self.providers is None:
+            return further
+        return sorted(self.providers.intersection(further) if further else self.providers)
 
 
 ANYTHING: Final = Access()
@@ -50,6 +63,17 @@ def allow(models: Iterable[str] = (), providers: Iterable[str] = ()) -> Access:
         prefixes=tuple(sorted(name[:-1] for name in written if name.endswith("*"))),
         providers=allowed or None,
     )
+
+
+def both(one: Access, other: Access) -> Access:
+    """What both allow."""
+    if other is ANYTHING:
+        return one
+    if one is ANYTHING:
+        return other
+    if one.also is not None:
+        return replace(one, also=both(one.also, other))
+    return replace(one, also=other)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +104,17 @@ def networks(ranges: Iterable[str]) -> Networks | None:
     if not parsed:
         return None
     return Networks(tuple((net.version, int(net.netmask), int(net.network_address)) for net in parsed))
+
+
+def overlap(one: Networks | None, other: Networks | None) -> Networks | None:
+    """The addresses that lie in both; `None` is every address."""
+    if one is None or other is None:
+        return one or other
+    return Networks(
+        tuple(
+            max(left, right, key=lambda found: found[1])
+            for left in one.ranges
+            for right in other.ranges
+            if left[0] == right[0] and (left[2] ^ right[2]) & left[1] & right[1] == 0
+        )
+    )

@@ -299,8 +299,8 @@ def not_allowed(principal: Principal, alias: str) -> ModelNotAllowed:
     access = principal.access
     shown = access.shown()
     only = [*([f"the models {', '.join(shown)}"] if shown else [])]
-    if access.providers is not None:
-        only.append(f"the providers {', '.join(sorted(access.providers))}")
+    if providers := access.shown_providers():
+        only.append(f"the providers {', '.join(providers)}")
     return ModelNotAllowed(
         f"The key {principal.key!r} may not use the model {alias[:200]!r}; it may use {' of '.join(only)}.",
         allowed=shown,
