@@ -122,7 +122,7 @@ def test_grok_is_another_name_of_xai():
     assert build(settings("grok")).base_url == build(settings("xai")).base_url
 
 
-@pytest.mark.parametrize("kind", ["cursor", "openai-compatible", "anthropic-compatible", "local"])
+@pytest.mark.parametrize("kind", ["cursor", "openai-compatible", "anthropic-compatible", "local", "tollhouse"])
 def test_a_type_without_an_address_of_its_own_needs_one(kind):
     with pytest.raises(ConfigError, match=r"providers\.lab\.base_url"):
         build(ProviderSettings(name="lab", type=kind))
@@ -131,7 +131,7 @@ def test_a_type_without_an_address_of_its_own_needs_one(kind):
 def test_only_types_that_a_person_must_address_ask_for_it_at_loading():
     needing = {kind for kind, defaults in defaults_by_type().items() if defaults.needs_base_url}
 
-    assert needing == {"cursor", "openai-compatible", "anthropic-compatible"}  # `local` gets its address at run time
+    assert needing == {"cursor", "openai-compatible", "anthropic-compatible", "tollhouse"}  # `local` gets its address at run time
 
 
 def test_an_unknown_type_is_refused_with_those_that_there_are():

@@ -20,6 +20,7 @@ from tollhouse.providers import (
     openai,
     openrouter,
     qwen,
+    tollhouse,
     xai,
 )
 from tollhouse.providers.provider import Provider, ProviderKind
@@ -40,6 +41,7 @@ PROVIDER_TYPES: Final[Mapping[str, ProviderKind]] = MappingProxyType(
         "mistral": mistral.KIND,
         "ollama": ollama.KIND,
         "local": local.KIND,
+        "tollhouse": tollhouse.KIND,
         "openai-compatible": compatible.KIND,
         "anthropic-compatible": anthropic.COMPATIBLE,
     }

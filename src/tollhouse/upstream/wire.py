@@ -38,6 +38,10 @@ class WireSettings:
     """How long a connection may stay unused.  Below the 60 s and more after which providers and balancers close."""
     ca_file: str | None = None
     """PEM file of certificate authorities, in place of the system's."""
+    client_cert: str | None = None
+    """PEM file of the certificate (with its chain) that is shown to a server that asks for one."""
+    client_key: str | None = None
+    """PEM file of its private key, if that is not in the same file; not encrypted."""
     proxies: Proxies = NO_PROXIES
 
 
@@ -45,7 +49,7 @@ class WireTransport:
     """The `Transport` that the gateway uses.  Belongs to the event loop that first calls `send`; `aclose` it there."""
 
     def __init__(self, settings: WireSettings | None = None) -> None:
-        """Opens nothing.  Raises `ConfigError` if the CA file cannot be read: before a new configuration is used."""
+        """Opens nothing.  Raises `ConfigError` if a PEM file cannot be used: before a new configuration is."""
         self._settings = settings or WireSettings()
         self._origins: dict[tuple[str, str, int], _Origin] = {}
         self._connections: set[Connection] = set()
@@ -53,7 +57,10 @@ class WireTransport:
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._all_lost: asyncio.Future[None] | None = None
-        self._tls = load_tls(self._settings.ca_file) if self._settings.ca_file else None
+        given = self._settings
+        self._tls = (
+            load_tls(given.ca_file, given.client_cert, given.client_key) if given.ca_file or given.client_cert else None
+        )
         self._tls_loading: asyncio.Future[ssl.SSLContext] | None = None
 
     async def send(self, request: Outgoing, deadlines: Deadlines) -> Incoming:
@@ -232,12 +239,19 @@ def _broken_field(request: Outgoing) -> str:
     return "its target or the name of a header"
 
 
-def load_tls(ca_file: str | None) -> ssl.SSLContext:
+def load_tls(ca_file: str | None, client_cert: str | None = None, client_key: str | None = None) -> ssl.SSLContext:
     """A verifying client context with the system's authorities, or those of a PEM file.  Raises `ConfigError`."""
     try:
         context = ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise ConfigError([f"The certificate authorities in {ca_file!r} cannot be used: {_reason(error)}."]) from error
+    if client_cert is not None:
+        try:
+            # A password would be asked for on the terminal; an empty one makes an encrypted key an error.
+            context.load_cert_chain(client_cert, client_key, password=lambda: "")
+        except (OSError, ValueError) as error:
+            why = _reason(error) if isinstance(error, OSError) else "it is encrypted or broken"
+            raise ConfigError([f"The client certificate in {client_cert!r} cannot be used: {why}."]) from error
     context.set_alpn_protocols(["http/1.1"])
     return context
 
