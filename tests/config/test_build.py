@@ -212,7 +212,7 @@ def test_callers_and_administrators_cannot_share_a_port():
 
 
 def test_an_admin_listener_that_others_reach_is_a_warning():
-    [warning] = read(MINIMAL + "server: {admin_host: 0.0.0.0}\n").warnings
+    [warning] = read(MINIMAL + "server: {admin_host: 0.0.0.0, insecure: true}\n").warnings
     assert warning.startswith("tollhouse.yaml:3:22: server.admin_host: ")
 
 
@@ -274,14 +274,15 @@ def test_open_is_allowed_on_loopback(host: str):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", '"::"', "10.0.0.1", "gateway.example.com"])
 def test_open_is_refused_where_others_reach_the_gateway(host: str):
-    message = problem(f"server: {{host: {host}}}\n{MINIMAL}")
+    message = problem(f"server: {{host: {host}, insecure: true}}\n{MINIMAL}")
     assert message.startswith(
         "tollhouse.yaml:2:14: auth.open: Calls without a key are allowed on a loopback address only"
     )
 
 
 def test_open_is_refused_elsewhere_even_beside_keys():
-    text = "server: {host: 0.0.0.0}\nauth: {open: true, keys: [{name: a, key: th-plaintext}]}\nproviders: {local: {}}\n"
+    keys = "auth: {open: true, keys: [{name: a, key: th-plaintext}]}"
+    text = f"server: {{host: 0.0.0.0, insecure: true}}\n{keys}\nproviders: {{local: {{}}}}\n"
     assert "auth.open" in problem(text)
 
 

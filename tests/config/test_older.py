@@ -41,15 +41,22 @@ def test_the_key_of_callers_is_taken_from_the_environment():
     config = read(OLDER_EXAMPLE)
     [key] = config.auth.keys
     assert (key.name, key.digest) == ("default", hashlib.sha256(KEYS["TOLLHOUSE_KEY"].encode()).digest())
-    assert config.warnings == ()
+
+
+def test_plain_text_on_every_interface_is_what_it_has_always_meant_and_is_warned_of():
+    config = read(OLDER_EXAMPLE)
+    assert config.server.insecure
+    [warning] = config.warnings
+    assert warning.startswith("tollhouse.yaml:2:16: llmproxy.listen_addr: Other machines can reach the gateway here")
+    assert listening_on('"127.0.0.1:80"').warnings == listening_on('"[::1]:80"').warnings == ()
 
 
 def test_without_any_key_it_loads_and_stays_closed_with_a_warning():
     config = read(OLDER_EXAMPLE, WITHOUT_KEY)
     assert config.auth.keys == ()
     assert not config.auth.open
-    [warning] = config.warnings
-    assert "every call will be refused" in warning
+    [closed] = [warning for warning in config.warnings if "every call will be refused" in warning]
+    assert closed
 
 
 def test_an_auth_section_is_taken_and_goes_before_the_environment():

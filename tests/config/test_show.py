@@ -28,7 +28,7 @@ def test_every_line_with_a_value_says_where_it_came_from():
 
 def test_a_text_from_the_environment_or_a_file_is_masked_whatever_it_is_for():
     environ = {"PLACE": "postgresql://u:plaintext@db", "HOST": "plaintext.example", "PORT": "8088"}
-    text = MINIMAL + 'server: {admin_host: "${HOST}", port: "${PORT}"}\nledger: {url: "${PLACE}"}\n'
+    text = MINIMAL + 'server: {admin_host: "${HOST}", port: "${PORT}", insecure: true}\nledger: {url: "${PLACE}"}\n'
     shown = show(read(text, environ).places)
     assert "plaintext" not in shown
     assert "port: 8088" in shown

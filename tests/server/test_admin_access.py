@@ -271,7 +271,7 @@ async def test_a_foreign_host_reads_nothing_on_loopback(desk: AdminDesk):
 async def test_a_listener_of_a_network_answers_to_any_name_until_names_are_configured(tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    text = CONFIG.replace("admin_host: 127.0.0.1", "admin_host: 0.0.0.0")
+    text = CONFIG.replace("admin_host: 127.0.0.1", "admin_host: 0.0.0.0, insecure: true")
     async with admin_desk(tmp_path / "a", text) as desk:
         assert (await desk.ask("GET", "/health", headers={"host": "tollhouse:9090"})).status == 200
     named_text = text.replace("admin:\n", "admin:\n  hosts: [tollhouse]\n")

@@ -7,6 +7,7 @@ from typing import Final
 from tollhouse.config import values
 from tollhouse.config.schema import AdminSettings, AdminTokenSettings, KeySettings, Role
 from tollhouse.config.section import Section, Spot
+from tollhouse.config.tls import read_tls
 from tollhouse.config.values import Given, Refused
 
 MIN_TOKEN_CHARACTERS: Final = 16
@@ -42,8 +43,9 @@ def read_admin(section: Section, keys: Iterable[KeySettings]) -> AdminSettings:
         tokens.setdefault(token.name, token)
         seen.setdefault(token.digest, token.name)
     hosts = tuple(dict.fromkeys(host for spot in section.items("hosts") if (host := spot.read(_host)) is not None))
+    tls = read_tls(section)
     section.close()
-    return AdminSettings(tokens=tuple(tokens.values()), hosts=hosts)
+    return AdminSettings(tokens=tuple(tokens.values()), tls=tls, hosts=hosts)
 
 
 def _token(spot: Spot) -> AdminTokenSettings | None:

@@ -32,6 +32,7 @@ from tollhouse.config.schema import (
 )
 from tollhouse.config.secret import Secret
 from tollhouse.config.section import Collector, Section, Spot, root_spot
+from tollhouse.config.tls import check_plain_text, read_tls
 from tollhouse.config.tree import Items, Node, Scalar, Table
 from tollhouse.config.values import Given, Reader, Refused, did_you_mean
 from tollhouse.errors import ConfigError
@@ -58,10 +59,12 @@ def build(
     `may_be_without_keys`: nobody being able to call is a warning instead of a problem.
     """
     file = root_spot(collector, root).section()
-    server = _server(file.section("server"))
+    server_section, admin_section = file.section("server"), file.section("admin")
+    server = _server(server_section)
+    check_plain_text(server_section, server, admin_section)
     mentions = Mentions()
     auth = read_auth(file.section("auth"), server, mentions, may_be_without_keys=may_be_without_keys)
-    admin = read_admin(file.section("admin"), auth.keys)
+    admin = read_admin(admin_section, auth.keys)
     file.require("providers", NOTHING_ANSWERS)
     prices: dict[str, Mapping[str, int]] = {}
     drafts: dict[str, DraftAlias] = {}
@@ -93,7 +96,10 @@ def build(
         logging=_logging(file.section_once_named("logging", "log")),
         cache=_cache(file.section("cache"), has_state=state.url is not None),
         limits=read_limits(file.section("limits"), mentions),
-        budgets=(*read_budgets(file, mentions), *(budget for key in auth.keys for budget in key.budgets)),
+        budgets=(
+            *read_budgets(file, mentions),
+            *(budget for caller in auth.callers for budget in caller.budgets),
+        ),
         deadlines=_deadlines(file.section("deadlines")),
         retry=_retry(file.section("retry")),
         places=Places(collector.file, collector.places.values()),
@@ -115,6 +121,8 @@ def _server(section: Section) -> ServerSettings:
         port=section.read("port", values.integer(0, 65535), defaults.port),
         admin_host=section.read("admin_host", values.host, defaults.admin_host),
         admin_port=section.read("admin_port", values.integer(0, 65535), defaults.admin_port),
+        grpc_port=section.read("grpc_port", values.port_or_none, defaults.grpc_port),
+        advertised_version=section.read_optional("advertised_version", values.version),
         workers=section.read("workers", values.integer(1, 64), defaults.workers),
         max_body_bytes=section.read("max_body_bytes", values.size(1024, 2**30), defaults.max_body_bytes),
         max_concurrent_calls=section.read(
@@ -123,6 +131,8 @@ def _server(section: Section) -> ServerSettings:
         drain_seconds=section.read("drain_seconds", values.seconds_or_zero, defaults.drain_seconds),
         receipts=section.read("receipts", values.boolean, defaults.receipts),
         http2=section.read("http2", values.boolean, defaults.http2),
+        tls=read_tls(section),
+        insecure=section.read("insecure", values.boolean, defaults.insecure),
         trusted_proxies=_networks(section, "trusted_proxies"),
     )
     section.close()
@@ -132,6 +142,12 @@ def _server(section: Section) -> ServerSettings:
             ("admin_port", "port"),
             f"Callers and administrators cannot both be served on port {settings.port}.",
         )
+    for other, port, host in (
+        ("port", settings.port, settings.host),
+        ("admin_port", settings.admin_port, settings.admin_host),
+    ):
+        if settings.grpc_port and settings.grpc_port == port and settings.host == host:
+            _flaw_at(section, ("grpc_port", other), f"gRPC and `{other}` cannot both be served on port {port}.")
     if not values.is_loopback(settings.admin_host) and (spot := section.get("admin_host")) is not None:
         spot.warn(
             "The admin listener can be reached from other machines; make sure that only administrators get there."

@@ -3,13 +3,13 @@
 from typing import Final
 
 from tollhouse.config import values
+from tollhouse.config.client_certificates import read_certificates
 from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_names, read_rates_at
 from tollhouse.config.schema import AuthSettings, BudgetSettings, KeySettings, Scope, ServerSettings, frozen_map
 from tollhouse.config.section import Section, Spot
+from tollhouse.config.tags import read_tags
 from tollhouse.config.tokens import read_jwt, read_oidc
-from tollhouse.config.values import Given, Refused
 
-MAX_TAGS: Final = 50
 CLOSED: Final = (
     "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
     f"{values.HOW_TO_MAKE_A_KEY}), or write `jwt: {{}}` to let in signed tokens (`tollhouse token create`), or `open: true`"
@@ -40,13 +40,14 @@ def read_auth(
         keys.append(key)
     jwt = read_jwt(section.section("jwt"), mentions) if section.has("jwt") else None
     oidc = read_oidc(section, mentions, jwt)
+    certificates = read_certificates(section, server.tls, mentions)
     is_open = section.read("open", values.boolean, default=False)
     if is_open and not values.is_loopback(server.host) and (spot_of_open := section.get("open")) is not None:
         spot_of_open.flaw(
             f"Calls without a key are allowed on a loopback address only, and `server.host` is {server.host};"
             " remove `open: true` and list keys, or listen on 127.0.0.1."
         )
-    if not items and not is_open and not section.has("jwt") and not section.has("oidc"):
+    if not items and not is_open and not any(section.has(other) for other in ("jwt", "oidc", "certificates")):
         if may_be_without_keys and not section.has("keys"):
             section.spot.warn(
                 "There are no keys, so every call will be refused; set TOLLHOUSE_KEY, or add an `auth` section with keys."
@@ -54,7 +55,7 @@ def read_auth(
         else:
             section.require("keys", CLOSED)
     section.close()
-    return AuthSettings(keys=tuple(keys), jwt=jwt, oidc=oidc, open=is_open)
+    return AuthSettings(keys=tuple(keys), jwt=jwt, oidc=oidc, certificates=certificates, open=is_open)
 
 
 def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
@@ -82,7 +83,7 @@ def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
     models = read_names(section, "models", values.model_name, mentions.models)
     providers = read_names(section, "providers", values.name, mentions.providers)
     ip_ranges = read_names(section, "ip_ranges", values.network)
-    tags = _tags(section)
+    tags = read_tags(section)
     section.close()
     if name is None or digest is None:
         return None
@@ -98,19 +99,3 @@ def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
         ip_ranges=ip_ranges,
         tags=frozen_map(tags),
     )
-
-
-def _tags(section: Section) -> dict[str, str]:
-    tags: dict[str, str] = {}
-    members = section.members("tags")
-    for entry, spot in members[:MAX_TAGS]:
-        try:
-            values.name(Given(entry.key))
-        except Refused as refused:
-            section.spot.collector.flaw(entry.mark, spot.written, refused.sentence)
-        value = spot.read(values.tag)
-        if value is not None:
-            tags[entry.key] = value
-    if len(members) > MAX_TAGS:
-        members[MAX_TAGS][1].flaw(f"A key can have at most {MAX_TAGS} tags.")
-    return tags

@@ -19,6 +19,7 @@ FILE_VARIABLE: Final = "TOLLHOUSE_CONFIG"
 FILE_NAME: Final = "tollhouse.yaml"
 NEEDS_RESTART: Final = (
     "server.",
+    "admin.tls",
     "ledger.",
     "state.",
     "logging.level",
@@ -112,7 +113,7 @@ def diff(old: Config, new: Config) -> tuple[Change, ...]:
 
 def _without_keys_budgets(config: Config) -> Config:
     """The budgets of keys stand at their keys too, and are compared there."""
-    own = [budget for key in config.auth.keys for budget in key.budgets]
+    own = [budget for caller in config.auth.callers for budget in caller.budgets]
     return replace(config, budgets=tuple(budget for budget in config.budgets if budget not in own))
 
 

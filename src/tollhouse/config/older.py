@@ -3,9 +3,9 @@
 It is translated node by node into today's form before it is read, so that there is one schema and one set of checks.  Every
 node keeps its line and the path that it was written with, and `tollhouse config show` prints such a file in today's form.
 
-What differs: `listen_addr` is one text, and `":8080"` means every interface; `log_level` stands alone; `grok` is the type
-`xai`; rates and budgets have longer names.  The form never had keys for callers.  An `auth` section as in today's form is
-taken if there is one, else `TOLLHOUSE_KEY` from the environment is the one key.
+What differs: `listen_addr` is one text, and `":8080"` means every interface; what is spoken there is plain text; `log_level`
+stands alone; `grok` is the type `xai`; rates and budgets have longer names.  The form never had keys for callers.  An `auth`
+section as in today's form is taken if there is one, else `TOLLHOUSE_KEY` from the environment is the one key.
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Final
 
 from tollhouse.config.section import Collector
 from tollhouse.config.tree import KIND_NAMES, Entry, Items, Node, Scalar, Table
-from tollhouse.config.values import nearest
+from tollhouse.config.values import is_loopback, nearest
 
 TOP: Final = "llmproxy"
 KEY_VARIABLE: Final = "TOLLHOUSE_KEY"
@@ -102,7 +102,20 @@ def _listen_address(collector: Collector, entry: Entry, written: str) -> list[En
         return []
     host = Scalar(parts["host"] or ALL_INTERFACES, node.mark, written=written)
     port = Scalar(parts["port"], node.mark, is_plain=True, written=written)
-    section = Table((Entry("host", entry.mark, host), Entry("port", entry.mark, port)), entry.mark, TOP)
+    if not host.text.startswith("$") and not is_loopback(host.text.strip("[]")):
+        collector.warn(
+            node.mark,
+            written,
+            "Other machines can reach the gateway here, and credentials travel in plain text; today's form has `server.tls`.",
+        )
+    # This form has no word for it, and has always spoken plain text.
+    insecure = Scalar("true", entry.mark, is_plain=True, written=written)
+    entries = (
+        Entry("host", entry.mark, host),
+        Entry("port", entry.mark, port),
+        Entry("insecure", entry.mark, insecure),
+    )
+    section = Table(entries, entry.mark, TOP)
     return [Entry("server", entry.mark, section)]
 
 

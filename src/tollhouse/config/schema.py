@@ -65,6 +65,10 @@ class ServerSettings:
     """Address of the admin listener."""
     admin_port: int = 9090
     """0 to 65535; 0 takes any free port."""
+    grpc_port: int = 50051
+    """Port of the gRPC listener, on `host`; `none` or 0 is no such listener.  Needs the extra `grpc`."""
+    advertised_version: str | None = None
+    """The version that gRPC clients are told, for those that want to hear their own; by default the gateway's."""
     workers: int = 1
     """Processes that answer calls, 1 to 64."""
     max_body_bytes: int = 33_554_432
@@ -256,6 +260,10 @@ class CertificateSettings:
     """What the operator notes about it."""
 
 
+Caller = KeySettings | CertificateSettings
+"""Whom the configuration names one by one."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthSettings:
     """Who may call.  With neither keys, tokens nor `open`, every call is refused."""
@@ -269,6 +277,11 @@ class AuthSettings:
     """Who is let in by a client certificate; needs `server.tls.client_ca`."""
     open: bool = False
     """Whether calls without a known key are let in; loading allows it on a loopback `server.host` only."""
+
+    @property
+    def callers(self) -> tuple[Caller, ...]:
+        """All that are named one by one, each with limits and budgets of its own."""
+        return (*self.keys, *self.certificates)
 
 
 Role = Literal["admin", "viewer"]

@@ -16,7 +16,7 @@ _HEAD: Final = """\
 # ${NAME} is an environment variable, ${NAME:-text} has a default, ${file:/run/secrets/x} is a file's content.
 
 server:
-  host: 127.0.0.1       # who may reach it: 127.0.0.1 is this machine alone, 0.0.0.0 is everybody
+  host: 127.0.0.1       # who may reach it: 127.0.0.1 is this machine alone; for others set `tls` too (`tollhouse cert init`)
   port: 8080
   admin_port: 9090      # metrics and administration, on a listener of their own
   workers: 1

@@ -43,6 +43,7 @@ _HOST_NAME: Final = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ms|s|m|h|d)?")
+_VERSION: Final = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,63}")
 _SIZE: Final = re.compile(r"([0-9]{1,15})(?: ?(B|[kKMGT]B|[KMGT]iB))?")
 _BYTES: Final[dict[str | None, int]] = {
     None: 1,
@@ -205,6 +206,23 @@ def integer(low: int, high: int) -> Reader[int]:
         return value
 
     return read
+
+
+def port_or_none(given: Given) -> int:
+    """A port from 1 to 65535; `none`, `off` and 0 are 0: no listener."""
+    if given.text.lower() in {"none", "off", "null", "~", ""}:
+        return 0
+    try:
+        return integer(0, 65535)(given)
+    except Refused as refused:
+        raise Refused(f"Must be a port from 1 to 65535 or `none`, not {given}.") from refused
+
+
+def version(given: Given) -> str:
+    """A version of a program: up to 64 letters, digits and `.+-_`."""
+    if not _VERSION.fullmatch(given.text):
+        raise Refused(f"Must be a version such as 1.2.3, not {given}.")
+    return given.text
 
 
 def option(given: Given) -> str | int | bool:
