@@ -30,7 +30,7 @@ from tollhouse.policy.response_cache import AnswerStore, MemoryAnswers, Response
 from tollhouse.policy.rules import Rules
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
-from tollhouse.server.http.app import Serving
+from tollhouse.server.serving import Serving
 from tollhouse.server.stores import Stores
 from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.address import BadAddress, parse_address, target

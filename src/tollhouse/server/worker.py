@@ -32,8 +32,9 @@ from tollhouse.policy.admission import Admission
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
-from tollhouse.server.http.app import Dialects, PublicApp
+from tollhouse.server.http.app import PublicApp
 from tollhouse.server.http.asgi import App
+from tollhouse.server.http.status import Status
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, Server
 from tollhouse.server.running_calls import RunningCalls
@@ -102,10 +103,7 @@ class Worker:
         self.running = RunningCalls(self._count_in_flight)
         self.app = PublicApp(
             assemble(config, self._engine),
-            Dialects(openai_chat=openai_chat.DIALECT, anthropic=anthropic.DIALECT),
-            health=self.public_health_json,
-            readiness=self._readiness,
-            metrics=self.metrics_text,
+            Status(health=self.public_health_json, readiness=self._readiness, metrics=self.metrics_text),
             unexpected=_unexpected,
             refused=self._refused,
             running=self.running,

@@ -1,0 +1,41 @@
+"""The doors of OpenAI's Chat Completions and of Anthropic's Messages."""
+
+from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
+from tollhouse.dialects.anthropic import encode_count
+from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
+from tollhouse.gateway.call import Call
+from tollhouse.gateway.count import count_tokens
+from tollhouse.gateway.pipeline import Gateway
+from tollhouse.server.http.exchange import JSON, Exchange
+from tollhouse.server.http.front import Door, Front, Route, answer
+
+
+def door(front: Front) -> Door:
+    """`/v1/chat/completions`, `/v1/messages` and the counting beside it."""
+
+    async def complete(exchange: Exchange) -> None:
+        await front.carry(exchange, "openai_chat", answer)
+
+    async def message(exchange: Exchange) -> None:
+        await front.carry(exchange, "anthropic", answer)
+
+    async def count(exchange: Exchange) -> None:
+        await front.carry(exchange, "anthropic_count_tokens", _count)
+
+    chat = Route(OPENAI_CHAT, {"POST": complete})
+    return Door(
+        routes={
+            "/v1/chat/completions": chat,
+            "/chat/completions": chat,
+            "/openai/v1/chat/completions": chat,  # the groq SDK adds this prefix itself
+            "/v1/messages": Route(ANTHROPIC, {"POST": message}),
+            "/v1/messages/count_tokens": Route(ANTHROPIC, {"POST": count}),
+        }
+    )
+
+
+async def _count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    counted = await count_tokens(gateway, call)
+    estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
+    await exchange.head(200, [(b"content-type", JSON), *estimated])
+    await exchange.body(encode_count(counted.input_tokens), more=False)

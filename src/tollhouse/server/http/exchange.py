@@ -1,0 +1,154 @@
+"""One HTTP request and the way back to its client."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from tollhouse.dialects.dialect import Dialect
+from tollhouse.errors import MethodNotAllowed, TollhouseError
+from tollhouse.gateway.failures import error_headers
+from tollhouse.policy.access import Networks
+from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
+from tollhouse.server.http.bodies import discard_body, has_body, read_body
+from tollhouse.server.http.callers import FORWARDED, caller_address
+
+JSON: Final = b"application/json"
+
+
+class OwnRequest(Protocol):
+    """What our own server says of a request beyond ASGI, under `scope["tollhouse.request"]`."""
+
+    is_complete: bool
+    """Whether all of it has arrived."""
+    task: asyncio.Task[None] | None
+    """The one that answers it."""
+
+    @property
+    def has_departed(self) -> bool:
+        """Whether its client has left."""
+        ...
+
+    def when_departed(self, callback: Callable[[], object] | None) -> None:
+        """Whom to call, once, when its client leaves before the answer is complete; at once if it has left."""
+        ...
+
+
+class Exchange:
+    """One HTTP request and the way back to its client.  It is the gateway's `Sink`."""
+
+    __slots__ = (
+        "_send",
+        "address",
+        "arrived",
+        "dialect",
+        "headers",
+        "id",
+        "is_begun",
+        "is_read",
+        "method",
+        "path",
+        "receive",
+        "request",
+        "scope",
+    )
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect[Any]) -> None:
+        self.scope = scope
+        self.request: OwnRequest | None = scope.get("tollhouse.request")
+        self.receive = receive
+        self._send = send
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.headers: Headers = scope["headers"]
+        self.dialect = dialect
+        self.id = new_request_id()
+        self.address = ""
+        """The caller's IP address, once `find_address` was called; empty when the server does not know."""
+        self.arrived = time.monotonic()
+        self.is_begun = False
+        self.is_read = False
+        """Whether the request's body was read to its end."""
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The request's body; see `read_body`."""
+        request = self.request
+        body = await read_body(
+            self.receive, self.headers, limit_bytes, is_here=request is not None and request.is_complete
+        )
+        self.is_read = True
+        return body
+
+    async def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
+        request_id = self.id.encode()
+        self.is_begun = True
+        await self._send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": [*headers, (b"x-request-id", request_id), (b"request-id", request_id)],
+            }
+        )
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece of the answer."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+
+    async def reply(self, status: int, data: bytes, content_type: bytes = JSON) -> None:
+        """Sends a whole answer; a HEAD request gets its head alone."""
+        await self.head(status, [(b"content-type", content_type), (b"content-length", b"%d" % len(data))])
+        await self.body(b"" if self.method == "HEAD" else data, more=False)
+
+    async def refuse(self, error: TollhouseError) -> None:
+        """Sends an error in the client's dialect, and lets the client finish sending what was not read of its body."""
+        headers = error_headers(error)
+        if isinstance(error, MethodNotAllowed):
+            headers.append((b"allow", ", ".join(error.allowed).encode()))
+        data = self.dialect.encode_error(error, self.id)
+        if self.is_read or not has_body(self.headers):
+            await self.head(error.http_status, headers)
+            await self.body(data, more=False)
+            return
+        # The length tells the client that this is all, while the exchange stays open for the rest of its body.
+        await self.head(error.http_status, [*headers, (b"content-length", b"%d" % len(data))])
+        await self.body(data, more=True)
+        await discard_body(self.receive)
+        await self.body(b"", more=False)
+
+    def find_address(self, proxies: Networks | None) -> None:
+        """Learns where the caller is: the peer, or whom trusted `proxies` speak for."""
+        client = self.scope.get("client")
+        peer: str = client[0] if client else ""
+        if proxies is not None:
+            peer = caller_address(peer, [value for name, value in self.headers if name == FORWARDED], proxies)
+        self.address = peer
+
+    def credential(self) -> bytes | None:
+        """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
+        other = None
+        for name, value in self.headers:
+            if name == b"authorization":
+                scheme, _, token = value.partition(b" ")
+                if scheme.lower() == b"bearer" and token.strip():
+                    return token.strip()
+            elif name in {b"x-api-key", b"x-goog-api-key"} and value:
+                other = value
+        return other
+
+    def has_header(self, wanted: bytes) -> bool:
+        """Whether a header of that lower-case name was sent."""
+        return any(name == wanted for name, _ in self.headers)
+
+
+def new_request_id() -> str:
+    """`req_`, the time in milliseconds and 48 random bits, in hexadecimal: unique, and in the order of time.
+
+    The order keeps the ledger's index of ids growing at its end, where a commit touches one page and not one for each row.
+    """
+    return f"req_{time.time_ns() // 1_000_000:012x}{_chance.getrandbits(48):012x}"
+
+
+_chance: Final = random.Random(os.urandom(32))  # noqa: S311  # ids are no secrets; asking the kernel each time costs more
