@@ -209,6 +209,9 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
     schema: msgspec.Raw | None = None
     """JSON schema of the arguments, verbatim; `None` when not given (no arguments)."""
     strict: bool | None = None
+    custom: bool = False
+    """A free-form tool (OpenAI's `custom`): its input is plain text.  `schema` has it as an object with one string,
+    `input`, for dialects without the idea."""
     cache: CacheMarker | None = None
     extra: Extra | None = None
 
@@ -287,6 +290,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     legacy_functions: bool = False
     """The client speaks OpenAI's old `functions`; the answer must use `function_call`."""
+    echo: Extra | None = None
+    """Fields of the request, as they came, that its own dialect repeats in the answer; no provider need see them."""
     extra: Extra | None = None
 
 

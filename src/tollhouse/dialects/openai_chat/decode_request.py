@@ -1,7 +1,5 @@
 """A client's request in full, for translation."""
 
-import base64
-import binascii
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -37,6 +35,7 @@ from tollhouse.dialects.openai_chat import peek as top
 from tollhouse.dialects.openai_chat.pieces import encoded, read_details
 from tollhouse.dialects.openai_chat.reading import (
     cache_marker,
+    decoded_text,
     fault,
     inline_at,
     list_at,
@@ -533,19 +532,12 @@ def _file(fields: dict[str, Json], path: str, cache: CacheMarker | None, extra: 
         else:
             source = Inline("application/pdf", data)
         if source.media_type == "text/plain":
-            source = Inline("text/plain", _decoded_text(source.data, f"{path}.file_data"))
+            source = Inline("text/plain", decoded_text(source.data, f"{path}.file_data"))
         return Document(source, title, cache=cache, extra=extra)
     file_id = optional_text(fields.get("file_id"), f"{path}.file_id")
     if file_id:
         return Document(StoredFile(file_id, NAME), title, cache=cache, extra=extra)
     raise fault(path, "must have `file_data` or `file_id`.")
-
-
-def _decoded_text(data: str, path: str) -> str:
-    try:
-        return base64.b64decode(data, validate=True).decode()
-    except (binascii.Error, ValueError) as error:
-        raise fault(path, "says that it is text, but is not UTF-8 in base64.") from error
 
 
 def _marked(part: Part, marker: CacheMarker) -> Part:

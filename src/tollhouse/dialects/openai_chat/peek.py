@@ -29,18 +29,21 @@ def peek(body: bytes) -> Peek:
     fields = read_fields(body)
     return Peek(
         fields=fields,
-        model=_model(fields),
-        stream=_bool(fields, "stream"),
+        model=model_of(fields),
+        stream=flag_of(fields, "stream"),
         max_output_tokens=_output_limit(fields),
         include_usage=_include_usage(fields),
         choices=_choices(fields),
     )
 
 
-def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
-    """The top level of a JSON object, each value raw.  Raises `BadRequest` for what is not one."""
+def read_fields(body: bytes, needs: str = "`model` and `messages`") -> dict[str, msgspec.Raw]:
+    """The top level of a JSON object, each value raw.  Raises `BadRequest` for what is not one.
+
+    `needs` names the fields without which there is no request.
+    """
     if not body.strip():
-        raise BadRequest("The request has no body: send a JSON object with `model` and `messages`.")
+        raise BadRequest(f"The request has no body: send a JSON object with {needs}.")
     try:
         # Raw values are not checked for UTF-8 by the JSON reader, and no provider should meet them first.
         if not body.isascii():
@@ -49,9 +52,7 @@ def read_fields(body: bytes) -> dict[str, msgspec.Raw]:
     except UnicodeDecodeError as error:
         raise BadRequest(f"The request is not UTF-8 (byte {error.start}): encode the JSON body as UTF-8.") from error
     except msgspec.ValidationError as error:
-        raise BadRequest(
-            "The request is JSON but not an object: send an object with `model` and `messages`."
-        ) from error
+        raise BadRequest(f"The request is JSON but not an object: send an object with {needs}.") from error
     except msgspec.DecodeError as error:
         raise BadRequest(f"The request is not valid JSON: {_reason(error)}.") from error
     except RecursionError as error:
@@ -98,7 +99,8 @@ def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(fields))
 
 
-def _model(fields: Mapping[str, msgspec.Raw]) -> str:
+def model_of(fields: Mapping[str, msgspec.Raw]) -> str:
+    """The model's name.  Raises `BadRequest` when there is none."""
     raw = fields.get("model")
     if raw is None or is_null(raw):
         raise BadRequest("The request does not say which model to use: set `model`.", param="model")
@@ -111,7 +113,8 @@ def _model(fields: Mapping[str, msgspec.Raw]) -> str:
     return model
 
 
-def _bool(fields: Mapping[str, msgspec.Raw], name: str) -> bool:
+def flag_of(fields: Mapping[str, msgspec.Raw], name: str) -> bool:
+    """A boolean field; false when absent or null.  Raises `BadRequest`."""
     raw = fields.get(name)
     if raw is None:
         return False
@@ -121,7 +124,8 @@ def _bool(fields: Mapping[str, msgspec.Raw], name: str) -> bool:
         raise BadRequest(f"`{name}` must be true or false.", param=name) from error
 
 
-def _int(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
+def whole_number_of(fields: Mapping[str, msgspec.Raw], name: str) -> int | None:
+    """A whole number; `None` when absent or null.  Raises `BadRequest`."""
     raw = fields.get(name)
     if raw is None:
         return None
@@ -135,7 +139,7 @@ def _output_limit(fields: Mapping[str, msgspec.Raw]) -> int | None:
     """The larger one, if both are given: a server that does not know the newer name goes by the older."""
     most: int | None = None
     for name in _LIMITS:
-        limit = _int(fields, name)
+        limit = whole_number_of(fields, name)
         if limit is None:
             continue
         if limit < 1:
@@ -145,7 +149,7 @@ def _output_limit(fields: Mapping[str, msgspec.Raw]) -> int | None:
 
 
 def _choices(fields: Mapping[str, msgspec.Raw]) -> int:
-    choices = _int(fields, "n")
+    choices = whole_number_of(fields, "n")
     if choices is None:
         return 1
     if not 1 <= choices <= MAX_CHOICES:

@@ -1,5 +1,7 @@
 """Reading plain JSON with a place in hand, so that every fault can be named in the caller's own spelling."""
 
+import base64
+import binascii
 import re
 from typing import Final
 
@@ -133,3 +135,11 @@ def inline_at(url: str, path: str) -> Inline:
     if match is None or match[3] is None or match.end() == len(url):
         raise fault(path, "must be a data: URL with a media type and base64 (`data:image/png;base64,…`).")
     return Inline((match[1] or "application/octet-stream").lower(), url[match.end() :])
+
+
+def decoded_text(data: str, path: str) -> str:
+    """A text file's words, out of base64."""
+    try:
+        return base64.b64decode(data, validate=True).decode()
+    except (binascii.Error, ValueError) as error:
+        raise fault(path, "says that it is text, but is not UTF-8 in base64.") from error
