@@ -53,6 +53,12 @@ class FixedRoll:
     def shared(self, tenant: str, project: str) -> Shared:
         return self._shared
 
+    def signing_key(self, kid: str) -> None:
+        return None
+
+    def token_revoked_at(self, jti: str) -> None:
+        return None
+
 
 class Rolls:
     def __init__(self, roll: FixedRoll) -> None:
@@ -182,18 +188,6 @@ def test_no_key_is_let_in_whose_tenants_terms_cannot_be_read():
     closed = Principal(key="ci", tenant="acme", shared=Shared(is_unreadable=True))
     with pytest.raises(StoreUnavailable, match="'acme' may spend was written by a newer version"):
         ring(StoredKey(digest(b"k"), closed)).identify(b"k")
-
-
-def test_a_subject_is_found_by_its_name():
-    alice = Principal(key="subject:alice", subject="alice")
-    bob = Principal(key="subject:bob", subject="bob")
-    subjects = (StoredSubject(alice), StoredSubject(bob, Ending("revoked", NOON_US)))
-    keys = KeyRing([], rolls=Rolls(FixedRoll(subjects=subjects)))
-
-    assert keys.find_subject("alice") is alice
-    assert keys.find_subject("carol") is None
-    with pytest.raises(KeyRevoked):
-        keys.find_subject("bob")
 
 
 def test_a_stored_key_does_not_print_its_digest():

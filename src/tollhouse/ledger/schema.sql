@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0005');
+INSERT INTO "alembic_version" VALUES('0006');
 CREATE TABLE audit (
 	seq INTEGER NOT NULL,
 	at_us BIGINT NOT NULL,
@@ -133,6 +133,15 @@ CREATE TABLE rerates (
 	now_nano BIGINT NOT NULL,
 	PRIMARY KEY (id)
 );
+CREATE TABLE signing_keys (
+	kid TEXT NOT NULL,
+	algorithm TEXT NOT NULL,
+	public_key BLOB,
+	created_at_us BIGINT NOT NULL,
+	until_us BIGINT,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (kid)
+);
 CREATE TABLE spend_hours (
 	hour_us BIGINT NOT NULL,
 	tenant TEXT NOT NULL,
@@ -180,6 +189,21 @@ CREATE TABLE tenants (
 	revision BIGINT NOT NULL,
 	PRIMARY KEY (name)
 );
+CREATE TABLE tokens (
+	jti TEXT NOT NULL,
+	subject TEXT NOT NULL,
+	tenant TEXT NOT NULL,
+	project TEXT NOT NULL,
+	kid TEXT NOT NULL,
+	issued_at_us BIGINT NOT NULL,
+	expires_at_us BIGINT,
+	revoked_at_us BIGINT,
+	cut SMALLINT NOT NULL,
+	terms TEXT NOT NULL,
+	actor TEXT NOT NULL,
+	revision BIGINT NOT NULL,
+	PRIMARY KEY (jti)
+);
 CREATE TABLE top_ups (
 	seq INTEGER NOT NULL,
 	kind TEXT NOT NULL,
@@ -204,3 +228,5 @@ CREATE TRIGGER audit_follows BEFORE INSERT ON audit WHEN NEW.seq <> coalesce((SE
 CREATE TRIGGER audit_keeps_updated BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER audit_keeps_deleted BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit log is append-only'); END;
 CREATE TRIGGER calls_forgotten AFTER DELETE ON calls BEGIN DELETE FROM rerated_calls WHERE seq = old.seq; END;
+CREATE INDEX tokens_revision ON tokens (revision);
+CREATE INDEX tokens_subject ON tokens (subject, jti);

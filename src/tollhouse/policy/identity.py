@@ -20,16 +20,23 @@ import msgspec
 from tollhouse.config.schema import BudgetSettings, KeySettings, RateSettings, ScopedRates
 from tollhouse.errors import (
     AddressNotAllowed,
+    CertificateUnknown,
+    CredentialMissing,
     KeyDamaged,
     KeyExpired,
     KeyRevoked,
     ModelNotAllowed,
     StoreUnavailable,
+    TokenIncomplete,
+    TokenKeyUnknown,
+    TokenMalformed,
+    TokenWrongIssuer,
     Unauthenticated,
 )
 from tollhouse.ledger.moments import moment_at
 from tollhouse.policy.access import ANYTHING, Access, Networks, allow, networks
 from tollhouse.policy.key_text import is_damaged
+from tollhouse.policy.peer_certificate import PeerCertificate
 
 NO_RATES: Final = RateSettings()
 
@@ -57,7 +64,9 @@ class Principal(msgspec.Struct, frozen=True, gc=False):
     tenant: str = ""
     project: str = ""
     subject: str = ""
-    """The `sub` of a signed token."""
+    """The subject of a signed token: its `sub`, or `ISSUER/SUB` for one of an OIDC issuer."""
+    token: str = ""
+    """The `jti` of a signed token, if it has one."""
     access: Access = ANYTHING
     networks: Networks | None = None
     """Where it may call from; `None` is anywhere."""
@@ -105,6 +114,17 @@ class StoredSubject(msgspec.Struct, frozen=True, gc=False):
     ending: Ending | None = None
 
 
+class SigningKey(msgspec.Struct, frozen=True, gc=False):
+    """A key that signs tokens, as the database has it: without its secret."""
+
+    kid: str
+    algorithm: Literal["HS256", "EdDSA"]
+    public_key: bytes | None
+    """The 32 bytes of an Ed25519 key's public half; `None` for HS256."""
+    until_us: int | None
+    """Until when its tokens are accepted; `None` is as long as they say."""
+
+
 class Roll(Protocol):
     """The keys of the database, at one moment."""
 
@@ -120,6 +140,22 @@ class Roll(Protocol):
         """What a tenant's and a project's keys share."""
         ...
 
+    def signing_key(self, kid: str) -> SigningKey | None:
+        """The key of this id that signs, or signed, tokens."""
+        ...
+
+    def token_revoked_at(self, jti: str) -> int | None:
+        """When the token of this id was revoked, in microseconds since the epoch; `None` if it was not."""
+        ...
+
+
+class Tokens(Protocol):
+    """Who knows signed tokens; `tollhouse.policy.tokens.verifier`."""
+
+    def identify(self, credential: bytes, digest: bytes, roll: Roll) -> Principal:
+        """The principal of a token, whose SHA-256 is `digest`; raises `Unauthenticated`, `StoreUnavailable`."""
+        ...
+
 
 class Rolls(Protocol):
     """Where the newest roll is found; a directory replaces it by one assignment."""
@@ -127,6 +163,14 @@ class Rolls(Protocol):
     @property
     def roll(self) -> Roll:
         """The newest."""
+        ...
+
+
+class Certificates(Protocol):
+    """Who is behind a client certificate."""
+
+    def find(self, peer: PeerCertificate, roll: Roll) -> Principal | None:
+        """The principal, with what its tenant and project share in the roll; `None` if nobody is known by it."""
         ...
 
 
@@ -155,8 +199,23 @@ class EmptyRoll:
         del tenant, project
         return NOTHING_SHARED
 
+    def signing_key(self, kid: str) -> SigningKey | None:
+        """None."""
+        del kid
+        return None
+
+    def token_revoked_at(self, jti: str) -> int | None:
+        """Never."""
+        del jti
+        return None
+
 
 EMPTY_ROLL: Final = EmptyRoll()
+
+TOKEN_START: Final = b"eyJ"
+"""How a signed token begins: `{"` in base64, the start of its header (RFC 7515, section 3.1)."""
+NOT_OURS: Final = (TokenMalformed, TokenIncomplete, TokenWrongIssuer, TokenKeyUnknown)
+"""What is said of a token that nobody here has vouched for."""
 
 
 def digest(credential: bytes) -> bytes:
@@ -190,7 +249,17 @@ class KeyRing:
     Immutable to whoever uses it; a reload makes a new one.
     """
 
-    __slots__ = ("_is_open", "_joined", "_joined_for", "_keys", "_names", "_now_us", "_rolls")
+    __slots__ = (
+        "_certificates",
+        "_is_open",
+        "_joined",
+        "_joined_for",
+        "_keys",
+        "_names",
+        "_now_us",
+        "_rolls",
+        "_tokens",
+    )
 
     def __init__(
         self,
@@ -198,8 +267,13 @@ class KeyRing:
         *,
         is_open: bool = False,
         rolls: Rolls = EMPTY_ROLL,
+        tokens: Tokens | None = None,
+        certificates: Certificates | None = None,
         now_us: Callable[[], int] = wall_us,
     ) -> None:
+        """`tokens` knows signed tokens, `certificates` the callers who show one; without either nobody is known by them."""
+        self._certificates = certificates
+        self._tokens = tokens
         self._keys = {key.digest: key for key in keys}
         self._names = frozenset(key.principal.key for key in self._keys.values())
         self._is_open = is_open
@@ -208,10 +282,10 @@ class KeyRing:
         self._joined = self._keys
         self._joined_for: Roll = EMPTY_ROLL
 
-    def identify(self, credential: bytes | None) -> Principal:
-        """The principal of a credential; raises `Unauthenticated`.
+    def identify(self, credential: bytes | None, peer: PeerCertificate | None = None) -> Principal:
+        """The principal of a credential, or of a verified client certificate where there is none; raises `Unauthenticated`.
 
-        An open ring lets anyone in as `ANONYMOUS`, but for a key that it knows to have ended.
+        An open ring lets anyone in as `ANONYMOUS`, but for a key or a token that it knows to have ended.
         """
         if credential:
             presented = digest(credential)
@@ -224,15 +298,30 @@ class KeyRing:
                     raise _ended(key.principal.key, key.ending)
                 if key.principal.key in self._names and presented not in self._joined:
                     raise _two_of_one_name(key.principal.key)
-                if key.principal.shared.is_unreadable:
-                    raise _unreadable(key.principal)
+                check_readable(key.principal)
                 return key.principal
+            if self._tokens is not None and credential.startswith(TOKEN_START):
+                try:
+                    return self._tokens.identify(credential, presented, roll)
+                except NOT_OURS:
+                    if not self._is_open:
+                        raise
+        elif peer is not None and self._certificates is not None:
+            found = self._certificates.find(peer, self._rolls.roll)
+            if found is not None:
+                check_readable(found)
+                return found
         if self._is_open:
             return ANONYMOUS
         if not credential:
-            raise Unauthenticated(
+            if peer is not None and self._certificates is not None:
+                raise CertificateUnknown(
+                    f"The client certificate of {peer} is good, but no rule says who that is.",
+                    hint="Send a key as well, or ask whoever runs this gateway for an entry under `auth.certificates`.",
+                )
+            raise CredentialMissing(
                 "This call carries no key.",
-                hint="Send your Tollhouse key as `Authorization: Bearer <key>`, `x-api-key` or `x-goog-api-key`.",
+                hint="Send your Tollhouse key or token as `Authorization: Bearer <key>`, `x-api-key` or `x-goog-api-key`.",
             )
         if is_damaged(credential):
             raise KeyDamaged(
@@ -243,17 +332,6 @@ class KeyRing:
             "This key is not known here.",
             hint="Use a key that this gateway issued, not a provider's; whoever runs it can tell you yours.",
         )
-
-    def find_subject(self, name: str) -> Principal | None:
-        """The principal that the database has for the subject of a token, if any.  Raises as `identify` does if it ended."""
-        found = self._rolls.roll.subject(name)
-        if found is None:
-            return None
-        if found.ending is not None and found.ending.has_come(self._now_us()):
-            raise _ended(name, found.ending)
-        if found.principal.shared.is_unreadable:
-            raise _unreadable(found.principal)
-        return found.principal
 
     def _join(self, roll: Roll) -> None:
         """Gives the configuration's keys what their tenants have in the database.  Doing it twice at once does no harm."""
@@ -266,6 +344,16 @@ class KeyRing:
             joined[presented] = msgspec.structs.replace(key, principal=principal)
         self._joined = joined
         self._joined_for = roll
+
+
+def check_readable(principal: Principal) -> None:
+    """Raises `StoreUnavailable` when it is not known what the principal's tenant allows."""
+    if principal.shared.is_unreadable:
+        raise StoreUnavailable(
+            f"What the tenant {principal.tenant!r} may spend was written by a newer version of this gateway, which cannot "
+            "read it.",
+            hint="Whoever runs this gateway has to upgrade it.",
+        )
 
 
 def check_address(principal: Principal, address: str) -> None:
@@ -325,13 +413,6 @@ def _ended(name: str, ending: Ending) -> Unauthenticated:
             return KeyRevoked(
                 f"The key {name!r} was revoked on {when}.", hint="Ask whoever runs this gateway for another key."
             )
-
-
-def _unreadable(principal: Principal) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"What the tenant {principal.tenant!r} may spend was written by a newer version of this gateway, which cannot read it.",
-        hint="Whoever runs this gateway has to upgrade it.",
-    )
 
 
 def _two_of_one_name(name: str) -> Unauthenticated:

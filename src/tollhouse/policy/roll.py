@@ -6,14 +6,22 @@ made.  So whoever holds a roll, or a principal of it, sees one state, and cannot
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from tollhouse.config.schema import RateSettings, Scope, ScopedRates
 from tollhouse.policy.access import Access, Networks, allow, networks
-from tollhouse.policy.identity import NOTHING_SHARED, Ending, Principal, Shared, StoredKey, StoredSubject
+from tollhouse.policy.identity import (
+    NOTHING_SHARED,
+    Ending,
+    Principal,
+    Shared,
+    SigningKey,
+    StoredKey,
+    StoredSubject,
+)
 from tollhouse.policy.terms import KeyTerms, Terms, budgets, rates
 
 MAX_UNREADABLE: Final = 20
@@ -65,6 +73,27 @@ class SubjectRow(NamedTuple):
     revision: int
 
 
+class TokenRow(NamedTuple):
+    """A token that was revoked."""
+
+    jti: str
+    expires_at_us: int | None
+    """`None` where nobody knew."""
+    revoked_at_us: int
+    cut: int
+    revision: int
+
+
+class SigningKeyRow(NamedTuple):
+    """A key that signs, or signed, tokens."""
+
+    kid: str
+    algorithm: str
+    public_key: bytes | None
+    until_us: int | None
+    revision: int
+
+
 class Mark(NamedTuple):
     """How far a register was read."""
 
@@ -83,6 +112,9 @@ class Delta:
     subjects: Iterable[SubjectRow]
     keys: Iterable[KeyRow]
     """May be read once only."""
+    tokens: Iterable[TokenRow] = ()
+    """Those that were revoked and would be good otherwise."""
+    signing_keys: Iterable[SigningKeyRow] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +131,9 @@ class Roll:
     _subjects: Mapping[str, StoredSubject]
     _own: Mapping[tuple[str, str], Shared]
     """What a tenant (with an empty project) or a project has itself."""
+    _revoked: Mapping[str, TokenRow] = field(default_factory=dict)
+    """By the token's id."""
+    _signing_keys: Mapping[str, SigningKey] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """How many keys it knows, those that have ended included."""
@@ -126,6 +161,15 @@ class Roll:
             of_project.is_unreadable or of_tenant.is_unreadable,
         )
 
+    def signing_key(self, kid: str) -> SigningKey | None:
+        """The key of this id that signs, or signed, tokens."""
+        return self._signing_keys.get(kid)
+
+    def token_revoked_at(self, jti: str) -> int | None:
+        """When the token of this id was revoked, in microseconds since the epoch; `None` if it was not."""
+        found = self._revoked.get(jti)
+        return None if found is None else found.revoked_at_us
+
     def knows(self, name: str) -> bool:
         """Whether there is a key of this name."""
         return name in self._digests
@@ -139,7 +183,7 @@ class Advanced(NamedTuple):
 
     roll: Roll
     cut: frozenset[str]
-    """Keys that were revoked since the roll before, and whose calls in flight are to be ended."""
+    """Whose calls in flight are to be ended: keys that were revoked since the roll before, `subject:NAME`, `token:JTI`."""
     touches_known: bool
     """Whether anything that was known already has changed, and not only new keys came."""
 
@@ -170,6 +214,8 @@ class _Making:
         self._formers = dict(base._former_digests)  # noqa: SLF001
         self._subjects = dict(base._subjects)  # noqa: SLF001
         self._own = dict(base._own)  # noqa: SLF001
+        self._revoked = dict(base._revoked)  # noqa: SLF001
+        self._signing_keys = dict(base._signing_keys)  # noqa: SLF001
         self._grants: dict[str, _Grant] = {}
         self._shared: dict[tuple[str, str], Shared] = {}
         self._unreadable: list[str] = []
@@ -183,13 +229,27 @@ class _Making:
         self._tenancy = Roll(delta.mark, (), {}, {}, {}, {}, self._own)
         if changed and not delta.is_whole:
             self._share_anew(changed)
+        for token in delta.tokens:
+            self._add_token(token, delta.mark)
+        for signing_key in delta.signing_keys:
+            self._add_signing_key(signing_key)
         for subject in delta.subjects:
-            self._add_subject(subject)
+            self._add_subject(subject, delta.mark)
         for key in delta.keys:
             self._add_key(key, delta.mark)
         still = (name for name in self._base.unreadable if name not in self._read)
         unreadable = (*self._unreadable, *still)[:MAX_UNREADABLE]
-        roll = Roll(delta.mark, unreadable, self._keys, self._digests, self._formers, self._subjects, self._own)
+        roll = Roll(
+            delta.mark,
+            unreadable,
+            self._keys,
+            self._digests,
+            self._formers,
+            self._subjects,
+            self._own,
+            self._revoked,
+            self._signing_keys,
+        )
         return Advanced(roll, frozenset(self._cut), self._touches_known or bool(changed))
 
     def _hold(self, row: HolderRow) -> str:
@@ -221,12 +281,7 @@ class _Making:
             if known is not None:
                 self._touches_known = True
                 self._keys.pop(known, None)
-        if (
-            row.cut
-            and row.revoked_at_us is not None
-            and (mark.epoch != self._seen.epoch or row.revision > self._seen.revision)
-        ):
-            self._cut.add(row.name)
+        self._note_cut(row.name, row, mark)
         grant = self._grant(f"key:{row.name}", row.terms)
         if grant is None:
             return
@@ -241,8 +296,31 @@ class _Making:
             self._formers[row.name] = row.former_digest
             self._keys[row.former_digest] = StoredKey(row.former_digest, principal, replaced)
 
-    def _add_subject(self, row: SubjectRow) -> None:
-        self._subjects.pop(row.name, None)
+    def _note_cut(self, name: str, row: KeyRow | SubjectRow | TokenRow, mark: Mark) -> None:
+        is_new = mark.epoch != self._seen.epoch or row.revision > self._seen.revision
+        if row.cut and row.revoked_at_us is not None and is_new:
+            self._cut.add(name)
+
+    def _add_token(self, row: TokenRow, mark: Mark) -> None:
+        self._touches_known = True
+        self._note_cut(f"token:{row.jti}", row, mark)
+        self._revoked[row.jti] = row
+
+    def _add_signing_key(self, row: SigningKeyRow) -> None:
+        self._touches_known = True
+        self._note_read(f"signing-key:{row.kid}")
+        self._signing_keys.pop(row.kid, None)
+        try:
+            algorithm = msgspec.convert(row.algorithm, Literal["HS256", "EdDSA"])
+        except msgspec.ValidationError:
+            self._unreadable.append(f"signing-key:{row.kid}")
+            return
+        self._signing_keys[row.kid] = SigningKey(row.kid, algorithm, row.public_key, row.until_us)
+
+    def _add_subject(self, row: SubjectRow, mark: Mark) -> None:
+        if self._subjects.pop(row.name, None) is not None:
+            self._touches_known = True
+        self._note_cut(f"subject:{row.name}", row, mark)
         self._note_read(f"subject:{row.name}")
         grant = self._grant(f"subject:{row.name}", row.terms)
         if grant is not None:

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.roll import Delta, HolderRow, KeyRow, Mark, SubjectRow
+from tollhouse.policy.roll import Delta, HolderRow, KeyRow, Mark, SigningKeyRow, SubjectRow, TokenRow
 
 FORMAT: Final = 1
 PAGE_ROWS: Final = 500
@@ -29,6 +29,8 @@ class _Page(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: int = 0
     holders: list[HolderRow] = []
     subjects: list[SubjectRow] = []
+    tokens: list[TokenRow] = []
+    signing_keys: list[SigningKeyRow] = []
     keys: list[KeyRow] = []
     is_last: bool = False
 
@@ -87,6 +89,8 @@ def read_roll(path: Path) -> Delta | None:
         is_whole=True,
         holders=head.holders,
         subjects=head.subjects,
+        tokens=head.tokens,
+        signing_keys=head.signing_keys,
         keys=chain.from_iterable(page.keys for page in lines),
     )
 
@@ -98,6 +102,8 @@ def _pages(whole: Delta) -> Iterator[_Page]:
         revision=whole.mark.revision,
         holders=list(whole.holders),
         subjects=list(whole.subjects),
+        tokens=list(whole.tokens),
+        signing_keys=list(whole.signing_keys),
     )
     keys = iter(whole.keys)
     while page := list(islice(keys, PAGE_ROWS)):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from tollhouse.ledger.transaction import Reader, Transaction
-from tollhouse.policy.roll import Delta, HolderRow, KeyRow, Mark, SubjectRow
+from tollhouse.policy.roll import Delta, HolderRow, KeyRow, Mark, SigningKeyRow, SubjectRow, TokenRow
 
 PAGE_ROWS: Final = 2000
 """Rows that are in memory at a time, beside the roll that they go into."""
@@ -36,6 +36,8 @@ def delta(transaction: Transaction, since: Mark | None, now_us: int) -> Delta:
         ],
         subjects=(SubjectRow(*row) for row in transaction.rows(_SUBJECTS, after)),
         keys=_keys(transaction, after, now_us - FORGET_AFTER_US if is_whole else 0),
+        tokens=(TokenRow(*row) for row in transaction.rows(_TOKENS, after, now_us)),
+        signing_keys=(SigningKeyRow(*row) for row in transaction.rows(_SIGNING_KEYS, after)),
     )
 
 
@@ -56,6 +58,11 @@ _SUBJECTS: Final = (
     "SELECT name, tenant, project, expires_at_us, revoked_at_us, cut, terms, balance_nano, revision "
     "FROM subjects WHERE revision > $1"
 )
+_TOKENS: Final = (
+    "SELECT jti, expires_at_us, revoked_at_us, cut, revision FROM tokens "
+    "WHERE revision > $1 AND revoked_at_us IS NOT NULL AND coalesce(expires_at_us, $2) >= $2"
+)
+_SIGNING_KEYS: Final = "SELECT kid, algorithm, public_key, until_us, revision FROM signing_keys WHERE revision > $1"
 _KEYS: Final = (
     "SELECT name, tenant, project, digest, former_digest, former_until_us, expires_at_us, revoked_at_us, cut, terms, "
     "balance_nano, revision FROM keys WHERE (revision, name) > ($1, $2) "
