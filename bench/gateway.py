@@ -16,7 +16,7 @@ MODELS: Final = {Dialect.OPENAI: "chat", Dialect.ANTHROPIC: "message"}
 # Limits and budgets are there to be checked at each call, and too wide to refuse one.  Prices are the bench's own, so that
 # the work of pricing is done whatever the price book says of the models.
 _CONFIG: Final = """\
-server: {{host: 127.0.0.1, port: {port}, admin_port: {admin_port}, workers: 1}}
+server: {{host: 127.0.0.1, port: {port}, admin_port: {admin_port}, grpc_port: none, workers: 1}}
 auth:
   keys: [{{name: bench, key: "{key}"}}]
 providers:

@@ -169,7 +169,8 @@ def kept_environment() -> dict[str, str]:
 async def started(folder: Path, text: str, *arguments: str) -> AsyncIterator[Process]:
     """A process that has announced its addresses."""
     file = written(folder, text)
-    async with serving(folder, "--config", str(file), "--port", "0", "--admin-port", "0", *arguments) as process:
+    ports = ("--port", "0", "--admin-port", "0", "--grpc-port", "0")  # a later option comes before an earlier one
+    async with serving(folder, "--config", str(file), *ports, *arguments) as process:
         announced = ANNOUNCED.search(await process.says("answers at"))
         assert announced is not None
         process.url, process.admin = announced[1], announced[2]

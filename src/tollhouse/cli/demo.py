@@ -35,7 +35,7 @@ ANNOUNCEMENT: Final = re.compile(r"answers at (http://\S+) \(admin (http://[^\s,
 
 CONFIG: Final = """\
 # Written by `tollhouse demo`.
-server: {{host: 127.0.0.1, port: {port}, admin_port: 0}}
+server: {{host: 127.0.0.1, port: {port}, admin_port: 0, grpc_port: none}}
 auth:
   keys: [{{name: demo, key: "{key}"}}]
 providers:

@@ -15,9 +15,21 @@ from tollhouse.errors import ConfigError, TollhouseError
 @click.option("--host", help="Address to listen on, in place of server.host.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Port to listen on, in place of server.port.")
 @click.option("--admin-port", type=click.IntRange(0, 65535), help="Admin port, in place of server.admin_port.")
+@click.option(
+    "--grpc-port",
+    type=click.IntRange(0, 65535),
+    metavar="PORT",
+    help="gRPC port, in place of server.grpc_port; 0 is no gRPC.",
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, in place of server.workers.")
 def command(
-    config_file: str | None, host: str | None, port: int | None, admin_port: int | None, workers: int | None
+    *,
+    config_file: str | None,
+    host: str | None,
+    port: int | None,
+    admin_port: int | None,
+    grpc_port: int | None,
+    workers: int | None,
 ) -> None:
     """Runs in the foreground."""
     import uvloop
@@ -31,7 +43,7 @@ def command(
             ["There is no configuration. `tollhouse config init` writes one; `tollhouse demo` needs none."]
         )
     config = load(path, os.environ, defaults_by_type())
-    given = {"host": host, "port": port, "admin_port": admin_port, "workers": workers}
+    given = {"host": host, "port": port, "admin_port": admin_port, "grpc_port": grpc_port, "workers": workers}
     overrides = {name: value for name, value in given.items() if value is not None}
     # Dataclass fields by name: click has checked the types.
     server = replace(config.server, **overrides)  # type: ignore[arg-type]

@@ -2,12 +2,14 @@
 
 import errno
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from tollhouse.errors import ConfigError
 
 BACKLOG: Final = 2048
+Listener = Literal["gateway", "admin listener", "gRPC listener"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +20,17 @@ class Place:
     port: int
 
     @property
+    def address(self) -> str:
+        """`host:port`, with brackets around IPv6."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
     def url(self) -> str:
         """`http://host:port`, with brackets around IPv6."""
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return f"http://{self.address}"
 
 
-def reserve(place: Place, what: str) -> "tuple[Place, socket.socket]":
+def reserve(place: Place, what: Listener) -> "tuple[Place, socket.socket]":
     """Makes sure that nobody else listens at `place`, and picks a free port for port 0.
 
     Returns the exact place and a bound socket that never listens: keep it open until the server listens there too, so that
@@ -47,11 +54,18 @@ def reserve(place: Place, what: str) -> "tuple[Place, socket.socket]":
     return Place(place.host, held.getsockname()[1]), held
 
 
-def _bind(trial: socket.socket, place: Place, what: str) -> None:
+_SETTINGS: Final[Mapping[Listener, str]] = {
+    "gateway": "server.port",
+    "admin listener": "server.admin_port",
+    "gRPC listener": "server.grpc_port",
+}
+
+
+def _bind(trial: socket.socket, place: Place, what: Listener) -> None:
     try:
         trial.bind((place.host, place.port))
     except OSError as error:
-        setting = "server.port" if what == "gateway" else "server.admin_port"
+        setting = _SETTINGS[what]
         reason = {
             errno.EADDRINUSE: f"something else listens there already; stop it or change `{setting}`",
             errno.EACCES: f"ports below 1024 need root; change `{setting}`",

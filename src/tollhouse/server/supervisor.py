@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,7 +24,7 @@ import msgspec
 from tollhouse._version import __version__
 from tollhouse.config.load import load
 from tollhouse.config.schema import Config, ServerSettings
-from tollhouse.errors import ConfigError, GatewayError, StoreUnavailable, TollhouseError
+from tollhouse.errors import ConfigError, GatewayError, NotInstalled, StoreUnavailable, TollhouseError
 from tollhouse.ledger.address import is_postgresql
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
@@ -42,6 +44,8 @@ RESTART_BASE_SECONDS: Final = 0.5
 RESTART_CAP_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 10.0
 """A worker that lived this long has started well; its next crash waits from the base again."""
+
+_GRPC_PARTS: Final = ("grpc", "google.protobuf", "grpc_health", "grpc_reflection")
 
 log = logs.get("server")
 
@@ -72,8 +76,15 @@ async def serve(
         stack.callback(held.close)
         admin, held_admin = reserve(Place(server.admin_host, server.admin_port), "admin listener")
         stack.callback(held_admin.close)
+        grpc: Place | None = None
+        sockets: tuple[socket.socket, ...] = (held, held_admin)
+        if wants_grpc(config, server):
+            grpc, held_grpc = reserve(Place(server.host, server.grpc_port), "gRPC listener")
+            stack.callback(held_grpc.close)
+            sockets += (held_grpc,)
         local = await start_local(config, environ, stack)
-        job = Job(config_file=str(config_file), place=public, local=local)
+        job = Job(config_file=str(config_file), place=public, local=local, grpc=grpc)
+        announce = partial(_announce, told, config, public, admin, grpc=grpc, workers=server.workers)
         if server.workers == 1:
             worker = await Worker.open(job, config, environ)
             office = Office(
@@ -88,15 +99,11 @@ async def serve(
                 trail=worker.stores.trail,
                 loop=asyncio.get_running_loop(),
             )
-            await _serve_alone(
-                worker, office, admin, lambda: _announce(told, config, public, admin), (held, held_admin)
-            )
+            await _serve_alone(worker, office, admin, announce, sockets)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
             supervisor = Supervisor(replace(job, reports_folder=folder), config, server, admin)
-            await supervisor.run(
-                lambda: _announce(told, config, public, admin, workers=server.workers), (held, held_admin)
-            )
+            await supervisor.run(announce, sockets)
 
 
 def _prepare_ledger(url: str) -> None:
@@ -112,11 +119,40 @@ def _prepare_ledger(url: str) -> None:
         log.warning("the ledger cannot be reached; calls are kept in a journal until it can", extra={"why": str(error)})
 
 
-def _announce(told: Told, config: Config, public: Place, admin: Place, *, workers: int = 1) -> None:
+def wants_grpc(config: Config, server: ServerSettings) -> bool:
+    """Whether gRPC is to be served.
+
+    It is on by default; where the extra is missing that is not held against whoever never asked for it, and said in the log.
+    Raises `NotInstalled` where it was asked for.
+    """
+    if not server.grpc_port:
+        return False
+    missing = [name for name in _GRPC_PARTS if not _is_installed(name)]
+    if not missing:
+        return True
+    place = config.places.get("server.grpc_port")
+    if server.grpc_port != config.server.grpc_port or (place is not None and place.is_written):
+        raise NotInstalled(
+            f"`server.grpc_port` needs {missing[0]}, which is not installed.", hint="pip install 'tollhouse[grpc]'"
+        )
+    log.info("gRPC is not served, for it is not installed: pip install 'tollhouse[grpc]'", extra={"missing": missing})
+    return False
+
+
+def _is_installed(name: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+def _announce(told: Told, config: Config, public: Place, admin: Place, *, grpc: Place | None, workers: int) -> None:
     for warning in config.warnings:
         told(f"warning: {warning}")
+    also = "" if grpc is None else f", gRPC {grpc.address}"
     processes = f", {workers} workers" if workers > 1 else ""
-    told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{processes})")
+    told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{also}{processes})")
 
 
 async def _serve_alone(

@@ -6,6 +6,7 @@ several, each in a process of its own (`python -m tollhouse.server.worker`).
 
 import asyncio
 import gc
+import importlib
 import json
 import os
 import signal
@@ -64,6 +65,8 @@ class Job:
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
     reports_folder: str = ""
     """Where the workers' reports meet; empty when there is only one."""
+    grpc: Place | None = None
+    """Where gRPC listens; `None` when it does not."""
 
 
 class Worker:
@@ -109,6 +112,7 @@ class Worker:
             running=self.running,
         )
         self._listener = (listen or _server(config))(self.app, job.place)
+        self._grpc: Server | None = None
         self._flushing = loop.create_task(self._flush_often())
         self._housekeeping = loop.create_task(stores.keep_house(self._admission, self._finished))
         self._draining: asyncio.Task[None] | None = None
@@ -142,10 +146,25 @@ class Worker:
     async def start(self) -> None:
         """Begins to listen, and returns when connections are accepted."""
         await self._listener.start()
+        if self._job.grpc is not None:
+            # The library takes its time to load, and HTTP is answered meanwhile.
+            grpc = await asyncio.to_thread(importlib.import_module, "tollhouse.server.grpc.services")
+            listener: Server = grpc.listener(
+                self._job.grpc,
+                self.config,
+                serving=lambda: self.app.serving,
+                running=self.running,
+                refused=self._refused,
+                unexpected=_unexpected,
+            )
+            await listener.start()
+            self._grpc = listener
 
     async def wait(self) -> None:
         """Returns after a drain."""
         await self._listener.wait()
+        if self._grpc is not None:
+            await self._grpc.wait()
         if self._draining is not None:
             await self._draining
 
@@ -157,10 +176,14 @@ class Worker:
     async def _drain(self) -> None:
         self.running.is_draining = True
         limit = self.config.server.drain_seconds
-        if not await self._listener.stop(limit):
+        if not await self._stop_listening(limit):
             log.warning("cutting the streams that outlived the drain limit", extra={"limit_seconds": limit})
             self.running.cut()
-            await self._listener.stop(CUT_SECONDS)
+            await self._stop_listening(CUT_SECONDS)
+
+    async def _stop_listening(self, limit_seconds: float) -> bool:
+        listeners = [self._listener] if self._grpc is None else [self._listener, self._grpc]
+        return all(await asyncio.gather(*(listener.stop(limit_seconds) for listener in listeners)))
 
     async def aclose(self) -> None:
         """Settles and flushes what is left.  Call it after `wait`."""
@@ -350,6 +373,7 @@ def read_job(text: str) -> Job:
             name: LocalAddress(entry["base_url"], Secret(entry["api_key"])) for name, entry in fields["local"].items()
         },
         reports_folder=fields["reports_folder"],
+        grpc=Place(fields["host"], fields["grpc_port"]) if fields["grpc_port"] else None,
     )
 
 
@@ -365,6 +389,7 @@ def write_job(job: Job) -> str:
                 for name, entry in job.local.items()
             },
             "reports_folder": job.reports_folder,
+            "grpc_port": 0 if job.grpc is None else job.grpc.port,
         }
     )
 

@@ -1,0 +1,201 @@
+"""What every gRPC service needs of the gateway: who calls, from where and until when, and a way to carry the call.
+
+A service decodes what is its own about an RPC, hands a `Call` to `RpcDoor.answer`, and gives the answer back through a `Sink`.
+"""
+
+import asyncio
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+from urllib.parse import unquote
+
+import grpc
+import grpc.aio
+
+from tollhouse.errors import ClientLeft, GatewayError, TollhouseError, Unauthenticated
+from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.policy.identity import Principal, check_address
+from tollhouse.server.http.callers import FORWARDED, caller_address
+from tollhouse.server.http.exchange import new_request_id
+from tollhouse.server.running_calls import RunningCalls
+from tollhouse.server.serving import Serving
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+ANSWER_SECONDS: Final = 0.5
+"""How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock."""
+MAX_DETAILS_CHARACTERS: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """One RPC whose caller is known."""
+
+    id: str
+    """The request id, which the client finds in the trailing metadata as `x-request-id`."""
+    serving: Serving
+    """The configuration that this RPC began with."""
+    principal: Principal
+    address: str
+    """The caller's IP address; empty on a socket of this machine."""
+    headers: Headers
+    """The metadata, names in lower case."""
+    arrived: float
+    """Monotonic seconds."""
+    arrived_at_us: int
+    deadline: float | None
+    """Until when an answer can still reach the client, in monotonic seconds; `None` when it waits for ever."""
+
+
+class RpcDoor:
+    """One for all services of a server."""
+
+    def __init__(
+        self,
+        *,
+        serving: Callable[[], Serving],
+        running: RunningCalls,
+        version: str,
+        refused: Callable[[str, str, TollhouseError], None],
+        unexpected: Callable[[str, BaseException], None],
+    ) -> None:
+        """`version` is what clients are told.
+
+        `refused` hears of what never became a call (request id, caller's address, error), `unexpected` of our own failures.
+        """
+        self.version = version
+        self._serving = serving
+        self._running = running
+        self._refused = refused
+        self._unexpected = unexpected
+
+    async def entered(self, context: Context) -> Caller:
+        """Who calls.  Ends the RPC with UNAUTHENTICATED or PERMISSION_DENIED, and the reason, when it is nobody who may."""
+        serving = self._serving()
+        headers = _headers(context)
+        arrived = time.monotonic()
+        remaining: float | None = context.time_remaining()
+        request_id = new_request_id()
+        context.set_trailing_metadata((("x-request-id", request_id),))
+        address = peer_address(context.peer())
+        if serving.proxies is not None:
+            address = caller_address(address, [value for name, value in headers if name == FORWARDED], serving.proxies)
+        try:
+            principal = _identify(serving, headers)
+            check_address(principal, address)
+        except TollhouseError as error:
+            self._refused(request_id, address, error)
+            await refuse(context, error, request_id)
+        return Caller(
+            id=request_id,
+            serving=serving,
+            principal=principal,
+            address=address,
+            headers=headers,
+            arrived=arrived,
+            arrived_at_us=time.time_ns() // 1000,
+            deadline=None if remaining is None else arrived + max(0.0, remaining - ANSWER_SECONDS),
+        )
+
+    async def answer(self, caller: Caller, call: Call, sink: Sink) -> None:
+        """Carries a call to its end.  Cancellation escapes only when the client has left.
+
+        Raises what the client is then to be told: `Draining`, `Overloaded`, and also after the answer has begun `Draining`,
+        `KeyRevoked` and `GatewayError`.
+        """
+        await self.carried(caller, lambda: caller.serving.gateway.answer(call, sink))
+
+    async def carried(self, caller: Caller, work: Callable[[], Awaitable[None]]) -> None:
+        """Does work for a caller as one of the calls under way: within their bound, and ended with them.
+
+        Raises as `answer` does.
+        """
+        running = self._running
+        running.check_open()
+        running.check_room(caller.serving.max_concurrent_calls)
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an RPC runs in a task")
+        running.begin(task, caller.principal)
+        try:
+            with suppress(ClientLeft):  # nobody is there to be told
+                await work()
+        except asyncio.CancelledError:
+            ending = running.ending(task)
+            if ending is None:
+                raise
+            task.uncancel()
+            raise ending from None
+        except TollhouseError:
+            raise
+        except Exception as error:
+            self._unexpected(caller.id, error)
+            raise GatewayError("Something went wrong inside the gateway.", hint="Its log has the details.") from error
+        finally:
+            running.end(task)
+
+
+async def refuse(context: Context, error: TollhouseError, request_id: str) -> NoReturn:
+    """Ends an RPC with the error's own gRPC status, its words, and its stable code as `x-tollhouse-code`."""
+    await context.abort(
+        grpc.StatusCode[error.grpc_status],
+        str(error)[:MAX_DETAILS_CHARACTERS],
+        (("x-request-id", request_id), ("x-tollhouse-code", error.code)),
+    )
+
+
+async def send(context: Context, message: bytes) -> None:
+    """Sends one message of a stream, and waits until the client has room for more.  Raises `ClientLeft`."""
+    try:
+        await context.write(message)
+    except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        raise ClientLeft("The client left before the end of its answer.") from error
+
+
+def peer_address(peer: str) -> str:
+    """The IP address in `ipv4:127.0.0.1:1234` or `ipv6:%5B::1%5D:1234`; empty for anything else (a Unix socket)."""
+    kind, _, rest = peer.partition(":")
+    if kind not in {"ipv4", "ipv6"}:
+        return ""
+    host = unquote(rest).rpartition(":")[0].strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return ""
+    mapped = getattr(address, "ipv4_mapped", None)
+    return str(mapped or address)
+
+
+def _headers(context: Context) -> list[tuple[bytes, bytes]]:
+    metadata: Any = context.invocation_metadata() or ()
+    return [
+        (name.encode("latin-1"), value if isinstance(value, bytes) else value.encode("latin-1", "replace"))
+        for name, value in metadata
+    ]
+
+
+def _identify(serving: Serving, headers: Headers) -> Principal:
+    """The principal behind the metadata entry `authorization: Bearer …`, or `x-api-key`."""
+    credential: bytes | None = None
+    is_malformed = False
+    for name, value in headers:
+        if name == b"authorization":
+            scheme, _, token = value.partition(b" ")
+            if scheme.lower() == b"bearer" and token.strip():
+                credential = token.strip()
+                break
+            is_malformed = True
+        elif name == b"x-api-key" and value:
+            credential = value
+    try:
+        return serving.keys.identify(credential)
+    except Unauthenticated:
+        if credential is None and is_malformed:
+            raise Unauthenticated(
+                "The `authorization` metadata is malformed: it has to be `Bearer`, one space, and the key or token.",
+                hint="Check how the client was given its credential.",
+            ) from None
+        raise

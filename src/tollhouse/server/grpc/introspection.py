@@ -1,0 +1,72 @@
+"""What a server says of itself: `grpc.health.v1.Health` and server reflection.
+
+Both are open to anyone who can reach the port, as `/health` is over HTTP: they tell which protocols are spoken, and nothing of
+models, callers or providers.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import grpc
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health, health_pb2
+from grpc_health.v1 import health_pb2_grpc as health_stubs
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection_pb2_grpc as reflection_stubs
+
+from tollhouse.server.grpc.service import Service, described
+
+REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
+"""The name under which newer tools ask first; the messages are those of `v1alpha`."""
+
+
+class Introspection:
+    """Both services of one server."""
+
+    def __init__(self, services: Sequence[Service]) -> None:
+        """`services` are those that are told of."""
+        self._names = tuple(service.name for service in services)
+        self._files = tuple(file for service in services for file in service.files)
+        self._health = health.aio.HealthServicer()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Registers them."""
+        health_stubs.add_HealthServicer_to_server(self._health, server)
+        names = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME, REFLECTION)
+        servicer = reflection.aio.ReflectionServicer(names, _pool(self._files))
+        reflection_stubs.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+        server.add_generic_rpc_handlers(
+            (
+                grpc.method_handlers_generic_handler(
+                    REFLECTION,
+                    {
+                        "ServerReflectionInfo": grpc.stream_stream_rpc_method_handler(
+                            servicer.ServerReflectionInfo,
+                            request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+                            response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+                        )
+                    },
+                ),
+            )
+        )
+
+    async def open(self) -> None:
+        """Every service is ready."""
+        for name in self._names:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def close(self) -> None:
+        """Tells whoever watches that this server takes no more calls."""
+        await self._health.enter_graceful_shutdown()
+
+
+def _pool(files: Sequence[FileDescriptorProto]) -> DescriptorPool:
+    """A pool of its own: under the names on the wire other code in this process may have registered its own messages."""
+    pool = DescriptorPool()
+    seen: set[str] = set()
+    for file in (*files, described(health_pb2.DESCRIPTOR), described(reflection_pb2.DESCRIPTOR)):
+        if file.name not in seen:
+            seen.add(file.name)
+            pool.Add(file)
+    return pool

@@ -1,0 +1,138 @@
+"""The gRPC server of one worker.
+
+It runs on the worker's own event loop beside the HTTP listener.  All workers of a gateway listen on the same port; that nobody
+else does is made sure by `server.listener.reserve` before any of them starts.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from tollhouse.errors import GatewayError
+from tollhouse.server.grpc.door import RpcDoor
+from tollhouse.server.grpc.introspection import Introspection
+from tollhouse.server.grpc.service import Service
+from tollhouse.server.listener import Place
+
+LEAST_PING_SECONDS: Final = 10
+"""How often a client may ask whether the connection still stands, also while it makes no calls."""
+ASK_SECONDS: Final = 60
+LOST_SECONDS: Final = 20
+"""After how much silence a client is asked whether it is there, and how long it may take; then its calls are cancelled."""
+IDLE_SECONDS: Final = 1800
+"""How long a connection without calls is kept; clients open another when they need one."""
+MAX_CONNECTIONS: Final = 16_384
+MAX_STREAMS: Final = 1_000
+"""RPCs at a time on one connection.  How many calls are answered at a time is `server.max_concurrent_calls`."""
+NO_COMPRESSION: Final = 1
+"""The set that has only `identity` in it: how large a compressed message becomes is not bounded by the library."""
+STOP_SECONDS: Final = 1.0
+
+ServiceOf = Callable[[RpcDoor], Service]
+
+
+class GrpcListener:
+    """The `Server` of gRPC: start, wait, stop."""
+
+    def __init__(
+        self,
+        place: Place,
+        door: RpcDoor,
+        services: Sequence[ServiceOf],
+        *,
+        credentials: grpc.ServerCredentials | None = None,
+        max_message_bytes: int,
+    ) -> None:
+        """Nothing listens until `start`.  Without `credentials` it speaks plain text."""
+        loop = asyncio.get_running_loop()
+        self._place = place
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._stopping: asyncio.Task[None] | None = None
+        self._stopped: asyncio.Future[None] = loop.create_future()
+        made = [service(door) for service in services]
+        self._introspection = Introspection(made)
+        server = self._server = grpc.aio.server(options=_options(max_message_bytes))
+        for service in made:
+            server.add_generic_rpc_handlers(
+                (
+                    grpc.method_handlers_generic_handler(
+                        service.name, {n: self._watched(h) for n, h in service.methods.items()}
+                    ),
+                )
+            )
+        self._introspection.add_to(server)
+        self._credentials = credentials
+
+    async def start(self) -> None:
+        """Begins to listen.  Raises `GatewayError` when the port cannot be had after all."""
+        address = self._place.address
+        try:
+            if self._credentials is None:
+                self._server.add_insecure_port(address)
+            else:
+                self._server.add_secure_port(address, self._credentials)
+            await self._server.start()
+        except RuntimeError as error:
+            raise GatewayError(
+                f"The gRPC listener cannot listen on {address}: something else listens there already.",
+                hint="Stop it, or change `server.grpc_port`.",
+            ) from error
+        await self._introspection.open()
+
+    async def wait(self) -> None:
+        """Returns when `stop` was called and every call has ended."""
+        await asyncio.shield(self._stopped)
+
+    async def stop(self, limit_seconds: float) -> bool:
+        """Stops accepting and lets calls end; false if some were still running after the limit."""
+        if self._stopping is None:
+            await self._introspection.close()
+            # The grace is for calls; whoever only watches the health of this server would use all of it.
+            grace = 2 * limit_seconds + 60
+            self._stopping = asyncio.get_running_loop().create_task(self._server.stop(grace))
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=limit_seconds)
+        if self._tasks:
+            return False
+        await self._server.stop(0)
+        await asyncio.wait({self._stopping}, timeout=STOP_SECONDS)
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+        return True
+
+    def _watched(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
+        """The same handler, whose RPCs a drain waits for."""
+        if handler.unary_stream is not None:
+            return grpc.unary_stream_rpc_method_handler(self._counted(handler.unary_stream))
+        return grpc.unary_unary_rpc_method_handler(self._counted(handler.unary_unary))
+
+    def _counted(self, behave: Any) -> Any:
+        async def counted(request: bytes, context: Any) -> bytes | None:
+            task = asyncio.current_task()
+            if task is not None:
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            answer: bytes | None = await behave(request, context)
+            return answer
+
+        return counted
+
+
+def _options(max_message_bytes: int) -> list[tuple[str, int]]:
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.compression_enabled_algorithms_bitset", NO_COMPRESSION),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+        # The published client pings every 30 s, also when idle; by default a server ends such a connection as abusive.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_SECONDS * 1000),
+        ("grpc.keepalive_time_ms", ASK_SECONDS * 1000),
+        ("grpc.keepalive_timeout_ms", LOST_SECONDS * 1000),
+        ("grpc.max_connection_idle_ms", IDLE_SECONDS * 1000),
+    ]

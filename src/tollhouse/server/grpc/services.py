@@ -1,0 +1,42 @@
+"""What the gRPC server offers, and how it is wired: the only module of this package that a worker imports."""
+
+from collections.abc import Callable
+from typing import Final
+
+from tollhouse._version import __version__
+from tollhouse.config.schema import Config
+from tollhouse.errors import TollhouseError
+from tollhouse.server.grpc.credentials import server_credentials
+from tollhouse.server.grpc.door import RpcDoor
+from tollhouse.server.grpc.listener import GrpcListener, ServiceOf
+from tollhouse.server.listener import Place
+from tollhouse.server.running_calls import RunningCalls
+from tollhouse.server.serving import Serving
+
+SERVICES: Final[tuple[ServiceOf, ...]] = ()
+"""The protocols; each entry makes its service from the door that all share."""
+
+
+def listener(
+    place: Place,
+    config: Config,
+    *,
+    serving: Callable[[], Serving],
+    running: RunningCalls,
+    refused: Callable[[str, str, TollhouseError], None],
+    unexpected: Callable[[str, BaseException], None],
+) -> GrpcListener:
+    """The server of one worker, which does not listen yet; for the arguments see `RpcDoor`."""
+    return GrpcListener(
+        place,
+        RpcDoor(
+            serving=serving,
+            running=running,
+            version=config.server.advertised_version or __version__,
+            refused=refused,
+            unexpected=unexpected,
+        ),
+        SERVICES,
+        credentials=server_credentials(config),
+        max_message_bytes=config.server.max_body_bytes,
+    )
