@@ -3,11 +3,15 @@
 A provider's words are passed on as far as they are fit to be: without the credential that it was sent and without its address.
 """
 
+import asyncio
 from typing import Final
 
 from tollhouse.errors import (
     BudgetExceeded,
+    ClientLeft,
     ConnectFailed,
+    Draining,
+    KeyRevoked,
     ProviderError,
     ProviderRefused,
     RateLimited,
@@ -17,6 +21,7 @@ from tollhouse.errors import (
     UpstreamTimeout,
 )
 from tollhouse.gateway.routing import Candidate
+from tollhouse.policy.rules import is_upstream, scope_of
 from tollhouse.providers.provider import Headers
 from tollhouse.upstream.failure import parse_retry_after
 from tollhouse.upstream.transport import Incoming
@@ -25,6 +30,34 @@ MAX_ERROR_BYTES: Final = 256 * 1024
 MIN_SECRET_CHARACTERS: Final = 4
 """Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
 JSON_HEAD: Final = (b"content-type", b"application/json")
+
+Ending = type[ClientLeft | Draining | KeyRevoked]
+_ENDINGS: "Final[dict[str, Ending]]" = {Draining.code: Draining, KeyRevoked.code: KeyRevoked}
+
+
+def ending_of(cancelled: asyncio.CancelledError) -> Ending:
+    """Why a call was cancelled, as its message says; without a word it is the client that left."""
+    return next((_ENDINGS[why] for why in cancelled.args if why in _ENDINGS), ClientLeft)
+
+
+def is_about_the_candidate(error: TollhouseError) -> bool:
+    """Whether what refused a call is about who would answer it, not about who asks: another may be tried then."""
+    match error:
+        case RateLimited(limit=limit):
+            return limit is not None and is_upstream(scope_of(limit))
+        case BudgetExceeded(budget=budget):
+            return is_upstream(budget)
+        case _:
+            return True
+
+
+def heard(written: "asyncio.Future[None]") -> None:
+    """Looks at the error of a row that nobody awaits any more, so that asyncio does not complain that nobody did.
+
+    A row that neither store takes is still in the calls log.
+    """
+    if not written.cancelled():
+        written.exception()
 
 
 async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) -> ProviderRefused:

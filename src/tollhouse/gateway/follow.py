@@ -9,14 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tollhouse.errors import ClientLeft, Draining, GatewayError, KeyRevoked, TollhouseError
+from tollhouse.errors import ClientLeft, GatewayError, TollhouseError
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.coalesce import Follower, Head, SentAway
+from tollhouse.gateway.failures import ending_of, heard
 from tollhouse.ledger.record import CallRecord
 
 MICROSECONDS: Final = 1e6
-_ENDINGS: Final[dict[str, type[TollhouseError]]] = {Draining.code: Draining, KeyRevoked.code: KeyRevoked}
-"""What a cancellation may say of itself; without a word it is the client that left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,7 @@ class _Row:
             self.record.status = why.http_status
         waiting = self._write(why.code)
         if waiting is not None:
-            waiting.add_done_callback(_heard)
+            waiting.add_done_callback(heard)
 
     def _elapsed_us(self) -> int:
         return int((self._copying.monotonic() - self._copying.call.arrived) * MICROSECONDS)
@@ -137,11 +136,5 @@ class _Row:
 
 def _why(error: BaseException) -> type[TollhouseError]:
     if isinstance(error, asyncio.CancelledError):
-        return next((_ENDINGS[word] for word in error.args if word in _ENDINGS), ClientLeft)
+        return ending_of(error)
     return ClientLeft if isinstance(error, ClientLeft) else GatewayError
-
-
-def _heard(written: "asyncio.Future[None]") -> None:
-    """Looks at a future's error, so that asyncio does not complain that nobody did."""
-    if not written.cancelled():
-        written.exception()

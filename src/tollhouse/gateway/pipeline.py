@@ -29,10 +29,7 @@ from tollhouse.dialects.dialect import Peek
 from tollhouse.errors import (
     BadRequest,
     BudgetExceeded,
-    ClientLeft,
-    Draining,
     GatewayError,
-    KeyRevoked,
     NoPrice,
     ProviderError,
     ProviderRefused,
@@ -48,8 +45,12 @@ from tollhouse.gateway.call import Call, Sink
 from tollhouse.gateway.coalesce import Flight
 from tollhouse.gateway.failures import (
     JSON_HEAD,
+    Ending,
+    ending_of,
     error_headers,
     for_the_operator,
+    heard,
+    is_about_the_candidate,
     is_unsent,
     refusal,
     retry_after,
@@ -67,17 +68,11 @@ from tollhouse.ledger.record import Attempt, CallRecord, opening_of
 from tollhouse.policy.admission import Admission, Ask, Hold, Weight
 from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.masking import Unmasker, mask
-from tollhouse.policy.rules import is_upstream, scope_of
 from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
-_ENDINGS: "Final[dict[str, type[Draining | KeyRevoked]]]" = {
-    Draining.code: Draining,
-    KeyRevoked.code: KeyRevoked,
-}
-"""What a cancellation may say of itself; without a word it is the client that left."""
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_DETAIL_CHARACTERS: Final = 200
 UNNAMED: Final = frozenset({"", "default"})
@@ -270,7 +265,7 @@ class _Run:
         except TollhouseError as error:
             await self._fail(error)
         except asyncio.CancelledError as error:
-            self._leave(next((_ENDINGS[why] for why in error.args if why in _ENDINGS), ClientLeft))
+            self._leave(ending_of(error))
             raise
         except Exception as error:  # noqa: BLE001  # the outer edge of a call: it is logged and this call ends
             self._gateway.unexpected(self._call.id, error)
@@ -305,7 +300,7 @@ class _Run:
                 await self._attempt(candidate, route, peek, deadlines)
             except (Untranslatable, RateLimited, BudgetExceeded, NoPrice) as error:
                 # Another candidate's dialect may be able to say it, or its provider's own limits may have room.
-                if not _is_about_the_candidate(error):
+                if not is_about_the_candidate(error):
                     raise
                 following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
                 if following is None:
@@ -636,7 +631,7 @@ class _Run:
         await self._sink.head(error.http_status, headers)
         await self._sink.body(dialect.encode_error(error, self._call.id), more=False)
 
-    def _leave(self, why: "type[ClientLeft | Draining | KeyRevoked]") -> None:
+    def _leave(self, why: Ending) -> None:
         """The client is gone, or the gateway is ending the call: nobody to tell, but everything to settle."""
         record = self._record
         record.outcome = why.code
@@ -650,8 +645,7 @@ class _Run:
             usage = self._used() if self._watch is not None else self._used_unheard()
         waiting = self._settle_now(usage)
         if waiting is not None:
-            # Nobody awaits it any more; a row that neither store takes is still in the calls log.
-            waiting.add_done_callback(_heard)
+            waiting.add_done_callback(heard)
 
     def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
         """Writes down how an attempt ended, for the record and for the provider's health."""
@@ -819,23 +813,6 @@ class _Run:
 
 def _is_said(usage: Usage) -> bool:
     return usage.input_tokens is not None and usage.output_tokens is not None
-
-
-def _is_about_the_candidate(error: TollhouseError) -> bool:
-    """Whether what refused a call is about who would answer it, not about who asks."""
-    match error:
-        case RateLimited(limit=limit):
-            return limit is not None and is_upstream(scope_of(limit))
-        case BudgetExceeded(budget=budget):
-            return is_upstream(budget)
-        case _:
-            return True
-
-
-def _heard(settled: "asyncio.Future[None]") -> None:
-    """Looks at a future's error, so that asyncio does not complain that nobody did."""
-    if not settled.cancelled():
-        settled.exception()
 
 
 def _is_event_stream(incoming: Incoming) -> bool:

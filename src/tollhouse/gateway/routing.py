@@ -57,13 +57,17 @@ class Route:
     strict: bool = False
     """Refuse instead of dropping what the provider's dialect cannot say."""
 
+    def with_candidates(self, candidates: Iterable[Candidate]) -> "Route":
+        """The same route with these candidates only."""
+        return replace(self, candidates=tuple(candidates))
+
 
 def allowed(route: Route, principal: Principal) -> Route:
     """The route with the candidates that the caller may use.  Raises `ModelNotAllowed`."""
     if principal.access is ANYTHING:
         return route
     left = allowed_targets(principal, route.name, [candidate.name for candidate in route.candidates])
-    return replace(route, candidates=tuple(candidate for candidate in route.candidates if candidate.name in left))
+    return route.with_candidates(candidate for candidate in route.candidates if candidate.name in left)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -130,6 +130,8 @@ def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, 
     rates = price.rates_at(at_us)
     most_input = _dearest(input_tokens, rates.input, rates.cache_write, rates.cache_write_1h, rates.input_audio)
     most_output = _dearest(input_tokens, rates.output, rates.reasoning, rates.output_audio)
+    if most_output is None and not output_tokens:
+        most_output = 0  # an embedding has no output, and its price says so
     if most_input is None or most_output is None:
         return None
     amount = input_tokens * most_input + output_tokens * most_output

@@ -3,6 +3,7 @@
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.provider import ProviderKind
 
@@ -26,6 +27,8 @@ def traits_for(model: str) -> OpenAIChatTraits:
 KIND: Final = ProviderKind(
     type="openai-compatible",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     base_url=None,
     needs_key=False,

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.credentials import Authenticate, bearer, checked
@@ -110,6 +111,8 @@ facts_for: Final = by_prefix(
 KIND: Final = ProviderKind(
     type="glm",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     facts_for=facts_for,
     base_url="https://api.z.ai/api/paas/v4",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
@@ -65,6 +66,8 @@ facts_for: Final = by_prefix(
 KIND: Final = ProviderKind(
     type="mistral",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     facts_for=facts_for,
     base_url="https://api.mistral.ai/v1",

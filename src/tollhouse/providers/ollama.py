@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.compatible import PLAIN
 from tollhouse.providers.provider import ProviderKind
@@ -35,6 +36,8 @@ def with_version(base_url: str) -> str:
 KIND: Final = ProviderKind(
     type="ollama",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     base_url="http://127.0.0.1:11434/v1",
     # Ignored by a local server; ollama.com asks for one.

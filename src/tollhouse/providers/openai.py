@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OPENAI, OpenAIChatTraits
 from tollhouse.providers.catalogue import ModelFacts, by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
@@ -74,6 +75,8 @@ facts_for: Final = by_prefix(
 KIND: Final = ProviderKind(
     type="openai",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     facts_for=facts_for,
     base_url="https://api.openai.com/v1",

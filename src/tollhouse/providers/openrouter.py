@@ -3,6 +3,7 @@
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers import claude
 from tollhouse.providers.catalogue import UNKNOWN, ModelFacts
@@ -37,6 +38,8 @@ def facts_for(model: str) -> ModelFacts:
 KIND: Final = ProviderKind(
     type="openrouter",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     facts_for=facts_for,
     base_url="https://openrouter.ai/api/v1",

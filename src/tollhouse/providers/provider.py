@@ -12,6 +12,7 @@ from typing import Any, Final, TypeAlias
 from tollhouse._version import __version__
 from tollhouse.config.schema import ModelSettings, ProviderDefaults, ProviderSettings
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.errors import ConfigError
 from tollhouse.providers.catalogue import UNKNOWN, ModelFacts
 from tollhouse.providers.credentials import Authenticate, anonymous, bearer
@@ -60,8 +61,10 @@ class Provider:
     """May hold `{model}`."""
     stream_path: str | None
     """Where streams are asked for, if not at `chat_path`; may hold `{model}`."""
+    embeddings: EmbeddingDialect | None
+    """How it is asked for embeddings; `None` where it has none."""
     embeddings_path: str | None
-    """`None` where the provider has no embeddings; may hold `{model}`."""
+    """May hold `{model}`."""
     models_path: str
     count_tokens_path: str | None
     """`None` where the provider cannot count."""
@@ -133,6 +136,7 @@ class ProviderKind:
     """Puts right what people commonly leave out of, or put too much into, this type's address."""
     chat_path: str = "/chat/completions"
     stream_path: str | None = None
+    embeddings: EmbeddingDialect | None = None
     embeddings_path: str | None = None
     models_path: str = "/models"
     count_tokens_path: str | None = None
@@ -178,6 +182,7 @@ class ProviderKind:
             base_url=self.complete_base_url(base_url.rstrip("/")),
             chat_path=self.chat_path,
             stream_path=self.stream_path,
+            embeddings=self.embeddings,
             embeddings_path=self.embeddings_path,
             models_path=self.models_path,
             count_tokens_path=self.count_tokens_path,

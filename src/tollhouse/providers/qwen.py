@@ -8,6 +8,7 @@ Keys belong to a region.  The default is the international one; write another as
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
@@ -42,6 +43,8 @@ facts_for: Final = by_prefix(
 KIND: Final = ProviderKind(
     type="qwen",
     dialect=DIALECT,
+    embeddings=EMBEDDINGS,
+    embeddings_path="/embeddings",
     traits_for=traits_for,
     facts_for=facts_for,
     base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",

@@ -1,0 +1,93 @@
+"""Embeddings: vectors for texts, from the first provider of a route that makes them."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from tollhouse.chat.receipt import Receipt
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.embedding import EmbeddingDialect, EmbeddingPeek
+from tollhouse.errors import Untranslatable
+from tollhouse.gateway.call import Call
+from tollhouse.gateway.errand import Answered, Outcome, Run
+from tollhouse.gateway.estimate import BYTES_PER_TOKEN
+from tollhouse.gateway.pipeline import Gateway
+from tollhouse.gateway.routing import Candidate, allowed
+from tollhouse.gateway.weight import worst_cost
+from tollhouse.ledger.prices import ModelPrice
+from tollhouse.policy.admission import Weight
+from tollhouse.upstream.transport import Incoming, Outgoing
+
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
+"""2,048 vectors of 3,072 numbers, written out, are about 130 MB."""
+
+
+async def embed(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> Outcome[bytes]:
+    """Answers a call for vectors in the caller's form, `wire`.  Raises as a call does."""
+    peek = wire.peek(call.body)
+    model = peek.model if call.model is None else call.model
+    route = allowed(gateway.router.resolve(model), call.principal)
+    able = [candidate for candidate in route.candidates if candidate.provider.embeddings is not None]
+    if not able:
+        names = " or ".join(sorted({candidate.provider.name for candidate in route.candidates}))
+        raise Untranslatable(f"Model {route.name[:200]!r} makes no embeddings: provider {names} has none.")
+    route = route.with_candidates(able)
+    lane = "same" if able[0].provider.embeddings is wire else "translated"
+    return await Run(gateway, call, _Embedding(gateway, call, wire, peek), route, model=model).go(lane=lane)
+
+
+@dataclass(frozen=True, slots=True)
+class _Embedding:
+    """`tollhouse.gateway.errand.Errand` for one call."""
+
+    gateway: Gateway
+    call: Call
+    wire: EmbeddingDialect
+    peek: EmbeddingPeek
+
+    def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
+        theirs, provider = _wire_of(candidate), candidate.provider
+        if theirs is self.wire:
+            body = theirs.patch(self.peek, candidate.model)
+        else:
+            request = self.wire.decode_request(self.call.body)
+            body = theirs.encode_request(msgspec.structs.replace(request, model=candidate.model), receipt)
+        return Outgoing(
+            address=candidate.address,
+            method=b"POST",
+            target=candidate.embeddings_target or candidate.target,
+            headers=provider.headers(
+                self.gateway.wall(), self.call.headers, same_dialect=provider.dialect is self.call.dialect
+            ),
+            body=body,
+        )
+
+    def weigh(self, candidate: Candidate, price: ModelPrice | None) -> Weight:
+        del candidate
+        # No tokenizer makes more tokens of a text than it has bytes.
+        most = len(self.call.body)
+        return Weight(most // BYTES_PER_TOKEN, most, 0, worst_cost(price, most, 0, self.call.arrived_at_us))
+
+    def likely(self) -> Usage:
+        return Usage(input_tokens=len(self.call.body) // BYTES_PER_TOKEN, output_tokens=0, source="estimated")
+
+    async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
+        body = await incoming.read_all(MAX_ANSWER_BYTES)
+        theirs = _wire_of(candidate)
+        if theirs is self.wire:
+            usage = theirs.glance(body)
+        else:
+            answer = theirs.decode_response(body)
+            usage = answer.usage
+            if not answer.model:
+                answer = msgspec.structs.replace(answer, model=candidate.model)
+            body = self.wire.encode_response(answer, self.wire.decode_request(self.call.body), Receipt())
+        return Answered(body, self.likely() if usage.is_empty else usage)
+
+
+def _wire_of(candidate: Candidate) -> EmbeddingDialect:
+    wire = candidate.provider.embeddings
+    if wire is None:
+        raise AssertionError("only providers with embeddings are candidates")
+    return wire

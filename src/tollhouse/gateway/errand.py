@@ -1,0 +1,311 @@
+"""Calls that are no conversation: vectors, counts, whatever is passed through.
+
+They go the same way as a conversation (admit → attempt → settle), with the same promises: a row for each call that reached a
+provider, written before the last byte of its answer leaves; a hold for the worst that it can cost, settled once; the next
+candidate where one fails before anything was given.  What differs is only how the request is written and how the answer is
+read, which is the errand's.
+"""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Generic, Protocol, TypeVar
+
+from tollhouse.chat.receipt import Receipt
+from tollhouse.chat.usage import Usage
+from tollhouse.errors import (
+    BadRequest,
+    BudgetExceeded,
+    GatewayError,
+    NoPrice,
+    ProviderError,
+    ProviderRefused,
+    RateLimited,
+    TollhouseError,
+    Untranslatable,
+    UpstreamTimeout,
+)
+from tollhouse.gateway.call import Call
+from tollhouse.gateway.failures import (
+    ending_of,
+    for_the_operator,
+    heard,
+    is_about_the_candidate,
+    is_unsent,
+    refusal,
+    retry_after,
+    which_deadline,
+    without_address,
+)
+from tollhouse.gateway.pipeline import MAX_DETAIL_CHARACTERS, Gateway
+from tollhouse.gateway.plan import Plan
+from tollhouse.gateway.routing import Candidate, Route
+from tollhouse.ledger.prices import ModelPrice, cost
+from tollhouse.ledger.record import Attempt, CallRecord, opening_of
+from tollhouse.policy.admission import Ask, Hold, Weight
+from tollhouse.upstream.failure import Verdict, verdict
+from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
+
+AnswerT = TypeVar("AnswerT")
+AnswerT_co = TypeVar("AnswerT_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered(Generic[AnswerT_co]):
+    """What came back, and what it used."""
+
+    answer: AnswerT_co
+    usage: Usage
+
+
+class Errand(Protocol[AnswerT_co]):
+    """How one kind of call is written, weighed and read."""
+
+    def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
+        """The request for a candidate.  Raises `Untranslatable` where this one cannot be asked; another is tried then."""
+        ...
+
+    def weigh(self, candidate: Candidate, price: ModelPrice | None) -> Weight:
+        """The most that it can use there."""
+        ...
+
+    def likely(self) -> Usage:
+        """What it probably used, where its provider took it and never said."""
+        ...
+
+    async def read(self, incoming: Incoming, candidate: Candidate) -> "Answered[AnswerT_co]":
+        """Reads an answer with a good status.  Raises `ProviderError`.
+
+        Once it has given something to the client, it raises nothing that another candidate could mend.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[AnswerT_co]):
+    """An answer whose row is written."""
+
+    answer: AnswerT_co
+    hold: Hold
+    """Settled; it still knows how the caller's rates stand."""
+    record: CallRecord
+    receipt: Receipt
+    candidate: Candidate
+
+
+class Run(Generic[AnswerT]):
+    """One errand under way."""
+
+    def __init__(self, gateway: Gateway, call: Call, errand: Errand[AnswerT], route: Route, *, model: str) -> None:
+        """`route` has the candidates that the caller may use; `model` is the name that the caller wrote."""
+        self._gateway = gateway
+        self._call = call
+        self._errand = errand
+        self._route = route
+        principal = call.principal
+        self._record = CallRecord(
+            id=call.id,
+            started_at_us=call.arrived_at_us,
+            door=call.door,
+            tenant=principal.tenant,
+            project=principal.project,
+            key=principal.key,
+            client=call.address,
+            requested_model=model[:200],
+            price_version=gateway.prices.version,
+        )
+        if route.name != self._record.requested_model:
+            self._record.route = route.name
+        if principal.tags:
+            self._record.tags = dict(principal.tags)
+        self._receipt = Receipt()
+        self._candidate = route.candidates[0]
+        self._hold: Hold | None = None
+        self._held_for: set[str] = set()
+        self._began = 0.0
+        self._is_sent = False
+        """Whether an attempt is under way."""
+        self._may_be_billed = False
+
+    async def go(self, *, lane: str) -> Outcome[AnswerT]:
+        """Carries it to its end.  Raises what the caller is to be told; `lane` is for the record."""
+        self._record.lane = lane
+        try:
+            answered = await self._attempts()
+        except TollhouseError as error:
+            self._record.outcome, self._record.status = error.code, error.http_status
+            if not isinstance(error, BadRequest):  # which may quote the request
+                self._record.message = for_the_operator(error)
+            await self._settle(self._errand.likely() if self._may_be_billed else Usage())
+            raise
+        except asyncio.CancelledError as error:
+            why = ending_of(error)
+            self._record.outcome, self._record.status = why.code, why.http_status
+            if self._is_sent:
+                self._note(why.code, None)
+            writing = self._settle_now(self._errand.likely() if self._record.reached_provider else Usage())
+            if writing is not None:
+                writing.add_done_callback(heard)
+            raise
+        except Exception:
+            self._record.outcome, self._record.status = GatewayError.code, GatewayError.http_status
+            if self._is_sent:
+                self._note(GatewayError.code, None)
+            await self._settle(self._errand.likely() if self._record.reached_provider else Usage())
+            raise
+        self._record.status = 200
+        self._record.first_byte_us = self._elapsed_us()
+        await self._settle(answered.usage)
+        if self._hold is None:
+            raise AssertionError("an answered errand was admitted")
+        return Outcome(answered.answer, self._hold, self._record, self._receipt, self._candidate)
+
+    async def _attempts(self) -> Answered[AnswerT]:
+        gateway, candidates = self._gateway, self._route.candidates
+        self._began = gateway.monotonic()
+        plan = Plan(len(candidates), gateway.retry, now=self._began, random=gateway.random)
+        while True:
+            candidate = candidates[plan.current]
+            try:
+                return await self._attempt(candidate, plan)
+            except (Untranslatable, RateLimited, BudgetExceeded, NoPrice) as error:
+                if not is_about_the_candidate(error):
+                    raise
+                following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
+                if following is None:
+                    raise
+            except ProviderError as error:
+                self._fail(candidate, error)
+                following = plan.after(verdict(error), retry_after(error), gateway.monotonic())
+                if following is None:
+                    raise
+            if following.wait_seconds:
+                await asyncio.sleep(following.wait_seconds)
+            self._began = gateway.monotonic()
+
+    async def _attempt(self, candidate: Candidate, plan: Plan) -> Answered[AnswerT]:
+        gateway, record = self._gateway, self._record
+        receipt = Receipt()
+        outgoing = self._errand.request(candidate, receipt)
+        if self._route.strict and receipt:
+            raise Untranslatable(
+                f"Model {self._route.name!r} is strict, and {candidate.provider.name!r} cannot express: {receipt.header()}.",
+                lost=receipt.entries,
+            )
+        before = (record.provider, record.model)
+        record.provider, record.model = candidate.provider.name, candidate.model
+        try:
+            await self._admit(candidate)
+        except TollhouseError:
+            if record.attempts:  # what was used until now was the former candidate's
+                record.provider, record.model = before
+            raise
+        self._candidate, self._receipt = candidate, receipt
+        self._is_sent = True
+        incoming = await candidate.transport.send(outgoing, self._deadlines(candidate, plan))
+        try:
+            if incoming.status >= 300:
+                raise await refusal(incoming, candidate, gateway.wall())
+            answered = await self._errand.read(incoming, candidate)
+        finally:
+            incoming.close()
+        gateway.health.note(candidate.provider.name, None, now_seconds=gateway.wall())
+        self._note("ok", incoming.status)
+        return answered
+
+    def _deadlines(self, candidate: Candidate, plan: Plan) -> Deadlines:
+        now = self._gateway.monotonic()
+        left = plan.remaining(now)
+        if self._call.deadline is not None:
+            left = min(left, max(0.0, self._call.deadline - now))
+        deadlines = candidate.deadlines
+        return deadlines if left >= deadlines.total else replace(deadlines, total=left)
+
+    async def _admit(self, candidate: Candidate) -> None:
+        call = self._call
+        ask = Ask(
+            id=call.id,
+            began_at_us=call.arrived_at_us,
+            principal=call.principal,
+            address=call.address,
+            alias=self._route.name,
+            target=candidate.name,
+            weigh=lambda: self._errand.weigh(candidate, self._price_of(candidate)),
+            note=opening_of(self._record, self._errand.likely().input_tokens or 0),
+        )
+        if self._hold is None:
+            self._hold = await self._gateway.admission.admit(ask)
+            self._record.wait_us = int(self._hold.waited_seconds * 1e6)
+        elif candidate.name not in self._held_for:
+            await self._hold.extend(ask)
+        self._held_for.add(candidate.name)
+
+    def _price_of(self, candidate: Candidate) -> ModelPrice | None:
+        return self._gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
+
+    # -- what became of an attempt
+
+    def _fail(self, candidate: Candidate, error: ProviderError) -> None:
+        self._gateway.health.note(candidate.provider.name, error, now_seconds=self._gateway.wall())
+        detail = for_the_operator(error)
+        error.provider = error.provider or candidate.provider.name
+        error.message = without_address(error, candidate)
+        if isinstance(error, UpstreamTimeout):
+            error.hint = error.hint or which_deadline(error.phase, candidate)
+        was_sent = not is_unsent(error)
+        # A provider that refuses does not bill; one that went silent or broke off may have done the work.
+        self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)
+        self._note(error.code, error.status, detail, was_sent=was_sent)
+
+    def _note(self, outcome: str, status: int | None, detail: str = "", *, was_sent: bool = True) -> None:
+        record = self._record
+        self._is_sent = False
+        record.attempts = (
+            *record.attempts,
+            Attempt(
+                provider=record.provider,
+                model=record.model,
+                outcome=outcome,
+                status=status,
+                duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
+                was_sent=was_sent,
+                detail=detail[:MAX_DETAIL_CHARACTERS],
+            ),
+        )
+
+    # -- settlement
+
+    async def _settle(self, usage: Usage) -> None:
+        writing = self._settle_now(usage)
+        if writing is not None:
+            await writing
+
+    def _settle_now(self, usage: Usage) -> "asyncio.Future[None] | None":
+        gateway, record, hold = self._gateway, self._record, self._hold
+        record.usage = usage
+        record.receipt = gateway.shown(self._receipt.header()) if self._receipt else ""
+        record.duration_us = self._elapsed_us()
+        writing: asyncio.Future[None] | None = None
+        if record.reached_provider:
+            bill = cost(self._price_of(self._candidate), usage, record.started_at_us)
+            record.cost_nano = 0 if usage.is_empty else None if bill is None else bill.total_nano
+            writing = gateway.books.write(record)
+        if hold is not None:
+            if hold.held_nano:
+                record.held_nano, record.settled_nano = hold.held_nano, record.cost_nano
+            if writing is None:
+                hold.settle(cost_nano=0, input_tokens=0, output_tokens=0)
+            else:
+                # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
+                writing.add_done_callback(lambda _: self._give_back(hold))
+        gateway.finished(record)
+        if self._call.settled is not None:
+            self._call.settled(record)
+        return writing
+
+    def _give_back(self, hold: Hold) -> None:
+        record, usage = self._record, self._record.usage
+        used = (0, 0) if usage.is_empty else (usage.input_tokens, usage.output_tokens)
+        hold.settle(cost_nano=record.cost_nano, input_tokens=used[0], output_tokens=used[1])
+
+    def _elapsed_us(self) -> int:
+        return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
