@@ -255,20 +255,22 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[_Union[Message.Role, str]] = ..., parts: _Optional[_Iterable[_Union[Part, _Mapping]]] = ..., name: _Optional[str] = ..., extra: _Optional[_Union[Extra, _Mapping]] = ...) -> None: ...
 
 class FunctionTool(_message.Message):
-    __slots__ = ("name", "description", "schema", "strict", "cache", "extra")
+    __slots__ = ("name", "description", "schema", "strict", "cache", "extra", "custom")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
     CACHE_FIELD_NUMBER: _ClassVar[int]
     EXTRA_FIELD_NUMBER: _ClassVar[int]
+    CUSTOM_FIELD_NUMBER: _ClassVar[int]
     name: str
     description: str
     schema: str
     strict: bool
     cache: CacheMarker
     extra: Extra
-    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., schema: _Optional[str] = ..., strict: _Optional[bool] = ..., cache: _Optional[_Union[CacheMarker, _Mapping]] = ..., extra: _Optional[_Union[Extra, _Mapping]] = ...) -> None: ...
+    custom: bool
+    def __init__(self, name: _Optional[str] = ..., description: _Optional[str] = ..., schema: _Optional[str] = ..., strict: _Optional[bool] = ..., cache: _Optional[_Union[CacheMarker, _Mapping]] = ..., extra: _Optional[_Union[Extra, _Mapping]] = ..., custom: _Optional[bool] = ...) -> None: ...
 
 class ForeignTool(_message.Message):
     __slots__ = ("dialect", "kind", "raw")
@@ -730,6 +732,26 @@ class EmbedInput(_message.Message):
 
 class EmbedRequest(_message.Message):
     __slots__ = ("model", "inputs", "dimensions", "user", "task", "title", "extra")
+    class Task(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        TASK_UNSPECIFIED: _ClassVar[EmbedRequest.Task]
+        QUERY: _ClassVar[EmbedRequest.Task]
+        DOCUMENT: _ClassVar[EmbedRequest.Task]
+        SIMILARITY: _ClassVar[EmbedRequest.Task]
+        CLASSIFICATION: _ClassVar[EmbedRequest.Task]
+        CLUSTERING: _ClassVar[EmbedRequest.Task]
+        QUESTION_ANSWERING: _ClassVar[EmbedRequest.Task]
+        FACT_VERIFICATION: _ClassVar[EmbedRequest.Task]
+        CODE_QUERY: _ClassVar[EmbedRequest.Task]
+    TASK_UNSPECIFIED: EmbedRequest.Task
+    QUERY: EmbedRequest.Task
+    DOCUMENT: EmbedRequest.Task
+    SIMILARITY: EmbedRequest.Task
+    CLASSIFICATION: EmbedRequest.Task
+    CLUSTERING: EmbedRequest.Task
+    QUESTION_ANSWERING: EmbedRequest.Task
+    FACT_VERIFICATION: EmbedRequest.Task
+    CODE_QUERY: EmbedRequest.Task
     MODEL_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
@@ -741,10 +763,10 @@ class EmbedRequest(_message.Message):
     inputs: _containers.RepeatedCompositeFieldContainer[EmbedInput]
     dimensions: int
     user: str
-    task: str
+    task: EmbedRequest.Task
     title: str
     extra: Extra
-    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[EmbedInput, _Mapping]]] = ..., dimensions: _Optional[int] = ..., user: _Optional[str] = ..., task: _Optional[str] = ..., title: _Optional[str] = ..., extra: _Optional[_Union[Extra, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[EmbedInput, _Mapping]]] = ..., dimensions: _Optional[int] = ..., user: _Optional[str] = ..., task: _Optional[_Union[EmbedRequest.Task, str]] = ..., title: _Optional[str] = ..., extra: _Optional[_Union[Extra, _Mapping]] = ...) -> None: ...
 
 class Embedding(_message.Message):
     __slots__ = ("values",)
@@ -753,16 +775,16 @@ class Embedding(_message.Message):
     def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("model", "embeddings", "usage", "settlement")
+    __slots__ = ("model", "vectors", "usage", "settlement")
     MODEL_FIELD_NUMBER: _ClassVar[int]
-    EMBEDDINGS_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
     USAGE_FIELD_NUMBER: _ClassVar[int]
     SETTLEMENT_FIELD_NUMBER: _ClassVar[int]
     model: str
-    embeddings: _containers.RepeatedCompositeFieldContainer[Embedding]
+    vectors: _containers.RepeatedCompositeFieldContainer[Embedding]
     usage: Usage
     settlement: Settlement
-    def __init__(self, model: _Optional[str] = ..., embeddings: _Optional[_Iterable[_Union[Embedding, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., settlement: _Optional[_Union[Settlement, _Mapping]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., vectors: _Optional[_Iterable[_Union[Embedding, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., settlement: _Optional[_Union[Settlement, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()
