@@ -145,6 +145,12 @@ class TokenRevoked(Unauthenticated):
     code = "token_revoked"
 
 
+class CertificateUnknown(Unauthenticated):
+    """The client certificate was verified, but no rule says whose it is."""
+
+    code = "certificate_unknown"
+
+
 class PermissionDenied(CallerError):
     """A known caller asked for something that its key does not allow."""
 

@@ -3,7 +3,7 @@
 import errno
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol
 
 from tollhouse.errors import ConfigError
@@ -18,6 +18,7 @@ class Place:
 
     host: str
     port: int
+    is_encrypted: bool = False
 
     @property
     def address(self) -> str:
@@ -26,8 +27,8 @@ class Place:
 
     @property
     def url(self) -> str:
-        """`http://host:port`, with brackets around IPv6."""
-        return f"http://{self.address}"
+        """`http://host:port` or `https://host:port`, with brackets around IPv6."""
+        return f"{'https' if self.is_encrypted else 'http'}://{self.address}"
 
 
 def reserve(place: Place, what: Listener) -> "tuple[Place, socket.socket]":
@@ -51,7 +52,7 @@ def reserve(place: Place, what: Listener) -> "tuple[Place, socket.socket]":
     except BaseException:
         held.close()
         raise
-    return Place(place.host, held.getsockname()[1]), held
+    return replace(place, port=held.getsockname()[1]), held
 
 
 _SETTINGS: Final[Mapping[Listener, str]] = {

@@ -24,6 +24,8 @@ import msgspec
 from tollhouse._version import __version__
 from tollhouse.config.load import load
 from tollhouse.config.schema import Config, ServerSettings
+from tollhouse.config.tls import plain_text_problem
+from tollhouse.config.values import is_loopback
 from tollhouse.errors import ConfigError, GatewayError, NotInstalled, StoreUnavailable, TollhouseError
 from tollhouse.ledger.address import is_postgresql
 from tollhouse.ledger.store import prepare
@@ -33,8 +35,10 @@ from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.admin.office import Office
 from tollhouse.server.admin.study import Study
 from tollhouse.server.embedded import start_local
+from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.listener import Http1Listener
-from tollhouse.server.listener import Place, reserve
+from tollhouse.server.listener import Place, Server, reserve
+from tollhouse.server.tls import live_tls, watching
 from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector, write_job
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.audit import Trail
@@ -48,6 +52,10 @@ STEADY_SECONDS: Final = 10.0
 _GRPC_PARTS: Final = ("grpc", "google.protobuf", "grpc_health", "grpc_reflection")
 
 log = logs.get("server")
+
+
+AdminListener = Callable[[App], Server]
+"""Makes the admin listener in front of an app."""
 
 
 class Told(Protocol):
@@ -70,11 +78,16 @@ async def serve(
         raise ConfigError(
             [f"Callers and administrators cannot both be served on port {server.port}; change one of them."]
         )
+    _check_openness(config, server)
     _prepare_ledger(config.ledger.url)
+    admin_tls = live_tls(config.admin.tls, "admin.tls")
     async with AsyncExitStack() as stack:
-        public, held = reserve(Place(server.host, server.port), "gateway")
+        await stack.enter_async_context(watching(admin_tls))
+        public, held = reserve(Place(server.host, server.port, is_encrypted=server.tls is not None), "gateway")
         stack.callback(held.close)
-        admin, held_admin = reserve(Place(server.admin_host, server.admin_port), "admin listener")
+        admin, held_admin = reserve(
+            Place(server.admin_host, server.admin_port, is_encrypted=admin_tls is not None), "admin listener"
+        )
         stack.callback(held_admin.close)
         grpc: Place | None = None
         sockets: tuple[socket.socket, ...] = (held, held_admin)
@@ -99,11 +112,25 @@ async def serve(
                 trail=worker.stores.trail,
                 loop=asyncio.get_running_loop(),
             )
-            await _serve_alone(worker, office, admin, announce, sockets)
+            await _serve_alone(worker, office, partial(Http1Listener, place=admin, tls=admin_tls), announce, sockets)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
-            supervisor = Supervisor(replace(job, reports_folder=folder), config, server, admin)
+            supervisor = Supervisor(
+                replace(job, reports_folder=folder), config, server, partial(Http1Listener, place=admin, tls=admin_tls)
+            )
             await supervisor.run(announce, sockets)
+
+
+def _check_openness(config: Config, server: ServerSettings) -> None:
+    """Raises `ConfigError` where the command line opens to other machines what the file keeps on this one."""
+    if is_loopback(server.host):
+        return
+    if server.tls is None and not server.insecure:
+        raise ConfigError([plain_text_problem("gateway", server.host)])
+    if config.auth.open:
+        raise ConfigError(
+            [f"Calls without a key (`auth.open`) are allowed on a loopback address only, not on {server.host}."]
+        )
 
 
 def _prepare_ledger(url: str) -> None:
@@ -156,7 +183,11 @@ def _announce(told: Told, config: Config, public: Place, admin: Place, *, grpc: 
 
 
 async def _serve_alone(
-    worker: Worker, office: Office, admin: Place, announce: Callable[[], None], held: tuple[socket.socket, ...]
+    worker: Worker,
+    office: Office,
+    listen: "AdminListener",
+    announce: Callable[[], None],
+    held: tuple[socket.socket, ...],
 ) -> None:
     app = AdminApp(
         health=worker.health_json,
@@ -164,7 +195,7 @@ async def _serve_alone(
         metrics=worker.metrics_text,
         office=office,
     )
-    admin_listener = Http1Listener(app, admin)
+    admin_listener = listen(app)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.drain)
@@ -235,12 +266,12 @@ class _Child:
 class Supervisor:
     """Keeps `workers` processes running."""
 
-    def __init__(self, job: Job, config: Config, server: ServerSettings, admin: Place) -> None:
+    def __init__(self, job: Job, config: Config, server: ServerSettings, listen: AdminListener) -> None:
         """Starts nothing."""
         self._job = job
         self._config = config
         self._drain_seconds = server.drain_seconds
-        self._admin = admin
+        self._listen = listen
         self._children = [_Child(job, number) for number in range(1, server.workers + 1)]
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
@@ -266,7 +297,7 @@ class Supervisor:
             loop=loop,
         )
         app = AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics, office=office)
-        listener = Http1Listener(app, self._admin)
+        listener = self._listen(app)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)

@@ -23,6 +23,7 @@ from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.access import networks
+from tollhouse.policy.certificates import CertificateRules
 from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
 from tollhouse.policy.redaction.configured import redactor_of
@@ -123,13 +124,14 @@ def assemble(config: Config, engine: Engine) -> Serving:
     if problems:
         raise ConfigError(problems)
     stores = engine.stores
+    rules = Rules(config.limits, config.budgets)
     prices = PriceBook.load(overrides_from(config.prices.overrides))
     gateway = Gateway(
         router=_router(config, providers, addresses, prices, engine),
         books=stores.books,
         prices=prices,
         admission=Gate(
-            Rules(config.limits, config.budgets),
+            rules,
             stores.counters,
             stores.settler,
             stores.past,
@@ -161,10 +163,16 @@ def assemble(config: Config, engine: Engine) -> Serving:
     )
     return Serving(
         gateway=gateway,
-        keys=KeyRing(map(stored_key, config.auth.keys), is_open=config.auth.open, rolls=stores.directory),
+        keys=KeyRing(
+            map(stored_key, config.auth.keys),
+            is_open=config.auth.open,
+            rolls=stores.directory,
+            certificates=CertificateRules(config.auth.certificates) if config.auth.certificates else None,
+        ),
         max_body_bytes=config.server.max_body_bytes,
         max_concurrent_calls=config.server.max_concurrent_calls,
         proxies=networks(config.server.trusted_proxies),
+        rates_of=rules.rates_of,
     )
 
 

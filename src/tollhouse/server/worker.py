@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -40,6 +41,7 @@ from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, Server
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.stores import Stores
+from tollhouse.server.tls import LiveTls, live_tls
 from tollhouse.server.wiring import Engine, LocalAddress, assemble
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.bodies import BodySettings, BodyStore
@@ -111,10 +113,12 @@ class Worker:
             refused=self._refused,
             running=self.running,
         )
-        self._listener = (listen or _server(config))(self.app, job.place)
+        self.tls = live_tls(config.server.tls, "server.tls")
+        self._listener = (listen or _server(config, self.tls))(self.app, job.place)
         self._grpc: Server | None = None
         self._flushing = loop.create_task(self._flush_often())
         self._housekeeping = loop.create_task(stores.keep_house(self._admission, self._finished))
+        self._watching = None if self.tls is None else loop.create_task(self.tls.watch())
         self._draining: asyncio.Task[None] | None = None
         self._keeping = self._keep_prices()
 
@@ -152,6 +156,7 @@ class Worker:
             listener: Server = grpc.listener(
                 self._job.grpc,
                 self.config,
+                tls=self.tls,
                 serving=lambda: self.app.serving,
                 running=self.running,
                 refused=self._refused,
@@ -189,6 +194,8 @@ class Worker:
         """Settles and flushes what is left.  Call it after `wait`."""
         self._flushing.cancel()
         self._housekeeping.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         self._keeping.cancel()
         if self._engine.coalescer is not None:
             await self._engine.coalescer.aclose()
@@ -331,16 +338,16 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
     )
 
 
-def _server(config: Config) -> Callable[[App, Place], Server]:
+def _server(config: Config, tls: LiveTls | None) -> Callable[[App, Place], Server]:
     if not config.server.http2:
-        return Http1Listener
+        return partial(Http1Listener, tls=tls)
     try:
         from tollhouse.server.http2 import Http2Listener
     except ImportError as error:
         raise NotInstalled(
             "`server.http2` needs granian, which is not installed.", hint="pip install 'tollhouse[http2]'"
         ) from error
-    return Http2Listener
+    return partial(Http2Listener, tls=tls)
 
 
 def _standing(stores: Stores) -> str:

@@ -18,6 +18,8 @@ import grpc.aio
 from tollhouse.errors import ClientLeft, GatewayError, TollhouseError, Unauthenticated
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.policy.identity import Principal, check_address
+from tollhouse.policy.peer_certificate import PeerCertificate
+from tollhouse.server.grpc.credentials import peer_of
 from tollhouse.server.http.callers import FORWARDED, caller_address
 from tollhouse.server.http.exchange import new_request_id
 from tollhouse.server.running_calls import RunningCalls
@@ -84,7 +86,7 @@ class RpcDoor:
         if serving.proxies is not None:
             address = caller_address(address, [value for name, value in headers if name == FORWARDED], serving.proxies)
         try:
-            principal = _identify(serving, headers)
+            principal = _identify(serving, headers, peer_of(context.auth_context()))
             check_address(principal, address)
         except TollhouseError as error:
             self._refused(request_id, address, error)
@@ -177,8 +179,8 @@ def _headers(context: Context) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _identify(serving: Serving, headers: Headers) -> Principal:
-    """The principal behind the metadata entry `authorization: Bearer …`, or `x-api-key`."""
+def _identify(serving: Serving, headers: Headers, peer: PeerCertificate | None) -> Principal:
+    """The principal behind the metadata entry `authorization: Bearer …`, or `x-api-key`; else behind the client certificate."""
     credential: bytes | None = None
     is_malformed = False
     for name, value in headers:
@@ -191,7 +193,7 @@ def _identify(serving: Serving, headers: Headers) -> Principal:
         elif name == b"x-api-key" and value:
             credential = value
     try:
-        return serving.keys.identify(credential)
+        return serving.keys.identify(credential, peer)
     except Unauthenticated:
         if credential is None and is_malformed:
             raise Unauthenticated(

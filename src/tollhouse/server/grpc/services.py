@@ -12,6 +12,7 @@ from tollhouse.server.grpc.listener import GrpcListener, ServiceOf
 from tollhouse.server.listener import Place
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
+from tollhouse.server.tls import LiveTls
 
 SERVICES: Final[tuple[ServiceOf, ...]] = ()
 """The protocols; each entry makes its service from the door that all share."""
@@ -21,6 +22,7 @@ def listener(
     place: Place,
     config: Config,
     *,
+    tls: LiveTls | None,
     serving: Callable[[], Serving],
     running: RunningCalls,
     refused: Callable[[str, str, TollhouseError], None],
@@ -37,6 +39,6 @@ def listener(
             unexpected=unexpected,
         ),
         SERVICES,
-        credentials=server_credentials(config),
+        credentials=server_credentials(tls),
         max_message_bytes=config.server.max_body_bytes,
     )

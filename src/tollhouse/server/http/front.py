@@ -18,6 +18,7 @@ from tollhouse.server.http.departure import Departure
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
+from tollhouse.server.tls import peer_of
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -53,7 +54,7 @@ class Front:
 
     def identify(self, exchange: Exchange) -> Principal:
         """Who sent the request.  Raises `Unauthenticated`, or `AddressNotAllowed`."""
-        principal = self.serving.keys.identify(exchange.credential())
+        principal = self.serving.keys.identify(exchange.credential(), peer_of(exchange.scope))
         check_address(principal, exchange.address)
         return principal
 

@@ -23,6 +23,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 from tollhouse.server.http.asgi import App, Headers, Scope
 from tollhouse.server.http1.request import Answer, Request
+from tollhouse.server.tls import tls_extension
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEAD_FIELDS: Final = 256
@@ -86,6 +87,7 @@ class Connection(asyncio.BufferedProtocol):
         "_active",
         "_client",
         "_due",
+        "_extensions",
         "_fields",
         "_head_bytes",
         "_hub",
@@ -121,6 +123,8 @@ class Connection(asyncio.BufferedProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._client: tuple[str, int] | None = None
         self._server: tuple[str, int] | None = None
+        self._extensions: dict[str, object] | None = None
+        """What every request of an encrypted connection says of it."""
         self.is_lost = False
 
     @property
@@ -136,6 +140,9 @@ class Connection(asyncio.BufferedProtocol):
         self._hub.connections.add(self)
         self._client = _address(socket.get_extra_info("peername"))
         self._server = _address(socket.get_extra_info("sockname"))
+        encrypted = socket.get_extra_info("ssl_object")
+        if encrypted is not None:
+            self._extensions = {"tls": tls_extension(encrypted)}
         socket.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         self._timer = self._hub.loop.call_later(self._hub.patience.heartbeat, self._beat)
         if len(self._hub.connections) > self._hub.max_connections:
@@ -313,7 +320,7 @@ class Connection(asyncio.BufferedProtocol):
             target = b"/" + rest.partition(b"/")[2] if rest else target
         raw_path, _, query = target.partition(b"?")
         path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
-        return {
+        scope: Scope = {
             "type": "http",
             "asgi": _ASGI,
             "http_version": version,
@@ -327,6 +334,10 @@ class Connection(asyncio.BufferedProtocol):
             "client": self._client,
             "server": self._server,
         }
+        if self._extensions is not None:
+            scope["scheme"] = "https"
+            scope["extensions"] = self._extensions
+        return scope
 
     def _begin(self, request: Request) -> None:
         hub = self._hub

@@ -8,6 +8,7 @@ from tollhouse.errors import TollhouseError
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.connection import MAX_CONNECTIONS, Connection, Hub, Patience
 from tollhouse.server.listener import BACKLOG, Place
+from tollhouse.server.tls import GOODBYE_SECONDS, HANDSHAKE_SECONDS, LiveTls
 
 log = logging.getLogger("tollhouse.server")
 
@@ -18,20 +19,34 @@ class Http1Listener:
     """The `Server` that the gateway uses."""
 
     def __init__(
-        self, app: App, place: Place, *, patience: Patience = _PATIENCE, max_connections: int = MAX_CONNECTIONS
+        self,
+        app: App,
+        place: Place,
+        *,
+        tls: LiveTls | None = None,
+        patience: Patience = _PATIENCE,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
-        """Nothing listens until `start`."""
+        """Nothing listens until `start`.  Without `tls` it speaks plain text; its owner keeps that current."""
         loop = asyncio.get_running_loop()
         self._place = place
+        self._tls = tls
         self._hub = Hub(app, loop, _failed, patience, max_connections)
         self._server: asyncio.Server | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
 
     async def start(self) -> None:
         """Begins to listen.  Raises `OSError` when the port cannot be had after all."""
-        hub = self._hub
+        hub, tls = self._hub, self._tls
         self._server = await hub.loop.create_server(
-            lambda: Connection(hub), self._place.host, self._place.port, reuse_port=True, backlog=BACKLOG
+            lambda: Connection(hub),
+            self._place.host,
+            self._place.port,
+            reuse_port=True,
+            backlog=BACKLOG,
+            ssl=None if tls is None else tls.context,
+            ssl_handshake_timeout=None if tls is None else HANDSHAKE_SECONDS,
+            ssl_shutdown_timeout=None if tls is None else GOODBYE_SECONDS,
         )
 
     async def wait(self) -> None:
