@@ -43,9 +43,11 @@ a ledger.
 
 import asyncio
 import random
+import struct
+from base64 import b64encode
 from collections import deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, assert_never
 
@@ -231,7 +233,9 @@ class FakeProvider:
             self._arrived.notify_all()
         reply = self._choose(exchange)
         plain, faults = (reply.reply, reply.faults) if isinstance(reply, Faulty) else (reply, ())
-        rendered = _with_faults(_render(plain, exchange), faults, exchange)
+        makes_vectors = exchange.path.endswith("/embeddings") and isinstance(plain, Answer)
+        said = _vectors(exchange) if makes_vectors else _render(plain, exchange)
+        rendered = _with_faults(said, faults, exchange)
         # A provider bills what it generates, whether or not anybody is left to read it.
         exchange.tokens = rendered.tokens
         return await _send(rendered, faults, exchange, visit)
@@ -254,7 +258,7 @@ class FakeProvider:
             return _json(render(self.models))
         if exchange.path.endswith("/count_tokens"):
             return _json(b'{"input_tokens":10}')
-        if not exchange.path.endswith("/messages" if is_anthropic else "/chat/completions"):
+        if not exchange.path.endswith(("/messages",) if is_anthropic else ("/chat/completions", "/embeddings")):
             return _render(Failure(status=404, message=f"There is no {exchange.path}."), exchange)
         return None
 
@@ -344,6 +348,28 @@ def _cut(recording: Recording, replay: Replay) -> Iterable[bytes]:
             offsets = sorted({at for at in offsets_given if 0 < at < len(body)})
     ends = [*offsets, len(body)]
     return [body[start:end] for start, end in zip([0, *offsets], ends, strict=True)]
+
+
+def _vectors(exchange: Exchange) -> Rendered:
+    """Four numbers for each input, made of its length, as many tokens as it has words; in the form that was asked for."""
+    asked = exchange.json
+    inputs = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
+    if isinstance(inputs[0], int):
+        inputs = [inputs]
+    vectors = [tuple(float(len(text) * power) for power in (1, 10, 100, 1000)) for text in inputs]
+    tokens = sum(len(text.split()) if isinstance(text, str) else len(text) for text in inputs)
+    pack = struct.Struct("<4f").pack
+    data = [
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": b64encode(pack(*vector)).decode() if asked.get("encoding_format") == "base64" else vector,
+        }
+        for index, vector in enumerate(vectors)
+    ]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    rendered = _json(msgspec.json.encode({"object": "list", "data": data, "model": asked["model"], "usage": usage}))
+    return replace(rendered, tokens=Tokens(input=tokens, output=0))
 
 
 def _json(body: bytes) -> Rendered:
