@@ -119,6 +119,21 @@ class Rules:
         self._made(made)
         return made
 
+    def rates_of(self, principal: Principal) -> RateSettings:
+        """The strictest rates that every call of the principal's must pass, whatever it asks for; for telling its client."""
+        passed = [rates for _, rates in self._rates(principal, _scopes(principal, "", ""))]
+        if self._per_ip is not None:
+            passed.append(self._per_ip)
+
+        def strictest(rates: Iterable[int | None]) -> int | None:
+            return min((rate for rate in rates if rate is not None), default=None)
+
+        return RateSettings(
+            requests_per_minute=strictest(rates.requests_per_minute for rates in passed),
+            tokens_per_minute=strictest(rates.tokens_per_minute for rates in passed),
+            concurrent=strictest(rates.concurrent for rates in passed),
+        )
+
     def purses(self) -> set[str]:
         """The names of the purses that are in use."""
         return {name for bound in self._bound.values() for name in bound.budgets}

@@ -1,10 +1,12 @@
 """What a configuration became, for whoever answers calls."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from tollhouse.config.schema import RateSettings
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.policy.access import Networks
-from tollhouse.policy.identity import KeyRing
+from tollhouse.policy.identity import NO_RATES, KeyRing, Principal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,3 +19,5 @@ class Serving:
     max_concurrent_calls: int
     proxies: Networks | None = None
     """Whose `X-Forwarded-For` says who the caller is."""
+    rates_of: Callable[[Principal], RateSettings] = lambda _: NO_RATES
+    """What a caller may do, for telling its client."""

@@ -30,6 +30,7 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 ANSWER_SECONDS: Final = 0.5
 """How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock."""
 MAX_DETAILS_CHARACTERS: Final = 1_000
+_HTTP_ALONE: Final = frozenset({b"content-type", b"cache-control", b"content-length"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +148,14 @@ async def refuse(context: Context, error: TollhouseError, request_id: str) -> No
         str(error)[:MAX_DETAILS_CHARACTERS],
         (("x-request-id", request_id), ("x-tollhouse-code", error.code)),
     )
+
+
+def metadata_of(caller: Caller, headers: Headers) -> tuple[tuple[str, str], ...]:
+    """The trailing metadata of an answer: its request id, and what the gateway says of it that HTTP has as headers."""
+    said = tuple(
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in headers if name not in _HTTP_ALONE
+    )
+    return (("x-request-id", caller.id), *said)
 
 
 async def send(context: Context, message: bytes) -> None:
