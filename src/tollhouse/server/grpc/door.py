@@ -136,9 +136,21 @@ class RpcDoor:
             raise
         except Exception as error:
             self._unexpected(caller.id, error)
-            raise GatewayError("Something went wrong inside the gateway.", hint="Its log has the details.") from error
+            raise _our_fault() from error
         finally:
             running.end(task)
+
+    async def fail(self, context: Context, error: Exception) -> NoReturn:
+        """Ends an RPC that failed, with the error's own status where it has one; of our own faults the client hears no more."""
+        if isinstance(error, TollhouseError):
+            await refuse(context, error, new_request_id())
+        request_id = new_request_id()
+        self._unexpected(request_id, error)
+        await refuse(context, _our_fault(), request_id)
+
+
+def _our_fault() -> GatewayError:
+    return GatewayError("Something went wrong inside the gateway.", hint="Its log has the details.")
 
 
 async def refuse(context: Context, error: TollhouseError, request_id: str) -> NoReturn:

@@ -54,6 +54,7 @@ class GrpcListener:
         self._stopped: asyncio.Future[None] = loop.create_future()
         made = [service(door) for service in services]
         self._introspection = Introspection(made)
+        self._door = door
         server = self._server = grpc.aio.server(options=_options(max_message_bytes))
         for service in made:
             server.add_generic_rpc_handlers(
@@ -115,8 +116,14 @@ class GrpcListener:
             if task is not None:
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
-            answer: bytes | None = await behave(request, context)
-            return answer
+            try:
+                answer: bytes | None = await behave(request, context)
+            except grpc.aio.BaseError:
+                raise  # the status is sent already, or nobody is there to get one
+            except Exception as error:  # noqa: BLE001  # the outer edge of an RPC: it is logged and this RPC ends
+                await self._door.fail(context, error)
+            else:
+                return answer
 
         return counted
 

@@ -298,12 +298,12 @@ class _Listing:
             for name, candidate in self._first.items()
             if name != candidate.name and candidate.name in self._first
         }
-        owners: dict[str, list[str]] = {}
-        for candidate in dict.fromkeys(self._first.values()):
-            owners.setdefault(candidate.model, []).append(candidate.name)
+        owners: dict[str, set[str]] = {}
+        for candidate in self._first.values():
+            owners.setdefault(candidate.model, set()).add(candidate.name)
         for model, targets in owners.items():
-            if len(set(targets)) == 1 and model not in self._first and targets[0] in self._first:
-                names[model] = targets[0]
+            if len(targets) == 1 and model not in self._first and targets <= self._first.keys():
+                names[model] = next(iter(targets))
         return names
 
     def default(self) -> str:
@@ -326,7 +326,7 @@ def _on_the_wire() -> FileDescriptorProto:
     file.package, _, name = NAME.rpartition(".")
     file.name = "llm_proxy.proto"
     for message in _all_messages(file.message_type):
-        for field in message.field:
+        for field in (field for field in message.field if field.type_name):
             field.type_name = field.type_name.replace(ours, f".{file.package}.")
     for one in file.service:
         one.name = name
