@@ -211,7 +211,7 @@ def create_tenant(desk: Desk, new: NewTenant) -> Tenant:
 
 def create_project(desk: Desk, new: NewProject) -> Project:
     """Makes a project, or brings a removed one back.  Raises `Conflict` if it is there, `NotFound` for its tenant."""
-    _live_tenant(desk.transaction, new.tenant)
+    live_tenant(desk.transaction, new.tenant)
     check_name(new.name, "project")
     _create_holder(desk, "project", "projects", {"tenant": new.tenant, "name": new.name}, new)
     return project(desk.transaction, new.tenant, new.name)
@@ -219,7 +219,7 @@ def create_project(desk: Desk, new: NewProject) -> Project:
 
 def edit_tenant(desk: Desk, name: str, edit: Edit) -> Tenant:
     """Changes its terms.  Raises `NotFound`."""
-    terms = _edited(_live_tenant(desk.transaction, name).terms, edit)
+    terms = _edited(live_tenant(desk.transaction, name).terms, edit)
     desk.transaction.run(
         "UPDATE tenants SET terms = $1, revision = $2 WHERE name = $3", encode(terms), desk.revision, name
     )
@@ -229,7 +229,7 @@ def edit_tenant(desk: Desk, name: str, edit: Edit) -> Tenant:
 
 def edit_project(desk: Desk, tenant_name: str, name: str, edit: Edit) -> Project:
     """Changes its terms.  Raises `NotFound`."""
-    terms = _edited(_live_project(desk.transaction, tenant_name, name).terms, edit)
+    terms = _edited(live_project(desk.transaction, tenant_name, name).terms, edit)
     desk.transaction.run(
         "UPDATE projects SET terms = $1, revision = $2 WHERE tenant = $3 AND name = $4",
         encode(terms),
@@ -243,7 +243,7 @@ def edit_project(desk: Desk, tenant_name: str, name: str, edit: Edit) -> Project
 
 def remove_tenant(desk: Desk, name: str, *, revokes_keys: bool = False, cuts: bool = False) -> Tenant:
     """Removes a tenant and its projects.  Raises `NotFound`, and `Conflict` if it has keys and `revokes_keys` is not said."""
-    _live_tenant(desk.transaction, name)
+    live_tenant(desk.transaction, name)
     _empty(desk, name, "", revokes_keys=revokes_keys, cuts=cuts)
     desk.transaction.run(
         "UPDATE projects SET removed_at_us = $1, revision = $2 WHERE tenant = $3 AND removed_at_us IS NULL",
@@ -262,7 +262,7 @@ def remove_project(
     desk: Desk, tenant_name: str, name: str, *, revokes_keys: bool = False, cuts: bool = False
 ) -> Project:
     """Removes a project.  Raises `NotFound`, and `Conflict` if it has keys and `revokes_keys` is not said."""
-    _live_project(desk.transaction, tenant_name, name)
+    live_project(desk.transaction, tenant_name, name)
     _empty(desk, tenant_name, name, revokes_keys=revokes_keys, cuts=cuts)
     desk.transaction.run(
         "UPDATE projects SET removed_at_us = $1, revision = $2 WHERE tenant = $3 AND name = $4",
@@ -273,6 +273,31 @@ def remove_project(
     )
     desk.note("project.remove", f"project:{tenant_name}/{name}", {})
     return project(desk.transaction, tenant_name, name)
+
+
+def live_tenant(transaction: Transaction, name: str) -> Tenant:
+    """A tenant that was not removed.  Raises `NotFound`."""
+    found = tenant(transaction, name)
+    if found.removed_at_us is not None:
+        raise NotFound(
+            f"The tenant {name!r} was removed.",
+            hint=f"`tollhouse tenant create {name}` brings it back.",
+            param="tenant",
+        )
+    return found
+
+
+def live_project(transaction: Transaction, tenant_name: str, name: str) -> Project:
+    """A project that was not removed, of a tenant that was not.  Raises `NotFound`."""
+    live_tenant(transaction, tenant_name)
+    found = project(transaction, tenant_name, name)
+    if found.removed_at_us is not None:
+        raise NotFound(
+            f"The project {tenant_name}/{name} was removed.",
+            hint=f"`tollhouse project create {tenant_name}/{name}` brings it back.",
+            param="project",
+        )
+    return found
 
 
 # ---------------------------------------------------------------------------------------------------------------------- keys
@@ -293,11 +318,11 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
             was = f"{was} already, revoked; the books name it"
         raise Conflict(f"{was}.", hint="Choose another name.", param="name")
     if new.tenant:
-        _live_tenant(desk.transaction, new.tenant)
+        live_tenant(desk.transaction, new.tenant)
     if new.project:
         if not new.tenant:
             raise BadRequest("A project belongs to a tenant; name the tenant too.", param="tenant")
-        _live_project(desk.transaction, new.tenant, new.project)
+        live_project(desk.transaction, new.tenant, new.project)
     terms = _without_two_totals(checked(new.terms), new.balance_nano)
     _check_expiry(desk, new.expires_at_us)
     secret = key_text(desk.random_bytes(RANDOM_BYTES))
@@ -402,29 +427,6 @@ _WHERE: Final[Mapping[Kind, tuple[str, str]]] = {
 }
 
 
-def _live_tenant(transaction: Transaction, name: str) -> Tenant:
-    found = tenant(transaction, name)
-    if found.removed_at_us is not None:
-        raise NotFound(
-            f"The tenant {name!r} was removed.",
-            hint=f"`tollhouse tenant create {name}` brings it back.",
-            param="tenant",
-        )
-    return found
-
-
-def _live_project(transaction: Transaction, tenant_name: str, name: str) -> Project:
-    _live_tenant(transaction, tenant_name)
-    found = project(transaction, tenant_name, name)
-    if found.removed_at_us is not None:
-        raise NotFound(
-            f"The project {tenant_name}/{name} was removed.",
-            hint=f"`tollhouse project create {tenant_name}/{name}` brings it back.",
-            param="project",
-        )
-    return found
-
-
 def _live_key(transaction: Transaction, name: str) -> Key:
     found = key(transaction, name)
     if found.revoked_at_us is not None:
@@ -471,6 +473,36 @@ def _empty(desk: Desk, tenant_name: str, project_name: str, *, revokes_keys: boo
         raise Conflict(f"The {what} has keys: {shown}.", hint="Revoke them first, or with it: --revoke-keys.")
     for one in found:
         _revoke(desk, one, cuts=cuts)
+    _empty_of_tokens(desk, tenant_name, project_name, revokes=revokes_keys, cuts=cuts)
+
+
+def _empty_of_tokens(desk: Desk, tenant_name: str, project_name: str, *, revokes: bool, cuts: bool) -> None:
+    """The same for signed tokens."""
+    good = [
+        jti
+        for (jti,) in desk.transaction.rows(
+            "SELECT jti FROM tokens WHERE tenant = $1 AND ($2 = '' OR project = $2) AND revoked_at_us IS NULL "
+            "AND expires_at_us > $3",
+            tenant_name,
+            project_name,
+            desk.now_us,
+        )
+    ]
+    if good and not revokes:
+        what = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
+        raise Conflict(
+            f"The {what} has {len(good)} signed {'token' if len(good) == 1 else 'tokens'}.",
+            hint="Revoke them first, or with it: --revoke-keys.",
+        )
+    for jti in good:
+        desk.transaction.run(
+            "UPDATE tokens SET revoked_at_us = $1, cut = $2, revision = $3 WHERE jti = $4",
+            desk.now_us,
+            int(cuts),
+            desk.revision,
+            jti,
+        )
+        desk.note("token.revoke", f"token:{jti}", {"cut": cuts})
 
 
 def _revoke(desk: Desk, found: Key, *, cuts: bool) -> None:
@@ -513,9 +545,9 @@ def _pay_in(desk: Desk, kind: Kind, name: str, amount_nano: int, *, note: str) -
 
 def _balance(transaction: Transaction, kind: Kind, name: str) -> int | None:
     if kind == "tenant":
-        return _live_tenant(transaction, name).balance_nano
+        return live_tenant(transaction, name).balance_nano
     if kind == "project":
-        return _live_project(transaction, *name.partition("/")[::2]).balance_nano
+        return live_project(transaction, *name.partition("/")[::2]).balance_nano
     return _live_key(transaction, name).balance_nano
 
 

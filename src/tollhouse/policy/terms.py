@@ -68,12 +68,17 @@ _PERIODS: Final[tuple[tuple[str, Period], ...]] = (
 
 def check_name(name: str, what: str) -> str:
     """A name that stands in the ledger and in metrics.  Raises `BadRequest`."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise BadRequest(
             f"{name[:80]!r} is not a name for a {what}; use 1 to 64 letters, digits, `_`, `.`, `@` and `-`.",
             param="name",
         )
     return name
+
+
+def is_name(text: str) -> bool:
+    """Whether it can be the name of a tenant, a project or a key."""
+    return _NAME.fullmatch(text) is not None
 
 
 def checked(terms: T) -> T:

@@ -1,12 +1,12 @@
 """Signed tokens: those that were issued, those that were revoked, and the keys that sign them.
 
-A token is good by its signature, so a row is no condition of it; what its holder may do stands in the token and is copied here
-for whoever looks.  `revoked_at_us` is what workers read.  A token of somebody else's (of the older tool, of an OIDC issuer) has a
-row only if it was revoked, without a subject, and without an end if nobody knew one.
+A token is good by its signature, so a row is no condition of it; what its holder may do stands in the token and is copied
+here for whoever looks.  `revoked_at_us` is what workers read.  A token of somebody else's (of the older tool, of an OIDC
+issuer) has a row only if it was revoked, without a subject, and without an end if nobody knew one.
 
-`signing_keys` has no secret: those are in a file of the machine that made them (`policy.tokens.secrets_file`).  An Ed25519 key's
-public half is here, so that every machine can check its signatures.  A key is accepted until `until_us`, or for ever while that
-is NULL; of those the newest signs.  Both tables are read by revision as the register's are.
+`signing_keys` has no secret: those are in a file of the machine that made them (`policy.tokens.secrets_file`).  An Ed25519
+key's public half is here, so that every machine can check its signatures.  A key is accepted until `until_us`, or for ever
+while that is NULL; of those the newest signs.  Both tables are read by revision as the register's are.
 """
 
 import sqlalchemy as sa
