@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "audit": ("tollhouse.cli.audit", "Read the audit log, and prove that nobody changed it."),
     "bodies": ("tollhouse.cli.bodies", "Read and delete the prompts and answers that are kept."),
     "budgets": ("tollhouse.cli.budgets", "Say what is left of budgets, and when they begin anew."),
+    "cert": ("tollhouse.cli.cert", "Make a private authority, and certificates for the gateway and its clients."),
     "config": ("tollhouse.cli.config", "Check, show or write the configuration."),
     "demo": (
         "tollhouse.cli.demo",
