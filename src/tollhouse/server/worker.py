@@ -162,6 +162,8 @@ class Worker:
                 refused=self._refused,
                 unexpected=_unexpected,
             )
+            if self.running.is_draining:
+                return
             await listener.start()
             self._grpc = listener
 
