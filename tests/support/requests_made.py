@@ -62,6 +62,7 @@ tools = st.builds(
     description=st.none() | words,
     schema=st.none() | raws,
     strict=st.none() | st.booleans(),
+    custom=st.booleans(),
     extra=extras,
 ) | st.builds(ForeignTool, names, names, raws)
 numbers = st.none() | st.floats(-2, 2)
@@ -93,6 +94,7 @@ FIELDS: Mapping[str, st.SearchStrategy[Any]] = {
     "cache": markers,
     "prompt_cache_key": st.none() | names,
     "legacy_functions": st.booleans(),
+    "echo": extras,
     "extra": extras,
 }
 """A strategy for each field of a request."""

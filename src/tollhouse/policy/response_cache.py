@@ -106,7 +106,7 @@ def key_of(request: Request, target: Target, scope: Scope) -> bytes:
     `request` is what the caller asked for.  Where the gateway itself changes what an answer is (an output limit lowered to what
     is left of a budget), it must not keep that answer under this key.
     """
-    asked = msgspec.structs.replace(request, model="", stream=False, include_usage=False)
+    asked = msgspec.structs.replace(request, model="", stream=False, include_usage=False, echo=None)
     return hashlib.sha256(_material.encode(_Material(FORMAT, scope, target, asked))).digest()
 
 

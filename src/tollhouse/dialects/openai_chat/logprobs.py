@@ -22,10 +22,18 @@ def read_logprobs(value: dict[str, Json] | None) -> tuple[TokenLogprob, ...] | N
 
 def write_logprobs(tokens: Iterable[TokenLogprob], *, of_refusal: bool = False) -> Json:
     """The `logprobs` object."""
-    written: list[Json] = [
-        {**_written(token), "top_logprobs": [_written(other) for other in token.top]} for token in tokens
-    ]
+    written: Json = written_tokens(tokens)
     return {"content": None, "refusal": written} if of_refusal else {"content": written, "refusal": None}
+
+
+def written_tokens(tokens: Iterable[TokenLogprob]) -> list[Json]:
+    """The tokens, each with those that it was chosen from."""
+    return [{**_written(token), "top_logprobs": [_written(other) for other in token.top]} for token in tokens]
+
+
+def read_tokens(entries: Iterable[Json]) -> tuple[TokenLogprob, ...]:
+    """The tokens of a list; what is none is passed over."""
+    return tuple(token for entry in entries if (token := _token(entry)) is not None)
 
 
 def _token(entry: Json) -> TokenLogprob | None:

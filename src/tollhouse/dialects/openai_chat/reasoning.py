@@ -41,7 +41,7 @@ def _effort_only(wanted: Reasoning, receipt: Receipt) -> dict[str, Json]:
         if effort != wanted.effort:
             receipt.changed("reasoning.effort", f"{wanted.effort} said as `{effort}`, the most that there is")
     elif wanted.budget_tokens is not None and wanted.mode != "disabled":
-        effort = _effort_of(wanted.budget_tokens)
+        effort = effort_of(wanted.budget_tokens)
         receipt.changed("thinking.budget_tokens", f"{wanted.budget_tokens} said as `reasoning_effort: {effort}`")
     else:
         # Off and adaptive are what a model does unasked, or what it cannot be talked out of; an effort that an ordinary
@@ -85,5 +85,6 @@ def _is_off(wanted: Reasoning) -> bool:
     return wanted.mode == "disabled" or wanted.effort == "none"
 
 
-def _effort_of(tokens: int) -> str:
+def effort_of(tokens: int) -> str:
+    """The effort that a thinking budget amounts to."""
     return next(effort for least, effort in _EFFORT_FROM_TOKENS if tokens >= least)

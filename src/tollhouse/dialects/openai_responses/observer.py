@@ -1,0 +1,217 @@
+"""Watches a stream that is forwarded in its own dialect.
+
+Nearly all of a stream is `response.output_text.delta` in one fixed form, so a network read is first taken for nothing but
+those: one replace and one call of the JSON decoder check all its events at once.  Whatever does not fit (other events, other
+spellings, other line ends, comments, garbage) is split into events and looked at one by one.  Bytes are never rewritten.
+"""
+
+import re
+from typing import Final, Literal
+
+import msgspec
+
+from tollhouse.chat import sse
+from tollhouse.chat.model import FinishReason
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.dialects.openai_chat.rebuilt import Tally
+from tollhouse.dialects.openai_chat.wire import Json, read
+from tollhouse.dialects.openai_responses.counts import read_usage
+from tollhouse.dialects.openai_responses.failure import failure_of
+from tollhouse.dialects.openai_responses.finish import finish_of
+from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
+
+
+class _PlainDelta(msgspec.Struct, gc=False):
+    type: Literal["response.output_text.delta"]
+    delta: str
+
+
+class _Item(msgspec.Struct, gc=False):
+    type: str = ""
+
+
+class _Why(msgspec.Struct, gc=False):
+    reason: str | None = None
+
+
+class _Response(msgspec.Struct, gc=False):
+    status: str | None = None
+    usage: Json = None
+    incomplete_details: _Why | None = None
+    error: Json = None
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str = ""
+    delta: Json = None
+    item: _Item | None = None
+    response: _Response | None = None
+    error: Json = None
+    code: Json = None
+    message: Json = None
+
+
+_HEAD: Final = b"event: response.output_text.delta\ndata: "
+_PLAIN: Final = msgspec.json.Decoder(_PlainDelta)
+_EVENT: Final = msgspec.json.Decoder(_Event)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
+_CALLS: Final = frozenset({"function_call", "custom_tool_call"})
+
+# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
+_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
+
+
+class ResponsesObserver:
+    """See `tollhouse.dialects.dialect.Observer`."""
+
+    __slots__ = (
+        "_has_calls",
+        "_has_refusal",
+        "_held",
+        "_is_ended",
+        "_tail",
+        "_tally",
+        "_usage",
+        "failure",
+        "finish",
+        "has_content",
+        "is_final",
+    )
+
+    def __init__(self) -> None:
+        self.finish: FinishReason | None = None
+        self.failure: StreamFailed | None = None
+        self.is_final = False
+        self.has_content = False
+        self._has_calls = False
+        self._has_refusal = False
+        self._is_ended = False
+        """Whether a response ended well."""
+        self._usage = Usage()
+        self._tally = Tally()
+        self._tail = b""
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
+        if self.is_final:
+            self._hold(data)
+            return b""
+        buffer = self._tail + data if self._tail else data
+        end = buffer.rfind(b"\n\n") + 2
+        if end > 1:
+            whole = buffer if end == len(buffer) else buffer[:end]
+            if self._are_plain_deltas(whole):
+                self._tail = b"" if whole is buffer else buffer[end:]
+                return whole
+        elif b"\r" not in buffer:
+            self._keep(buffer)
+            return b""
+        return self._look_closely(buffer)
+
+    def close(self) -> bytes:
+        """The held-back end; see `Observer.close`.  Nothing can stand in for a missing one: it repeats the whole answer."""
+        if self.failure is not None:
+            return b""
+        if not self.is_final and self._tail:
+            # The last event counts without its blank line.
+            piece, self._tail = self._tail.rstrip(b"\r\n") + b"\n\n", b""
+            self._see(piece)
+            self._held = piece
+        if not self._is_ended:
+            raise UpstreamTruncated("The provider's stream stopped before its answer was finished.")
+        self.is_final = True
+        return self._held
+
+    def usage(self) -> Usage:
+        """As reported with the end; of a stream that broke off, the output counted from its events."""
+        if self._is_ended and self._usage.output_tokens is not None:
+            return self._usage
+        return self._tally.usage(self._usage)
+
+    def _are_plain_deltas(self, events: bytes) -> bool:
+        """Whether whole `events` are text deltas in their usual form and nothing else; if so, counts them."""
+        if not events.startswith(_HEAD):
+            return False
+        try:
+            deltas = _PLAIN.decode_lines(events.replace(_HEAD, b""))
+        except _UNREADABLE:
+            return False
+        if len(deltas) != events.count(b"\n\n"):
+            return False
+        for each in deltas:
+            self._tally.add(each.delta)
+        self.has_content = True
+        return True
+
+    def _look_closely(self, buffer: bytes) -> bytes:
+        start = 0
+        for match in _EVENT_END.finditer(buffer):
+            end = match.end()
+            self._see(buffer[start:end])
+            if self.is_final:
+                if self.failure is not None:
+                    return buffer[:end]
+                self._hold(buffer[start:])
+                return buffer[:start]
+            start = end
+        self._keep(buffer[start:])
+        return buffer[:start]
+
+    def _keep(self, tail: bytes) -> None:
+        self._tail = tail
+        if len(tail) > MAX_EVENT_BYTES:
+            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > 2 * MAX_EVENT_BYTES:
+            raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
+
+    def _see(self, event: bytes) -> None:
+        for frame in sse.Parser(max_event_bytes=MAX_EVENT_BYTES).feed(event):
+            if frame.data.strip() != b"[DONE]":  # OpenRouter adds the end mark of the older dialect
+                self._see_frame(frame)
+
+    def _see_frame(self, frame: sse.Frame) -> None:
+        event = read(frame.data, _EVENT, _Event, "a stream event")
+        kind = event.type or frame.event.decode("utf-8", "replace")
+        if kind in _ENDS:
+            self._end(kind, event.response or _Response())
+        elif kind == "error" or (not kind and event.error is not None):
+            # OpenAI follows up with the response that failed (`openai/openai-responses-stream-error-in-stream-501de1`),
+            # which is where some clients look; both are passed on.
+            self.failure = failure_of(
+                {"error": event.error} if event.error is not None else {"message": event.message, "code": event.code}
+            )
+        elif not kind:
+            raise UpstreamMalformed("The provider sent an event without a type where a response was due.")
+        elif isinstance(event.delta, str):
+            self._tally.add(event.delta)
+            self.has_content = True
+            self._has_refusal |= kind == "response.refusal.delta"
+        elif event.item is not None and kind == "response.output_item.added":
+            if event.item.type in _CALLS:
+                self._has_calls = True
+                self._tally.calls += 1
+            # Reasoning that is not shown yet is no answer yet.
+            self.has_content |= event.item.type != "reasoning"
+        elif event.item is not None and kind == "response.output_item.done":
+            self.has_content = True
+
+    def _end(self, kind: str, response: _Response) -> None:
+        self.is_final = True
+        self._usage = read_usage(response.usage)
+        if kind in {"response.failed", "response.cancelled"}:
+            self.failure = self.failure or failure_of({"error": response.error})
+            return
+        self._is_ended = True
+        why = None if response.incomplete_details is None else response.incomplete_details.reason
+        self.finish, _ = finish_of(
+            response.status or kind.removeprefix("response."),
+            why,
+            has_calls=self._has_calls,
+            has_refusal=self._has_refusal,
+        )
