@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
+from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OPENAI, OpenAIChatTraits
 from tollhouse.providers.provider import ProviderKind
 
@@ -49,5 +50,6 @@ KIND: Final = ProviderKind(
     complete_base_url=without_version,
     chat_path="/v1/chat/completions",
     models_path="/v1/models",
+    embeddings=EMBEDDINGS,
     embeddings_path="/v1/embeddings",
 )
