@@ -16,6 +16,7 @@ from tollhouse.errors import (
     ProviderRefused,
     RateLimited,
     StreamFailed,
+    TokenRevoked,
     TollhouseError,
     UpstreamMalformed,
     UpstreamTimeout,
@@ -31,8 +32,12 @@ MIN_SECRET_CHARACTERS: Final = 4
 """Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
 JSON_HEAD: Final = (b"content-type", b"application/json")
 
-Ending = type[ClientLeft | Draining | KeyRevoked]
-_ENDINGS: "Final[dict[str, Ending]]" = {Draining.code: Draining, KeyRevoked.code: KeyRevoked}
+Ending = type[ClientLeft | Draining | KeyRevoked | TokenRevoked]
+_ENDINGS: "Final[dict[str, Ending]]" = {
+    Draining.code: Draining,
+    KeyRevoked.code: KeyRevoked,
+    TokenRevoked.code: TokenRevoked,
+}
 
 
 def ending_of(cancelled: asyncio.CancelledError) -> Ending:

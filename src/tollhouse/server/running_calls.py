@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from tollhouse.errors import Draining, KeyRevoked, Overloaded, TollhouseError
+from tollhouse.errors import Draining, KeyRevoked, Overloaded, TokenRevoked, TollhouseError
 from tollhouse.policy.identity import Principal
 
 
@@ -63,11 +63,17 @@ class RunningCalls:
             self._end(task, Draining("The gateway was shut down before this answer was complete.", hint="Ask again."))
 
     def cut_keys(self, keys: frozenset[str]) -> None:
-        """Ends the running calls of these keys, which were revoked."""
+        """Ends the running calls of keys that were revoked, of subjects (`subject:NAME`) and of tokens (`token:JTI`)."""
         for task, principal in self._running.items():
-            if principal.key in keys:
-                self._end(task, KeyRevoked(f"The key {principal.key!r} was revoked while this answer was under way."))
+            if principal.key in keys or (principal.token and f"token:{principal.token}" in keys):
+                self._end(task, _revoked(principal))
 
     def _end(self, task: asyncio.Task[Any], error: TollhouseError) -> None:
         self._ended.setdefault(task, error)
         task.cancel(error.code)
+
+
+def _revoked(principal: Principal) -> TollhouseError:
+    if principal.subject:
+        return TokenRevoked(f"The token of {principal.subject!r} was revoked while this answer was under way.")
+    return KeyRevoked(f"The key {principal.key!r} was revoked while this answer was under way.")

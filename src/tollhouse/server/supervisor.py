@@ -11,9 +11,9 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,12 +23,13 @@ import msgspec
 
 from tollhouse._version import __version__
 from tollhouse.config.load import load
-from tollhouse.config.schema import Config, ServerSettings
-from tollhouse.config.tls import plain_text_problem
-from tollhouse.config.values import is_loopback
+from tollhouse.config.overrides import NOTHING_OVERRULED, Overrides
+from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, GatewayError, NotInstalled, StoreUnavailable, TollhouseError
 from tollhouse.ledger.address import is_postgresql
 from tollhouse.ledger.store import prepare
+from tollhouse.policy.tokens.issuing import Mint, make_first_key
+from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
@@ -41,7 +42,7 @@ from tollhouse.server.listener import Place, Server, reserve
 from tollhouse.server.tls import live_tls, watching
 from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector, write_job
 from tollhouse.telemetry import logs
-from tollhouse.telemetry.audit import Trail
+from tollhouse.telemetry.audit import GATEWAY, RegisterAudit, Trail
 
 READY_SECONDS: Final = 30.0
 RESTART_BASE_SECONDS: Final = 0.5
@@ -66,38 +67,64 @@ class Told(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listening:
+    """Where a gateway answers."""
+
+    http: Place | None
+    """Callers' HTTP; `None` when gRPC alone is served."""
+    admin: Place
+    grpc: Place | None
+    workers: int
+
+
+Announcement = Callable[[Config, Listening], Iterable[str]]
+"""The lines that say what is served, once it is."""
+
+
 async def serve(
-    config_file: Path, config: Config, environ: Mapping[str, str], told: Told, *, server: ServerSettings | None = None
+    config_file: Path,
+    config: Config,
+    environ: Mapping[str, str],
+    told: Told,
+    *,
+    overrides: Overrides = NOTHING_OVERRULED,
+    announcement: Announcement | None = None,
 ) -> None:
     """Runs the gateway until SIGTERM or SIGINT.  Raises `TollhouseError` for whatever keeps it from starting.
 
-    `config` is what the file says, which a reload compares with; `server` holds the settings that the command line changed.
+    `config` is what the file says, and `overrides` what the command line says over it.
     """
-    server = server or config.server
-    if server.port and server.port == server.admin_port:
-        raise ConfigError(
-            [f"Callers and administrators cannot both be served on port {server.port}; change one of them."]
-        )
-    _check_openness(config, server)
+    config = overrides.over(config)
+    server = config.server
     _prepare_ledger(config.ledger.url)
+    _prepare_signing_key(config, environ)
     admin_tls = live_tls(config.admin.tls, "admin.tls")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(watching(admin_tls))
-        public, held = reserve(Place(server.host, server.port, is_encrypted=server.tls is not None), "gateway")
-        stack.callback(held.close)
+        public = Place(server.host, server.port, is_encrypted=server.tls is not None)
+        sockets: tuple[socket.socket, ...] = ()
+        if server.http:
+            public, held = reserve(public, "gateway")
+            stack.callback(held.close)
+            sockets += (held,)
         admin, held_admin = reserve(
             Place(server.admin_host, server.admin_port, is_encrypted=admin_tls is not None), "admin listener"
         )
         stack.callback(held_admin.close)
+        sockets += (held_admin,)
         grpc: Place | None = None
-        sockets: tuple[socket.socket, ...] = (held, held_admin)
-        if wants_grpc(config, server):
-            grpc, held_grpc = reserve(Place(server.host, server.grpc_port), "gRPC listener")
+        if wants_grpc(config, is_asked_for=overrides.grpc_port is not None):
+            grpc, held_grpc = reserve(
+                Place(server.host, server.grpc_port, is_encrypted=server.tls is not None), "gRPC listener"
+            )
             stack.callback(held_grpc.close)
             sockets += (held_grpc,)
         local = await start_local(config, environ, stack)
-        job = Job(config_file=str(config_file), place=public, local=local, grpc=grpc)
-        announce = partial(_announce, told, config, public, admin, grpc=grpc, workers=server.workers)
+        job = Job(config_file=str(config_file), place=public, local=local, grpc=grpc, overrides=overrides)
+        listening = Listening(http=public if server.http else None, admin=admin, grpc=grpc, workers=server.workers)
+        announce = partial(_announce, told, config, listening, announcement or _one_line)
+        admin_listener = partial(Http1Listener, place=admin, tls=admin_tls)
         if server.workers == 1:
             worker = await Worker.open(job, config, environ)
             office = Office(
@@ -112,25 +139,11 @@ async def serve(
                 trail=worker.stores.trail,
                 loop=asyncio.get_running_loop(),
             )
-            await _serve_alone(worker, office, partial(Http1Listener, place=admin, tls=admin_tls), announce, sockets)
+            await _serve_alone(worker, office, admin_listener, announce, sockets)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
-            supervisor = Supervisor(
-                replace(job, reports_folder=folder), config, server, partial(Http1Listener, place=admin, tls=admin_tls)
-            )
+            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin_listener)
             await supervisor.run(announce, sockets)
-
-
-def _check_openness(config: Config, server: ServerSettings) -> None:
-    """Raises `ConfigError` where the command line opens to other machines what the file keeps on this one."""
-    if is_loopback(server.host):
-        return
-    if server.tls is None and not server.insecure:
-        raise ConfigError([plain_text_problem("gateway", server.host)])
-    if config.auth.open:
-        raise ConfigError(
-            [f"Calls without a key (`auth.open`) are allowed on a loopback address only, not on {server.host}."]
-        )
 
 
 def _prepare_ledger(url: str) -> None:
@@ -146,19 +159,34 @@ def _prepare_ledger(url: str) -> None:
         log.warning("the ledger cannot be reached; calls are kept in a journal until it can", extra={"why": str(error)})
 
 
-def wants_grpc(config: Config, server: ServerSettings) -> bool:
+def _prepare_signing_key(config: Config, environ: Mapping[str, str]) -> None:
+    """Makes the key that signs tokens, where tokens are let in and there is none yet.  A gateway serves without it, too."""
+    if config.auth.jwt is None:
+        return
+    mint = Mint(config.auth.jwt, SecretsFile(secrets_path(environ, Path.home())))
+    try:
+        kid = make_first_key(config.ledger.url, mint, actor=GATEWAY, audit=RegisterAudit())
+    except StoreUnavailable as error:
+        log.warning("no key was made that signs tokens; `tollhouse token create` will", extra={"why": str(error)})
+        return
+    if kid is not None:
+        log.info("a key was made that signs tokens", extra={"kid": kid, "file": str(mint.secrets.path)})
+
+
+def wants_grpc(config: Config, *, is_asked_for: bool) -> bool:
     """Whether gRPC is to be served.
 
     It is on by default; where the extra is missing that is not held against whoever never asked for it, and said in the log.
-    Raises `NotInstalled` where it was asked for.
+    Raises `NotInstalled` where it was asked for, in the file or by the command line (`is_asked_for`), or is all that is served.
     """
+    server = config.server
     if not server.grpc_port:
         return False
     missing = [name for name in _GRPC_PARTS if not _is_installed(name)]
     if not missing:
         return True
     place = config.places.get("server.grpc_port")
-    if server.grpc_port != config.server.grpc_port or (place is not None and place.is_written):
+    if is_asked_for or not server.http or (place is not None and place.is_written):
         raise NotInstalled(
             f"`server.grpc_port` needs {missing[0]}, which is not installed.", hint="pip install 'tollhouse[grpc]'"
         )
@@ -174,12 +202,20 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def _announce(told: Told, config: Config, public: Place, admin: Place, *, grpc: Place | None, workers: int) -> None:
+def _announce(told: Told, config: Config, listening: Listening, announcement: Announcement) -> None:
     for warning in config.warnings:
         told(f"warning: {warning}")
-    also = "" if grpc is None else f", gRPC {grpc.address}"
-    processes = f", {workers} workers" if workers > 1 else ""
-    told(f"tollhouse {__version__} answers at {public.url} (admin {admin.url}{also}{processes})")
+    for line in announcement(config, listening):
+        told(line)
+
+
+def _one_line(config: Config, listening: Listening) -> Iterable[str]:
+    del config
+    grpc = "" if listening.grpc is None else f"gRPC {listening.grpc.address}"
+    also = f", {grpc}" if grpc and listening.http is not None else ""
+    processes = f", {listening.workers} workers" if listening.workers > 1 else ""
+    where = grpc if listening.http is None else listening.http.url
+    yield f"tollhouse {__version__} answers at {where} (admin {listening.admin.url}{also}{processes})"
 
 
 async def _serve_alone(
@@ -266,13 +302,13 @@ class _Child:
 class Supervisor:
     """Keeps `workers` processes running."""
 
-    def __init__(self, job: Job, config: Config, server: ServerSettings, listen: AdminListener) -> None:
+    def __init__(self, job: Job, config: Config, listen: AdminListener) -> None:
         """Starts nothing."""
         self._job = job
         self._config = config
-        self._drain_seconds = server.drain_seconds
+        self._drain_seconds = config.server.drain_seconds
         self._listen = listen
-        self._children = [_Child(job, number) for number in range(1, server.workers + 1)]
+        self._children = [_Child(job, number) for number in range(1, config.server.workers + 1)]
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
 
@@ -365,7 +401,8 @@ class Supervisor:
 
     def _reload(self) -> None:
         try:
-            self._config = load(Path(self._job.config_file), os.environ, defaults_by_type())
+            read = load(Path(self._job.config_file), os.environ, defaults_by_type())
+            self._config = self._job.overrides.over(read)
         except TollhouseError as error:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400

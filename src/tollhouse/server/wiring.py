@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from urllib.parse import quote
 
-from tollhouse.config.schema import Config, DeadlineSettings, ProviderSettings, ResponseCacheSettings
+from tollhouse.config.schema import Config, DeadlineSettings, JwtSettings, ProviderSettings, ResponseCacheSettings
 from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
 from tollhouse.gateway.coalesce import Coalescer
@@ -29,6 +29,9 @@ from tollhouse.policy.identity import KeyRing, stored_key
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.response_cache import AnswerStore, MemoryAnswers, ResponseCache, ScopeKind
 from tollhouse.policy.rules import Rules
+from tollhouse.policy.tokens.issuer_keys import IssuerBook
+from tollhouse.policy.tokens.secrets_file import SecretsFile
+from tollhouse.policy.tokens.verifier import TokenVerifier
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
 from tollhouse.server.serving import Serving
@@ -56,6 +59,8 @@ class Engine:
     """The parts that a reload keeps.  `aclose` it on the loop that used it."""
 
     stores: Stores
+    signing: SecretsFile
+    """What signs tokens on this machine."""
     bodies: BodyStore | None = None
     finished: Callable[[CallRecord], None]
     unexpected: Callable[[str, BaseException], None]
@@ -69,6 +74,12 @@ class Engine:
     """Where answers are kept, and with which settings that was opened."""
     retired: list[AnswerStore] = field(default_factory=list)
     """Those of earlier configurations, which calls under way may still use."""
+    issuers: IssuerBook = field(init=False)
+    """The keys of OIDC issuers.  Tell it to `watch` those of a configuration that serves."""
+
+    def __post_init__(self) -> None:
+        """Gives the book of issuers a transport."""
+        self.issuers = IssuerBook(lambda: self.transport(None))
 
     def transport(self, proxy: str | None) -> Transport:
         """The transport that goes through `proxy`."""
@@ -98,7 +109,8 @@ class Engine:
         return Sharing(cache=cache, coalescer=coalescer, flight_scope=scope)
 
     async def aclose(self) -> None:
-        """Closes every connection to providers and to where answers are kept."""
+        """Closes every connection to providers, to issuers and to where answers are kept."""
+        await self.issuers.aclose()
         for store in [*self.retired, *([] if self.answers is None else [self.answers[1]])]:
             await store.aclose()
         for transport in self.transports.values():
@@ -167,12 +179,22 @@ def assemble(config: Config, engine: Engine) -> Serving:
             map(stored_key, config.auth.keys),
             is_open=config.auth.open,
             rolls=stores.directory,
+            tokens=_tokens(config, engine),
             certificates=CertificateRules(config.auth.certificates) if config.auth.certificates else None,
         ),
         max_body_bytes=config.server.max_body_bytes,
         max_concurrent_calls=config.server.max_concurrent_calls,
         proxies=networks(config.server.trusted_proxies),
         rates_of=rules.rates_of,
+    )
+
+
+def _tokens(config: Config, engine: Engine) -> TokenVerifier:
+    """Knows tokens whether the file speaks of them or not: without a key that was made for them, none is good."""
+    return TokenVerifier(
+        config.auth.jwt or JwtSettings(),
+        engine.signing,
+        [(issuer, engine.issuers.keys_of(issuer)) for issuer in config.auth.oidc],
     )
 
 

@@ -22,6 +22,7 @@ import msgspec
 
 from tollhouse._version import __version__
 from tollhouse.config.load import diff, load
+from tollhouse.config.overrides import NOTHING_OVERRULED, Overrides
 from tollhouse.config.schema import Config
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
@@ -32,13 +33,14 @@ from tollhouse.ledger import price_books
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission
 from tollhouse.policy.redaction.configured import redactor_of
+from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
 from tollhouse.server.http.app import PublicApp
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http.status import Status
 from tollhouse.server.http1.listener import Http1Listener
-from tollhouse.server.listener import Place, Server
+from tollhouse.server.listener import Place, Server, SilentServer
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.stores import Stores
 from tollhouse.server.tls import LiveTls, live_tls
@@ -69,6 +71,8 @@ class Job:
     """Where the workers' reports meet; empty when there is only one."""
     grpc: Place | None = None
     """Where gRPC listens; `None` when it does not."""
+    overrides: Overrides = NOTHING_OVERRULED
+    """What the command line says over the file, each time that it is read."""
 
 
 class Worker:
@@ -100,6 +104,7 @@ class Worker:
         self.stores = stores
         self._engine = Engine(
             stores=stores,
+            signing=SecretsFile(secrets_path(environ, Path.home())),
             bodies=self._bodies,
             finished=self._finished,
             unexpected=_unexpected,
@@ -113,6 +118,7 @@ class Worker:
             refused=self._refused,
             running=self.running,
         )
+        self._engine.issuers.watch(config.auth.oidc)
         self.tls = live_tls(config.server.tls, "server.tls")
         self._listener = (listen or _server(config, self.tls))(self.app, job.place)
         self._grpc: Server | None = None
@@ -226,7 +232,8 @@ class Worker:
     def reload(self) -> None:
         """Reads the configuration again and swaps it in; if anything is wrong with it, the old one goes on serving."""
         try:
-            config = load(Path(self._job.config_file), self._environ, defaults_by_type())
+            read = load(Path(self._job.config_file), self._environ, defaults_by_type())
+            config = self._job.overrides.over(read)
             serving = assemble(config, self._engine)
         except TollhouseError as error:
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
@@ -238,6 +245,7 @@ class Worker:
             log.warning("these changes take effect only with a restart", extra={"paths": later})
         self.config = config
         self.app.serving = serving
+        self._engine.issuers.watch(config.auth.oidc)
         self._keeping.cancel()
         self._keeping = self._keep_prices()
         log.info("the configuration was reloaded", extra={"changed": [change.path for change in changes]})
@@ -341,6 +349,8 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
 
 
 def _server(config: Config, tls: LiveTls | None) -> Callable[[App, Place], Server]:
+    if not config.server.http:
+        return lambda _app, _place: SilentServer()
     if not config.server.http2:
         return partial(Http1Listener, tls=tls)
     try:
@@ -383,6 +393,7 @@ def read_job(text: str) -> Job:
         },
         reports_folder=fields["reports_folder"],
         grpc=Place(fields["host"], fields["grpc_port"]) if fields["grpc_port"] else None,
+        overrides=msgspec.convert(fields["overrides"], Overrides),
     )
 
 
@@ -399,6 +410,7 @@ def write_job(job: Job) -> str:
             },
             "reports_folder": job.reports_folder,
             "grpc_port": 0 if job.grpc is None else job.grpc.port,
+            "overrides": msgspec.to_builtins(job.overrides),
         }
     )
 
@@ -440,7 +452,7 @@ def main() -> None:
     job = read_job(sys.stdin.readline())
     outlet = Outlet("stderr", lost=logs.tell_lost("gateway"))
     try:
-        config = load(Path(job.config_file), os.environ, defaults_by_type())
+        config = job.overrides.over(load(Path(job.config_file), os.environ, defaults_by_type()))
         logs.configure(config.logging.level, config.logging.format, outlet)
         uvloop.run(run(job, config))
     except TollhouseError as error:
