@@ -2,12 +2,16 @@
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from tollhouse.errors import ConfigError, TollhouseError
+
+if TYPE_CHECKING:
+    from tollhouse.config.overrides import Overrides
+    from tollhouse.server.supervisor import Announcement
 
 
 @click.command("serve", help="Run the gateway until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.")
@@ -32,6 +36,23 @@ def command(
     workers: int | None,
 ) -> None:
     """Runs in the foreground."""
+    from tollhouse.config.overrides import Overrides
+
+    run(
+        config_file,
+        Overrides(host=host, port=port, admin_port=admin_port, grpc_port=grpc_port, workers=workers),
+        missing="There is no configuration. `tollhouse config init` writes one; `tollhouse demo` needs none.",
+    )
+
+
+def run(
+    config_file: str | None,
+    overrides: "Overrides",
+    *,
+    missing: str,
+    announcement: "Announcement | None" = None,
+) -> None:
+    """Runs a gateway in the foreground until it is told to end.  Raises `ConfigError`; `missing` says that there is no file."""
     import uvloop
 
     from tollhouse.config.load import find, load
@@ -39,15 +60,10 @@ def command(
 
     path = find(config_file, os.environ, Path.cwd(), Path.home())
     if path is None:
-        raise ConfigError(
-            ["There is no configuration. `tollhouse config init` writes one; `tollhouse demo` needs none."]
-        )
+        raise ConfigError([missing])
     config = load(path, os.environ, defaults_by_type())
-    given = {"host": host, "port": port, "admin_port": admin_port, "grpc_port": grpc_port, "workers": workers}
-    overrides = {name: value for name, value in given.items() if value is not None}
-    # Dataclass fields by name: click has checked the types.
-    server = replace(config.server, **overrides)  # type: ignore[arg-type]
-    if server.workers > 1 and not hasattr(os, "fork"):
+    effective = overrides.over(config)
+    if effective.server.workers > 1 and not hasattr(os, "fork"):
         raise ConfigError(["Several workers need a POSIX system; set server.workers to 1."])
 
     from tollhouse.server.supervisor import serve
@@ -55,11 +71,15 @@ def command(
     from tollhouse.telemetry.outlet import Outlet
 
     outlet = Outlet("stderr", lost=logs.tell_lost("gateway"))
-    logs.configure(config.logging.level, config.logging.format, outlet)
+    logs.configure(effective.logging.level, effective.logging.format, outlet)
     try:
-        uvloop.run(serve(path, config, os.environ, lambda line: print(line, flush=True), server=server))
+        uvloop.run(serve(path, config, os.environ, _told, overrides=overrides, announcement=announcement))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)
         sys.exit(1)
     finally:
         outlet.close()
+
+
+def _told(line: str) -> None:
+    print(line, flush=True)

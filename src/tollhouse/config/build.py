@@ -130,12 +130,21 @@ def _server(section: Section) -> ServerSettings:
         ),
         drain_seconds=section.read("drain_seconds", values.seconds_or_zero, defaults.drain_seconds),
         receipts=section.read("receipts", values.boolean, defaults.receipts),
+        http=section.read("http", values.boolean, defaults.http),
         http2=section.read("http2", values.boolean, defaults.http2),
         tls=read_tls(section),
         insecure=section.read("insecure", values.boolean, defaults.insecure),
         trusted_proxies=_networks(section, "trusted_proxies"),
     )
     section.close()
+    if not settings.http and not settings.grpc_port:
+        _flaw_at(section, ("http",), "Without HTTP and without gRPC (`grpc_port`) nobody could call.")
+    if settings.http2 and settings.tls is not None and settings.tls.client_auth == "optional":
+        _flaw_at(
+            section,
+            ("http2",),
+            "The server that speaks HTTP/2 asks all clients for certificates or none; remove one of them.",
+        )
     if settings.port and settings.port == settings.admin_port and settings.host == settings.admin_host:
         _flaw_at(
             section,
@@ -183,6 +192,7 @@ def _provider(
         headers=frozen_map(_headers(section)),
         deadlines=_deadline_overrides(section),
         proxy=section.read_optional("proxy", values.proxy_url, show=values.without_password),
+        passthrough=section.read("passthrough", values.boolean, default=True),
         options=frozen_map(_options(section, kind, defaults)),
     )
     section.close()

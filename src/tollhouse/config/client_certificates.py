@@ -6,7 +6,7 @@ from typing import Final
 from tollhouse.config import values
 from tollhouse.config.certificate_names import alternative_name, subject_text
 from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_names, read_rates_at
-from tollhouse.config.schema import BudgetSettings, CertificateSettings, Scope, TlsSettings, frozen_map
+from tollhouse.config.schema import BudgetSettings, CertificateSettings, Scope, ServerSettings, frozen_map
 from tollhouse.config.section import Section, Spot
 from tollhouse.config.tags import read_tags
 from tollhouse.config.values import Given, Reader, Refused
@@ -16,13 +16,15 @@ PREFIX: Final = "certificate:"
 MAX_CERTIFICATES: Final = 10_000
 
 
-def read_certificates(auth: Section, tls: TlsSettings | None, mentions: Mentions) -> tuple[CertificateSettings, ...]:
-    """The list.  `tls` is that of the listener which callers meet."""
+def read_certificates(auth: Section, server: ServerSettings, mentions: Mentions) -> tuple[CertificateSettings, ...]:
+    """The list."""
     spots = auth.items("certificates")
     listed = auth.get("certificates")
     if listed is not None and listed.is_empty:
         listed.flaw("The list is empty; name a certificate in it, or remove it.")
-    elif listed is not None and (tls is None or tls.client_ca is None):
+    elif listed is not None and server.http2:
+        listed.flaw("The server that speaks HTTP/2 does not say whose certificate it saw; remove `server.http2`.")
+    elif listed is not None and (server.tls is None or server.tls.client_ca is None):
         listed.flaw(
             "No client is asked for its certificate; name the authority that issues them in `server.tls.client_ca`."
         )

@@ -40,7 +40,7 @@ def read_auth(
         keys.append(key)
     jwt = read_jwt(section.section("jwt"), mentions) if section.has("jwt") else None
     oidc = read_oidc(section, mentions, jwt)
-    certificates = read_certificates(section, server.tls, mentions)
+    certificates = read_certificates(section, server, mentions)
     is_open = section.read("open", values.boolean, default=False)
     if is_open and not values.is_loopback(server.host) and (spot_of_open := section.get("open")) is not None:
         spot_of_open.flaw(

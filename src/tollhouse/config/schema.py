@@ -79,6 +79,8 @@ class ServerSettings:
     """How long running streams may go on after SIGTERM."""
     receipts: bool = True
     """Whether answers carry the header that lists what translation dropped."""
+    http: bool = True
+    """Whether callers are served by HTTP; without it by gRPC alone."""
     http2: bool = False
     """Speak HTTP/2 as well, by granian (extra `http2`); costs about twice the CPU a call."""
     tls: TlsSettings | None = None
@@ -378,6 +380,9 @@ class ProviderSettings:
     deadlines: DeadlineOverrides | None = None
     proxy: str | None = field(default=None, repr=False)
     """An `http://` proxy for CONNECT.  May hold a user name and password, so it is not printed."""
+    passthrough: bool = True
+    """Whether its other paths (files, batches, images, audio) are forwarded as they are, under `/{name}/…`.  What is stored
+    at the provider is then within reach of every caller who may use the provider."""
     options: Mapping[str, str | int | bool] = field(default_factory=_no_items)
     """Settings that only this type knows; their names are checked, their values are the provider's business."""
 

@@ -1,5 +1,6 @@
 """Where the gateway listens, and what it needs of the server that does."""
 
+import asyncio
 import errno
 import socket
 from collections.abc import Mapping
@@ -91,3 +92,23 @@ class Server(Protocol):
     async def stop(self, limit_seconds: float) -> bool:
         """Stops accepting and lets requests end; false if some were still running after the limit."""
         ...
+
+
+class SilentServer:
+    """The `Server` of a gateway that is not to be reached this way: it lives and ends as the others do."""
+
+    def __init__(self) -> None:
+        self._stopped = asyncio.Event()
+
+    async def start(self) -> None:
+        """Listens to nobody."""
+
+    async def wait(self) -> None:
+        """Returns when it was stopped."""
+        await self._stopped.wait()
+
+    async def stop(self, limit_seconds: float) -> bool:
+        """Has nothing to wait for."""
+        del limit_seconds
+        self._stopped.set()
+        return True
