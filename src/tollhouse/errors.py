@@ -323,11 +323,27 @@ class BodyTooLarge(CallerError):
 
 
 class UnsupportedMediaType(CallerError):
-    """The content type or encoding is not one that this path reads."""
+    """The content type or encoding is not one that this path reads.  `spoken` are those that it does, if it has a choice."""
 
     code = "unsupported_media_type"
     http_status = 415
     grpc_status = "INVALID_ARGUMENT"
+
+    def __init__(self, message: str, *, hint: str | None = None, spoken: Sequence[str] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.spoken = tuple(spoken)
+
+
+class NotAcceptable(CallerError):
+    """The client wants its answer in a form that this path does not speak.  `spoken` are the media types that it does."""
+
+    code = "not_acceptable"
+    http_status = 406
+    grpc_status = "INVALID_ARGUMENT"
+
+    def __init__(self, message: str, *, spoken: Sequence[str], hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.spoken = tuple(spoken)
 
 
 class ClientLeft(CallerError):

@@ -6,13 +6,14 @@ from functools import cache
 from importlib.util import find_spec
 from typing import Final, Literal, TypeVar
 
-from tollhouse.chat.embedding import EmbeddingRequest, Embeddings
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
+from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.dialects.protobuf import request as requests
+from tollhouse.dialects.protobuf.embedding import TypedEmbeddings
 from tollhouse.dialects.protobuf.failure import decode_error, trouble_of
-from tollhouse.dialects.protobuf.messages import EMBEDDINGS, FAILURE, LISTED, MODELS, RESPONSE
+from tollhouse.dialects.protobuf.messages import FAILURE, LISTED, MODELS, RESPONSE
 from tollhouse.dialects.protobuf.reports import Failure, Listed, Models, Settlement
 from tollhouse.dialects.protobuf.shapes import Fault
 from tollhouse.dialects.protobuf.stream import TypedObserver, TypedStreamDecoder, TypedStreamEncoder
@@ -41,6 +42,8 @@ class Typed:
         self.writes: Final = writes
         form = reads.name if reads is writes else f"{reads.name}_{writes.name}"
         self.name: Final = f"tollhouse_{form}"
+        self.embeddings: Final[EmbeddingDialect] = TypedEmbeddings(reads, writes)
+        """The same forms, of calls for vectors."""
 
     # -- the client's side
 
@@ -107,16 +110,8 @@ class Typed:
 
     # -- beyond `Dialect`
 
-    def decode_embedding_request(self, body: bytes) -> EmbeddingRequest:
-        """Raises `BadRequest`."""
-        return requests.decode_embedding_request(self.reads, body)
-
-    def encode_embeddings(self, embeddings: Embeddings) -> bytes:
-        """The answer to a call for embeddings, without its settlement."""
-        return self._written(EMBEDDINGS, embeddings)
-
     def settle(self, shape: MessageShape[_T], body: bytes, settlement: Settlement) -> bytes:
-        """A whole answer with its settlement put in."""
+        """A whole answer (or error) with its settlement put in."""
         return self.writes.settled(shape, body, settlement)
 
     def say_settled(self, settlement: Settlement) -> bytes:

@@ -11,10 +11,12 @@ from tollhouse.errors import (
     MethodNotAllowed,
     ModelNotAllowed,
     ModelNotFound,
+    NotAcceptable,
     ProviderRefused,
     RateLimited,
     StreamFailed,
     TollhouseError,
+    UnsupportedMediaType,
 )
 
 MAX_MESSAGE_CHARACTERS = 2_000
@@ -107,6 +109,8 @@ def _suggestions(error: TollhouseError) -> tuple[str, ...]:
             return error.nearest
         case ModelNotAllowed() | MethodNotAllowed():
             return error.allowed
+        case UnsupportedMediaType() | NotAcceptable():
+            return error.spoken
         case _:
             return ()
 

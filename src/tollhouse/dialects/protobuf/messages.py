@@ -60,6 +60,7 @@ from tollhouse.chat.usage import Usage
 from tollhouse.dialects.protobuf.reports import (
     Attempted,
     Failure,
+    Limits,
     Listed,
     Models,
     ServerInfo,
@@ -436,15 +437,25 @@ LISTED: Final = Record(
     max_output_tokens=INT64,
 )
 MODELS: Final = Record("ListModelsResponse", Models, models=Many(LISTED))
+LIMITS: Final = Record(
+    "Limits",
+    Limits,
+    requests_per_minute=INT64,
+    tokens_per_minute=INT64,
+    concurrent=INT64,
+    request_bytes=INT64,
+    call_seconds=REAL,
+)
 SERVER_INFO: Final = Record(
     "ServerInfo",
     ServerInfo,
     name=WORDS,
     version=WORDS,
     protocols=Many(WORDS),
-    max_request_bytes=INT64,
+    media_types=Many(WORDS),
     tenant=WORDS,
     key=WORDS,
+    limits=LIMITS,
     models=Many(LISTED),
-    media_types=Many(WORDS),
+    default_model=WORDS,
 )

@@ -90,15 +90,33 @@ class Models(msgspec.Struct, frozen=True):
     models: tuple[Listed, ...]
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one caller may do; `None` is not limited."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+    """Calls at a time."""
+    request_bytes: int = 0
+    call_seconds: float = 0.0
+    """After which a call is given up, with all its attempts."""
+
+
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True):
     """Who answers, and what it takes."""
 
     name: str
     version: str
-    protocols: tuple[str, ...]
-    max_request_bytes: int
-    tenant: str
+    """The software's own."""
+    protocols: tuple[str, ...] = ()
+    """The versions of this protocol that are spoken: `v1`."""
+    media_types: tuple[str, ...] = ()
+    """What `POST /v1/chat` reads and writes."""
+    tenant: str = ""
     """Whom the caller's credential belongs to."""
-    key: str
-    models: tuple[Listed, ...]
-    media_types: tuple[str, ...]
+    key: str = ""
+    limits: Limits = Limits()
+    models: tuple[Listed, ...] = ()
+    """What the caller may use."""
+    default_model: str = ""
+    """What a request without a model's name gets; empty where there is nothing for it."""

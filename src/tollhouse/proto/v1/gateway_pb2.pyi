@@ -816,22 +816,38 @@ class GetServerInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Limits(_message.Message):
+    __slots__ = ("requests_per_minute", "tokens_per_minute", "concurrent", "request_bytes", "call_seconds")
+    REQUESTS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_MINUTE_FIELD_NUMBER: _ClassVar[int]
+    CONCURRENT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CALL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    requests_per_minute: int
+    tokens_per_minute: int
+    concurrent: int
+    request_bytes: int
+    call_seconds: float
+    def __init__(self, requests_per_minute: _Optional[int] = ..., tokens_per_minute: _Optional[int] = ..., concurrent: _Optional[int] = ..., request_bytes: _Optional[int] = ..., call_seconds: _Optional[float] = ...) -> None: ...
+
 class ServerInfo(_message.Message):
-    __slots__ = ("name", "version", "protocols", "max_request_bytes", "tenant", "key", "models", "media_types")
+    __slots__ = ("name", "version", "protocols", "media_types", "tenant", "key", "limits", "models", "default_model")
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOLS_FIELD_NUMBER: _ClassVar[int]
-    MAX_REQUEST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEDIA_TYPES_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
     MODELS_FIELD_NUMBER: _ClassVar[int]
-    MEDIA_TYPES_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_MODEL_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     protocols: _containers.RepeatedScalarFieldContainer[str]
-    max_request_bytes: int
+    media_types: _containers.RepeatedScalarFieldContainer[str]
     tenant: str
     key: str
+    limits: Limits
     models: _containers.RepeatedCompositeFieldContainer[Model]
-    media_types: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., max_request_bytes: _Optional[int] = ..., tenant: _Optional[str] = ..., key: _Optional[str] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., media_types: _Optional[_Iterable[str]] = ...) -> None: ...
+    default_model: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., protocols: _Optional[_Iterable[str]] = ..., media_types: _Optional[_Iterable[str]] = ..., tenant: _Optional[str] = ..., key: _Optional[str] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., models: _Optional[_Iterable[_Union[Model, _Mapping]]] = ..., default_model: _Optional[str] = ...) -> None: ...

@@ -4,7 +4,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tollhouse.dialects.dialect import Dialect
@@ -16,6 +16,7 @@ from tollhouse.server.http.bodies import discard_body, has_body, read_body
 from tollhouse.server.http.callers import FORWARDED, caller_address
 
 JSON: Final = b"application/json"
+_CONTENT_TYPE: Final = b"content-type"
 
 
 class OwnRequest(Protocol):
@@ -48,6 +49,7 @@ class Exchange:
         "id",
         "is_begun",
         "is_read",
+        "media_types",
         "method",
         "path",
         "receive",
@@ -71,6 +73,8 @@ class Exchange:
         self.is_begun = False
         self.is_read = False
         """Whether the request's body was read to its end."""
+        self.media_types: Mapping[bytes, bytes] | None = None
+        """How a door that does not speak JSON calls what the gateway calls JSON and events, by the gateway's word."""
 
     async def read(self, limit_bytes: int) -> bytes:
         """The request's body; see `read_body`."""
@@ -85,6 +89,9 @@ class Exchange:
         """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
         request_id = self.id.encode()
         self.is_begun = True
+        names = self.media_types
+        if names is not None:
+            headers = [(name, names.get(value, value) if name == _CONTENT_TYPE else value) for name, value in headers]
         await self._send(
             {
                 "type": "http.response.start",
