@@ -143,8 +143,8 @@ class Gateway:
     async def answer(self, call: Call, sink: Sink) -> None:
         """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled.
 
-        Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` when the key
-        was taken back; telling the client is then the front door's part.
+        Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` or
+        `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
         if self.bodies is None:
             await self._answer(call, sink)
