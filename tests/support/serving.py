@@ -87,6 +87,8 @@ class Running:
     url: str
     worker: Worker
     ledger: Path
+    grpc: str = ""
+    """Where gRPC answers, `host:port`; empty where it does not."""
     transport: WireTransport = field(default_factory=WireTransport)
 
     async def open(
@@ -149,7 +151,7 @@ Serving = Callable[[str], Awaitable[Running]]
 """The fixture: starts a gateway from a configuration's text."""
 
 
-async def start(text: str, folder: Path, listen: type[Server]) -> Running:
+async def start(text: str, folder: Path, listen: type[Server], *, grpc: bool = False) -> Running:
     """Starts a gateway from a configuration's text; `auth`, `ledger` and `logging` are added where it has none."""
     ledger = folder / "ledger.db"
     if "auth:" not in text:
@@ -163,7 +165,10 @@ async def start(text: str, folder: Path, listen: type[Server]) -> Running:
     config = load(file, {}, defaults_by_type())
     prepare(config.ledger.url)
     place, held = reserve(Place("127.0.0.1", 0), "gateway")
-    worker = await Worker.open(Job(config_file=str(file), place=place), config, {}, listen=listen)
+    rpc, held_rpc = reserve(Place("127.0.0.1", 0), "gRPC listener") if grpc else (None, None)
+    worker = await Worker.open(Job(config_file=str(file), place=place, grpc=rpc), config, {}, listen=listen)
     await worker.start()
-    held.close()
-    return Running(url=place.url, worker=worker, ledger=ledger)
+    for each in (held, held_rpc):
+        if each is not None:
+            each.close()
+    return Running(url=place.url, worker=worker, ledger=ledger, grpc=rpc.address if rpc else "")
