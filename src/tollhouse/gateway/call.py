@@ -33,6 +33,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """Wall clock, microseconds since the epoch."""
     model: str | None = None
     """The model, where the request's path names it and its body does not (Gemini)."""
+    provider: str | None = None
+    """The one provider that may answer, where the path names it."""
     stream: bool | None = None
     """Whether a stream is asked for, where the path says it and the body does not."""
     deadline: float | None = None
@@ -44,24 +46,29 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def peek(self) -> Peek:
         """The request's top level.  Raises as the dialect does."""
         peek = self.dialect.peek(self.body)
-        if self.model is None and self.stream is None:
+        if self.model is None and self.stream is None and self.provider is None:
             return peek
         return msgspec.structs.replace(
             peek,
-            model=peek.model if self.model is None else self.model,
+            model=self._named(peek.model),
             stream=peek.stream if self.stream is None else self.stream,
         )
 
     def decode(self) -> Request:
         """The whole request.  Raises as the dialect does."""
         request = self.dialect.decode_request(self.body)
-        if self.model is None and self.stream is None:
+        if self.model is None and self.stream is None and self.provider is None:
             return request
         return msgspec.structs.replace(
             request,
-            model=request.model if self.model is None else self.model,
+            model=self._named(request.model),
             stream=request.stream if self.stream is None else self.stream,
         )
+
+    def _named(self, model: str) -> str:
+        if self.model is not None:
+            model = self.model
+        return model if self.provider is None else f"{self.provider}/{model}"
 
 
 class Sink(Protocol):

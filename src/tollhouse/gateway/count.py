@@ -11,7 +11,7 @@ from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic import decode_count
 from tollhouse.dialects.dialect import Peek
 from tollhouse.gateway.call import Call
-from tollhouse.gateway.errand import Answered, Run
+from tollhouse.gateway.errand import Answered, Run, expect_success
 from tollhouse.gateway.estimate import input_tokens
 from tollhouse.gateway.failures import MAX_ERROR_BYTES
 from tollhouse.gateway.pipeline import Gateway
@@ -39,7 +39,7 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     if candidate.provider.dialect is not call.dialect or path is None:
         return Counted(input_tokens(call.decode()), is_estimate=True)
     route = route.with_candidates([candidate])
-    outcome = await Run(gateway, call, _Counting(gateway, call, peek, path), route, model=peek.model).go(lane="same")
+    outcome = await Run(gateway, call, _Counting(gateway, call, peek, path), route, model=peek.model, lane="same").go()
     return Counted(outcome.answer, is_estimate=False)
 
 
@@ -65,9 +65,13 @@ class _Counting:
         del candidate, price
         return NO_WEIGHT
 
+    @property
+    def is_free(self) -> bool:
+        return True
+
     def likely(self) -> Usage:
         return Usage()
 
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[int]:
-        del candidate
+        await expect_success(incoming, candidate, self.gateway.wall())
         return Answered(decode_count(await incoming.read_all(MAX_ERROR_BYTES)), Usage())

@@ -10,7 +10,7 @@ from tollhouse.chat.usage import Usage
 from tollhouse.dialects.embedding import EmbeddingDialect, EmbeddingPeek
 from tollhouse.errors import Untranslatable
 from tollhouse.gateway.call import Call
-from tollhouse.gateway.errand import Answered, Outcome, Run
+from tollhouse.gateway.errand import Answered, Outcome, Run, expect_success
 from tollhouse.gateway.estimate import BYTES_PER_TOKEN
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.routing import Candidate, allowed
@@ -34,7 +34,7 @@ async def embed(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> Outcome
         raise Untranslatable(f"Model {route.name[:200]!r} makes no embeddings: provider {names} has none.")
     route = route.with_candidates(able)
     lane = "same" if able[0].provider.embeddings is wire else "translated"
-    return await Run(gateway, call, _Embedding(gateway, call, wire, peek), route, model=model).go(lane=lane)
+    return await Run(gateway, call, _Embedding(gateway, call, wire, peek), route, model=model, lane=lane).go()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +69,15 @@ class _Embedding:
         most = len(self.call.body)
         return Weight(most // BYTES_PER_TOKEN, most, 0, worst_cost(price, most, 0, self.call.arrived_at_us))
 
+    @property
+    def is_free(self) -> bool:
+        return False
+
     def likely(self) -> Usage:
         return Usage(input_tokens=len(self.call.body) // BYTES_PER_TOKEN, output_tokens=0, source="estimated")
 
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
+        await expect_success(incoming, candidate, self.gateway.wall())
         body = await incoming.read_all(MAX_ANSWER_BYTES)
         theirs = _wire_of(candidate)
         if theirs is self.wire:

@@ -37,7 +37,7 @@ from tollhouse.gateway.failures import (
     without_address,
 )
 from tollhouse.gateway.pipeline import MAX_DETAIL_CHARACTERS, Gateway
-from tollhouse.gateway.plan import Plan
+from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.ledger.prices import ModelPrice, cost
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
@@ -55,6 +55,10 @@ class Answered(Generic[AnswerT_co]):
 
     answer: AnswerT_co
     usage: Usage
+    status: int = 200
+    """The status that the client sees."""
+    error: ProviderRefused | None = None
+    """Where the provider refused, and its own words are the answer."""
 
 
 class Errand(Protocol[AnswerT_co]):
@@ -68,16 +72,27 @@ class Errand(Protocol[AnswerT_co]):
         """The most that it can use there."""
         ...
 
+    @property
+    def is_free(self) -> bool:
+        """Whether it is known to cost nothing when nothing is said of its usage."""
+        ...
+
     def likely(self) -> Usage:
         """What it probably used, where its provider took it and never said."""
         ...
 
     async def read(self, incoming: Incoming, candidate: Candidate) -> "Answered[AnswerT_co]":
-        """Reads an answer with a good status.  Raises `ProviderError`.
+        """Reads an answer; `expect_success` first, where an error is no answer.  Raises `ProviderError`.
 
         Once it has given something to the client, it raises nothing that another candidate could mend.
         """
         ...
+
+
+async def expect_success(incoming: Incoming, candidate: Candidate, now_seconds: float) -> None:
+    """Raises `ProviderRefused` for an error status; `now_seconds` is wall clock."""
+    if incoming.status >= 300:
+        raise await refusal(incoming, candidate, now_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +110,23 @@ class Outcome(Generic[AnswerT_co]):
 class Run(Generic[AnswerT]):
     """One errand under way."""
 
-    def __init__(self, gateway: Gateway, call: Call, errand: Errand[AnswerT], route: Route, *, model: str) -> None:
-        """`route` has the candidates that the caller may use; `model` is the name that the caller wrote."""
+    def __init__(
+        self,
+        gateway: Gateway,
+        call: Call,
+        errand: Errand[AnswerT],
+        route: Route,
+        *,
+        model: str,
+        lane: str,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """`route` has the candidates that the caller may use; `model` is the name that the caller wrote.
+
+        `lane` is for the record; `retry` takes the place of the gateway's own policy.
+        """
         self._gateway = gateway
+        self._retry = retry or gateway.retry
         self._call = call
         self._errand = errand
         self._route = route
@@ -111,6 +140,7 @@ class Run(Generic[AnswerT]):
             key=principal.key,
             client=call.address,
             requested_model=model[:200],
+            lane=lane,
             price_version=gateway.prices.version,
         )
         if route.name != self._record.requested_model:
@@ -126,23 +156,22 @@ class Run(Generic[AnswerT]):
         """Whether an attempt is under way."""
         self._may_be_billed = False
 
-    async def go(self, *, lane: str) -> Outcome[AnswerT]:
-        """Carries it to its end.  Raises what the caller is to be told; `lane` is for the record."""
-        self._record.lane = lane
+    async def go(self) -> Outcome[AnswerT]:
+        """Carries it to its end.  Raises what the caller is to be told."""
         try:
             answered = await self._attempts()
         except TollhouseError as error:
             self._record.outcome, self._record.status = error.code, error.http_status
             if not isinstance(error, BadRequest):  # which may quote the request
                 self._record.message = for_the_operator(error)
-            await self._settle(self._errand.likely() if self._may_be_billed else Usage())
+            await self._settle_failed()
             raise
         except asyncio.CancelledError as error:
             why = ending_of(error)
             self._record.outcome, self._record.status = why.code, why.http_status
             if self._is_sent:
                 self._note(why.code, None)
-            writing = self._settle_now(self._errand.likely() if self._record.reached_provider else Usage())
+            writing = self._settle_now(self._errand.likely(), is_known=self._errand.is_free)
             if writing is not None:
                 writing.add_done_callback(heard)
             raise
@@ -150,11 +179,15 @@ class Run(Generic[AnswerT]):
             self._record.outcome, self._record.status = GatewayError.code, GatewayError.http_status
             if self._is_sent:
                 self._note(GatewayError.code, None)
-            await self._settle(self._errand.likely() if self._record.reached_provider else Usage())
+            self._may_be_billed |= self._record.reached_provider
+            await self._settle_failed()
             raise
-        self._record.status = 200
-        self._record.first_byte_us = self._elapsed_us()
-        await self._settle(answered.usage)
+        self._record.status = answered.status
+        if answered.error is not None:
+            self._record.outcome, self._record.message = answered.error.code, for_the_operator(answered.error)
+        elif self._record.first_byte_us is None:
+            self._record.first_byte_us = self._elapsed_us()
+        await self._settle(answered.usage, is_known=self._errand.is_free or answered.error is not None)
         if self._hold is None:
             raise AssertionError("an answered errand was admitted")
         return Outcome(answered.answer, self._hold, self._record, self._receipt, self._candidate)
@@ -162,7 +195,7 @@ class Run(Generic[AnswerT]):
     async def _attempts(self) -> Answered[AnswerT]:
         gateway, candidates = self._gateway, self._route.candidates
         self._began = gateway.monotonic()
-        plan = Plan(len(candidates), gateway.retry, now=self._began, random=gateway.random)
+        plan = Plan(len(candidates), self._retry, now=self._began, random=gateway.random)
         while True:
             candidate = candidates[plan.current]
             try:
@@ -203,13 +236,11 @@ class Run(Generic[AnswerT]):
         self._is_sent = True
         incoming = await candidate.transport.send(outgoing, self._deadlines(candidate, plan))
         try:
-            if incoming.status >= 300:
-                raise await refusal(incoming, candidate, gateway.wall())
             answered = await self._errand.read(incoming, candidate)
         finally:
             incoming.close()
-        gateway.health.note(candidate.provider.name, None, now_seconds=gateway.wall())
-        self._note("ok", incoming.status)
+        gateway.health.note(candidate.provider.name, answered.error, now_seconds=gateway.wall())
+        self._note("ok" if answered.error is None else answered.error.code, incoming.status)
         return answered
 
     def _deadlines(self, candidate: Candidate, plan: Plan) -> Deadlines:
@@ -274,20 +305,28 @@ class Run(Generic[AnswerT]):
 
     # -- settlement
 
-    async def _settle(self, usage: Usage) -> None:
-        writing = self._settle_now(usage)
+    async def _settle_failed(self) -> None:
+        billed = self._may_be_billed
+        usage = self._errand.likely() if billed else Usage()
+        await self._settle(usage, is_known=not billed or self._errand.is_free)
+
+    async def _settle(self, usage: Usage, *, is_known: bool) -> None:
+        writing = self._settle_now(usage, is_known=is_known)
         if writing is not None:
             await writing
 
-    def _settle_now(self, usage: Usage) -> "asyncio.Future[None] | None":
+    def _settle_now(self, usage: Usage, *, is_known: bool) -> "asyncio.Future[None] | None":
+        """`is_known` says that an empty usage means nothing was used; otherwise it means that nobody said."""
         gateway, record, hold = self._gateway, self._record, self._hold
         record.usage = usage
         record.receipt = gateway.shown(self._receipt.header()) if self._receipt else ""
         record.duration_us = self._elapsed_us()
         writing: asyncio.Future[None] | None = None
         if record.reached_provider:
-            bill = cost(self._price_of(self._candidate), usage, record.started_at_us)
-            record.cost_nano = 0 if usage.is_empty else None if bill is None else bill.total_nano
+            record.cost_nano = 0
+            if not (usage.is_empty and is_known):
+                bill = cost(self._price_of(self._candidate), usage, record.started_at_us)
+                record.cost_nano = None if bill is None else bill.total_nano
             writing = gateway.books.write(record)
         if hold is not None:
             if hold.held_nano:
@@ -304,7 +343,7 @@ class Run(Generic[AnswerT]):
 
     def _give_back(self, hold: Hold) -> None:
         record, usage = self._record, self._record.usage
-        used = (0, 0) if usage.is_empty else (usage.input_tokens, usage.output_tokens)
+        used = (0, 0) if usage.is_empty and record.cost_nano == 0 else (usage.input_tokens, usage.output_tokens)
         hold.settle(cost_nano=record.cost_nano, input_tokens=used[0], output_tokens=used[1])
 
     def _elapsed_us(self) -> int:

@@ -109,6 +109,18 @@ class Router:
         """The type of each configured provider, by its name: what prices go by."""
         return {name: provider.kind for name, provider in self._providers.items()}
 
+    def one(self, provider: str, model: str) -> Candidate:
+        """A provider's model, whether or not the provider is known to have it.  Raises `ModelNotFound` for the provider."""
+        found = self._providers.get(provider)
+        if found is None:
+            raise ModelNotFound(f"{provider}/{model}"[:MAX_NAME_CHARACTERS], reason="there is no such provider here")
+        return self._candidate(found, model, None)
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """The configured providers, by name."""
+        return self._providers
+
     def resolve(self, name: str) -> Route:
         """The route of a name; an empty name means the default.  Raises `ModelNotFound` with the nearest names."""
         route = self._resolved.get(name)

@@ -73,6 +73,8 @@ class Provider:
     """What every request carries besides the credential; names in lower case.  The configured ones may be secret."""
     forward_headers: frozenset[bytes]
     """The client's headers that go on to the provider when both speak the same dialect."""
+    passthrough: bool
+    """Whether callers may use its other paths as they are."""
     traits_for: Callable[[str], Any]
     """The traits of a model, by the provider's own name of it.  Pure."""
     facts_for: Callable[[str], ModelFacts]
@@ -182,6 +184,7 @@ class ProviderKind:
             base_url=self.complete_base_url(base_url.rstrip("/")),
             chat_path=self.chat_path,
             stream_path=self.stream_path,
+            passthrough=settings.passthrough,
             embeddings=self.embeddings,
             embeddings_path=self.embeddings_path,
             models_path=self.models_path,

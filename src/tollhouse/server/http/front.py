@@ -66,10 +66,11 @@ class Front:
         *,
         model: str | None = None,
         stream: bool | None = None,
+        provider: str | None = None,
     ) -> None:
         """Reads a call and does its work, counted and watched: for the bound on calls, for a drain and for departures.
 
-        `door` is its name in the ledger; `model` and `stream` are what its path says.
+        `door` is its name in the ledger; `model`, `stream` and `provider` are what its path says.
         """
         serving = self.serving
         principal = self._enter(exchange, serving)
@@ -93,6 +94,7 @@ class Front:
                 arrived_at_us=time.time_ns() // 1000,
                 model=model,
                 stream=stream,
+                provider=provider,
             )
             if request is None:
                 async with Departure(exchange.receive):

@@ -1,0 +1,57 @@
+"""The door to a provider's other paths: `/{provider}/…`.
+
+A provider's own chat path under its name (`/anthropic/v1/messages`) is a conversation like any other, with that provider alone
+to answer it; everything else is passed through.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final
+
+from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
+from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
+from tollhouse.gateway.call import Call
+from tollhouse.gateway.passthrough import METHODS, Request, pass_through
+from tollhouse.gateway.pipeline import Gateway
+from tollhouse.server.http.exchange import Exchange
+from tollhouse.server.http.front import Door, Front, Handler, Route, answer
+
+_CHATS: Final[Mapping[str, tuple[Dialect[Any], str]]] = {
+    "/chat/completions": (OPENAI_CHAT, "openai_chat"),
+    "/messages": (ANTHROPIC, "anthropic"),
+}
+"""By the path below the version: the dialect, and the name in the ledger."""
+
+
+def door(front: Front) -> Door:
+    """Every path whose first segment is the name of a configured provider."""
+
+    def find(path: str) -> Route | None:
+        name, _, rest = path[1:].partition("/")
+        provider = front.serving.gateway.router.providers.get(name)
+        if provider is None or not rest:
+            return None
+        chat = _CHATS.get("/" + rest.removeprefix("openai/").removeprefix("v1/"))
+        if chat is not None:
+            dialect, ledger_name = chat
+
+            async def converse(exchange: Exchange) -> None:
+                await front.carry(exchange, ledger_name, answer, provider=name)
+
+            return Route(dialect, {"POST": converse})
+
+        async def forward(exchange: Exchange) -> None:
+            await front.carry(exchange, "passthrough", partial(_forward, name))
+
+        methods: dict[str, Handler] = dict.fromkeys(METHODS, forward)
+        return Route(ANTHROPIC if provider.dialect is ANTHROPIC else OPENAI_CHAT, methods)
+
+    return Door(prefixes={"/": find})
+
+
+async def _forward(provider: str, gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    raw: bytes = exchange.scope["raw_path"]
+    path = "/" + raw.decode("latin-1").removeprefix("/").partition("/")[2]
+    request = Request(exchange.method, provider, path, exchange.scope["query_string"])
+    await pass_through(gateway, call, request, exchange)

@@ -1,0 +1,251 @@
+"""Any other path of a provider: forwarded as it is, under the same identity, limits and ledger."""
+
+from typing import Any
+
+import openai
+import pytest
+
+from support.fake_provider import FakeProvider
+from support.peer import Peer, Visit
+from support.serving import KEY, Serving
+from tollhouse.errors import BadRequest
+from tollhouse.gateway.passthrough import target_of
+
+own = pytest.mark.parametrize("server", ["own"])
+"""What these tests look at does not depend on the server."""
+
+
+def said(body: bytes, kind: str = "application/json", status: str = "200 OK", more: str = "") -> bytes:
+    return (
+        f"HTTP/1.1 {status}\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\nset-cookie: a=b\r\n{more}\r\n".encode()
+        + body
+    )
+
+
+class Scripted:
+    """A provider that answers every request with the same bytes and remembers what it was asked."""
+
+    def __init__(self, answer: bytes) -> None:
+        self.answer = answer
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+
+    async def __call__(self, visit: Visit) -> None:
+        while True:
+            request = await visit.request()
+            headers = {name.lower(): value for name, value in request.headers}
+            self.asked.append((request.method, request.target, headers, request.body))
+            await visit.send(self.answer)
+
+
+def config(peer: Peer, more: str = "", provider: str = "") -> str:
+    return f"providers: {{openai: {{api_key: sk-upstream-secret, base_url: '{peer.url}/v1'{provider}}}}}\n{more}"
+
+
+IMAGE = b'{"created":1,"data":[{"b64_json":"AAAA"}],"usage":{"input_tokens":10,"output_tokens":4,"total_tokens":14}}'
+
+
+@own
+async def test_a_path_goes_to_the_provider_as_it_came(serving: Serving):
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        body = b'{"model": "gpt-image-1",  "prompt": "a cat"}'
+        answer = await gateway.ask("/openai/v1/images/generations?x=1&key=th-secret", body)
+        assert (answer.status, answer.body) == (200, IMAGE)
+        assert "set-cookie" not in answer.headers
+        ((method, target, headers, sent),) = script.asked
+        assert (method, target, sent) == ("POST", "/v1/images/generations?x=1", body)
+        assert headers["authorization"] == "Bearer sk-upstream-secret"
+        assert KEY not in str(headers)
+        (row,) = gateway.rows()
+        assert (row["door"], row["lane"], row["provider"], row["model"]) == (
+            "passthrough",
+            "passed",
+            "openai",
+            "gpt-image-1",
+        )
+        assert (row["input_tokens"], row["output_tokens"], row["usage_source"]) == (10, 4, "reported")
+        assert row["cost_nano"] == 10 * 5_000 + 4 * 40_000
+
+
+@own
+async def test_the_sdk_stores_a_file_and_gets_it_back(serving: Serving):
+    stored = b'{"id":"file-1","object":"file","bytes":3,"created_at":1,"filename":"a.jsonl","purpose":"batch","status":"processed"}'
+    script = Scripted(said(stored))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{gateway.url}/openai/v1") as client:
+            assert (await client.files.create(file=("a.jsonl", b"{}\n"), purpose="batch")).id == "file-1"
+            assert (await client.files.retrieve("file-1")).filename == "a.jsonl"
+            await client.files.delete("file-1")
+        assert [asked[:2] for asked in script.asked] == [
+            ("POST", "/v1/files"),
+            ("GET", "/v1/files/file-1"),
+            ("DELETE", "/v1/files/file-1"),
+        ]
+        assert script.asked[0][2]["content-type"].startswith("multipart/form-data; boundary=")
+        assert b"{}\n" in script.asked[0][3]
+        assert [(row["cost_nano"], row["outcome"]) for row in gateway.rows()] == [(0, "ok")] * 3
+
+
+@own
+async def test_a_model_is_found_in_a_form(serving: Serving):
+    usage = b'{"text":"hi","usage":{"type":"tokens","input_tokens":7,"output_tokens":2,"total_tokens":9}}'
+    script = Scripted(said(usage))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{gateway.url}/openai/v1") as client:
+            heard = await client.audio.transcriptions.create(file=("a.wav", b"RIFF"), model="gpt-4o-transcribe")
+        assert heard.text == "hi"
+        (row,) = gateway.rows()
+        assert (row["model"], row["input_tokens"], row["output_tokens"]) == ("gpt-4o-transcribe", 7, 2)
+
+
+@own
+async def test_a_stream_is_read_for_its_usage(serving: Serving):
+    stream = (
+        b'event: response.created\ndata: {"type":"response.created","response":{"usage":null}}\n\n'
+        b'event: response.completed\ndata: {"type":"response.completed","response":{"usage":'
+        b'{"input_tokens":5,"input_tokens_details":{"cached_tokens":2},"output_tokens":3,"total_tokens":8}}}\n\n'
+    )
+    async with Peer(Scripted(said(stream, "text/event-stream"))) as peer:
+        gateway = await serving(config(peer))
+        answer = await gateway.ask("/openai/v1/something/new", {"model": "gpt-4o-mini", "stream": True})
+        assert answer.body == stream
+        (row,) = gateway.rows()
+        assert (row["input_tokens"], row["cache_read_tokens"], row["output_tokens"]) == (5, 2, 3)
+        assert row["cost_nano"]
+
+
+@own
+async def test_a_providers_error_is_passed_on_without_the_gateways_key(serving: Serving):
+    error = b'{"error":{"message":"No such file, dear sk-upstream-secret","type":"invalid_request_error"}}'
+    script = Scripted(said(error, status="404 Not Found"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        answer = await gateway.get("/openai/v1/files/none")
+        assert (answer.status, b"dear ***" in answer.body) == (404, True)
+        script.answer = said(b'{"error":{"message":"Incorrect API key provided: sk-up***"}}', status="401 Unauthorized")
+        answer = await gateway.get("/openai/v1/files/none")
+        assert answer.status == 502
+        assert b"sk-up" not in answer.body
+        assert [(row["outcome"], row["cost_nano"]) for row in gateway.rows()] == [("provider_refused", 0)] * 2
+
+
+@own
+async def test_what_costs_nobody_knows_what_is_refused_under_a_budget(serving: Serving):
+    script = Scripted(said(b"RIFF", "audio/wav"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, "budgets: [{scope: global, daily: 1}]"))
+        refused = await gateway.ask("/openai/v1/audio/speech", {"model": "no-price", "input": "hi", "voice": "a"})
+        assert refused.status in {400, 402, 403}
+        assert not script.asked
+        assert (await gateway.get("/openai/v1/batches")).status == 200, "looking costs nothing"
+
+
+@own
+async def test_what_says_no_usage_has_no_known_cost(serving: Serving):
+    async with Peer(Scripted(said(b"RIFF", "audio/wav"))) as peer:
+        gateway = await serving(config(peer))
+        answer = await gateway.ask("/openai/v1/audio/speech", {"model": "tts-1", "input": "hi", "voice": "a"})
+        assert (answer.status, answer.body, answer.headers["content-type"]) == (200, b"RIFF", "audio/wav")
+        (row,) = gateway.rows()
+        assert (row["cost_nano"], row["usage_source"]) == (None, "none")
+
+
+@own
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/openai/v1/images/generations", {"model": "gpt-image-1", "prompt": "a"}, 403),
+        ("/openai/v1/images/generations", {"model": "gpt-4o-mini", "prompt": "a"}, 200),
+        ("/openai/v1/batches", {"input_file_id": "f"}, 403),
+    ],
+)
+async def test_a_key_for_certain_models_gets_nothing_else(
+    serving: Serving, path: str, body: dict[str, Any], status: int
+):
+    auth = f"auth: {{keys: [{{name: test, key: {KEY}, models: ['openai/gpt-4o-mini']}}]}}"
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, auth))
+        assert (await gateway.ask(path, body)).status == status
+        assert len(script.asked) == (status == 200)
+
+
+@own
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/openai/v1/../admin", 400),
+        ("/openai/v1/%2e%2e/admin", 400),
+        ("/openai/v1/x%5c..%5cy", 400),
+        ("/other/v1/files", 404),
+        ("/openai", 404),
+    ],
+)
+async def test_a_path_cannot_leave_its_provider(serving: Serving, path: str, status: int):
+    script = Scripted(said(b"{}"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        assert (await gateway.get(path)).status == status
+        assert not script.asked
+
+
+@own
+async def test_a_provider_can_be_closed_to_it(serving: Serving):
+    script = Scripted(said(b"{}"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, provider=", passthrough: false"))
+        answer = await gateway.get("/openai/v1/files")
+        assert answer.status == 404
+        assert "passthrough" in answer.json()["error"]["message"]
+        assert not script.asked
+
+
+@own
+async def test_nobody_passes_without_a_key(serving: Serving):
+    script = Scripted(said(b"{}"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        assert (await gateway.get("/openai/v1/files", headers=[])).status == 401
+        assert not script.asked
+
+
+@own
+async def test_a_chat_under_a_providers_name_is_a_conversation(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(
+        f"""
+providers:
+  groq: {{api_key: a, base_url: '{fake_provider.base_url("groq")}'}}
+  anthropic: {{api_key: b, base_url: '{fake_provider.base_url("anthropic")}'}}
+"""
+    )
+    question = {"model": "m", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 10}
+    assert (await gateway.ask("/groq/openai/v1/chat/completions", question)).status == 200
+    answer = await gateway.ask("/groq/v1/messages", question)
+    assert answer.json()["type"] == "message"
+    assert [(row["door"], row["provider"], row["model"]) for row in gateway.rows()] == [
+        ("openai_chat", "groq", "m"),
+        ("anthropic", "groq", "m"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "query", "target"),
+    [
+        ("/v1", "/v1/files", b"", b"/v1/files"),
+        ("/v1", "/files", b"", b"/v1/files"),
+        ("/openai/v1", "/files", b"a=1&b=2", b"/openai/v1/files?a=1&b=2"),
+        ("", "/v1beta/files", b"key=secret&alt=sse", b"/v1beta/files?alt=sse"),
+        ("", "/v1/models/a%20b", b"access_token=x", b"/v1/models/a%20b"),
+    ],
+)
+def test_the_target_is_below_the_providers_address(base: str, path: str, query: bytes, target: bytes):
+    assert target_of(base, path, query) == target
+
+
+@pytest.mark.parametrize("path", ["/a/./b", "/..", "/%2E%2e/x", "/a%2f..%2fb", "/a b", "/\x7f", "/é", "/a\\b"])
+def test_a_path_that_could_leave_it_is_refused(path: str):
+    with pytest.raises(BadRequest):
+        target_of("/v1", path, b"")
