@@ -11,14 +11,14 @@ from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.errors import ClientLeft, GatewayError, MethodNotAllowed, NotFound, TollhouseError
-from tollhouse.server.http import chat, embeddings, models, passthrough, status
+from tollhouse.server.http import chat, embeddings, models, passthrough, status, typed
 from tollhouse.server.http.asgi import Receive, Scope, Send
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
 
-DOORS: tuple[Callable[[Front], Door], ...] = (chat.door, embeddings.door, models.door, passthrough.door)
+DOORS: tuple[Callable[[Front], Door], ...] = (chat.door, embeddings.door, models.door, typed.door, passthrough.door)
 """The API families, in the order in which they are asked for a path with variables."""
 
 

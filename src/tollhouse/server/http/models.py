@@ -4,6 +4,7 @@ from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Route
+from tollhouse.server.http.typed import answer_in_protobuf
 
 PATH = "/v1/models"
 
@@ -31,5 +32,7 @@ def door(front: Front) -> Door:
 
 
 def _speak(exchange: Exchange) -> None:
+    if answer_in_protobuf(exchange):
+        return
     if exchange.has_header(b"anthropic-version"):
         exchange.dialect = ANTHROPIC
