@@ -149,8 +149,11 @@ def place_options(function: Command) -> Command:
     )
 
 
-def terms_options(*, of_key: bool, edits: bool) -> Callable[[Command], Command]:
-    """The options that become `Terms` or `KeyTerms`, or an edit of them; their names are those of the records' fields."""
+def terms_options(*, of_key: bool, edits: bool, expires: bool = True) -> Callable[[Command], Command]:
+    """The options that become `Terms` or `KeyTerms`, or an edit of them; their names are those of the records' fields.
+
+    A key's include `--expires-in`, unless `expires` says that the command has an option of its own.
+    """
     may = " `none` takes it away." if edits else ""
     made: list[Callable[[Command], Command]] = []
 
@@ -168,6 +171,7 @@ def terms_options(*, of_key: bool, edits: bool) -> Callable[[Command], Command]:
         )
         add("--providers", "providers", read_names, "a list of names", "Providers that may answer it: openai,groq.")
         add("--ip", "ip_ranges", read_names, "a list of ranges", "Networks it may call from: 10.0.0.0/8,2001:db8::/32.")
+    if of_key and expires:
         add(
             "--expires-in",
             "expires_at_us",

@@ -256,7 +256,7 @@ def rotate_signing_key(desk: Desk, mint: Mint, *, overlap_seconds: float) -> Sig
         until_us,
         desk.revision,
     )
-    desk.note("signing_key.rotate", "signing-key", {"former_until_us": until_us})
+    desk.note("token.rotate_secret", "signing-key", {"former_until_us": until_us})
     made = _make_key(desk, mint)
     return next(key for key in signing_keys(desk.transaction) if key.kid == made.kid)
 
@@ -345,7 +345,7 @@ def _make_key(desk: Desk, mint: Mint) -> _Signer:
         desk.now_us,
         desk.revision,
     )
-    desk.note("signing_key.create", f"signing-key:{made.kid}", {"algorithm": algorithm})
+    desk.note("token.create_key", f"signing-key:{made.kid}", {"algorithm": algorithm})
     return made
 
 
