@@ -1,0 +1,209 @@
+"""Watching a stream that is forwarded in its own dialect.
+
+Every event may carry counts, a finish reason or an error, so each is looked at, with one call of the JSON decoder that skips
+what it need not know.  There is no end marker: what says that a candidate is finished is held back, with what follows it, until
+the provider is done sending.  Bytes are never rewritten.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+from tollhouse.chat import sse
+from tollhouse.chat.model import FinishReason
+from tollhouse.chat.usage import Usage
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.dialects.gemini.failure import decode_failure
+from tollhouse.dialects.gemini.finish import finish_of, finish_word
+from tollhouse.dialects.gemini.usage import WireUsage, usage_of
+from tollhouse.dialects.gemini.wire import NULL, UNREADABLE, describe
+from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
+
+BYTES_PER_TOKEN: Final = 4
+"""For rebuilding the output count of a cut stream: about right for English, where a token has some four letters."""
+
+
+class _Part(msgspec.Struct):
+    text: str | None = None
+    functionCall: msgspec.Raw = NULL  # noqa: N815  # the wire's name
+
+
+class _Content(msgspec.Struct):
+    parts: list[_Part] | None = None
+
+
+class _Candidate(msgspec.Struct):
+    index: int = 0
+    content: _Content | None = None
+    finishReason: str | int | None = None  # noqa: N815
+
+
+class _Feedback(msgspec.Struct):
+    blockReason: str | int | None = None  # noqa: N815
+
+
+class _Chunk(msgspec.Struct):
+    candidates: list[_Candidate] | None = None
+    usageMetadata: WireUsage | None = None  # noqa: N815
+    promptFeedback: _Feedback | None = None  # noqa: N815
+    error: msgspec.Raw = NULL
+
+
+_CHUNK: Final = msgspec.json.Decoder(_Chunk)
+
+# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
+_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
+
+
+class GeminiObserver:
+    """`tollhouse.dialects.dialect.Observer` for this dialect."""
+
+    __slots__ = (
+        "_called",
+        "_deltas",
+        "_held",
+        "_open",
+        "_reported",
+        "_tail",
+        "_text_bytes",
+        "failure",
+        "finish",
+        "has_content",
+        "is_final",
+    )
+
+    def __init__(self) -> None:
+        self.finish: FinishReason | None = None
+        self.failure: StreamFailed | None = None
+        self.is_final = False
+        self.has_content = False
+        self._open: dict[int, bool] = {}
+        """By candidate, whether it is still going on."""
+        self._called = False
+        self._reported: WireUsage | None = None
+        self._deltas = 0
+        self._text_bytes = 0
+        self._tail = b""
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
+        if self.is_final:
+            return b""  # after an error
+        buffer = self._tail + data if self._tail else data
+        out: list[bytes] = []
+        start = 0
+        for match in _EVENT_END.finditer(buffer):
+            end = match.end()
+            event = buffer[start:end]
+            start = end
+            self._see(event)
+            if self.failure is not None:
+                return b"".join([*out, self._held, event])
+            if self._is_over:
+                self._hold(event)
+            else:
+                out += (self._held, event)
+                self._held = b""
+        self._tail = buffer[start:]
+        if len(self._tail) > MAX_EVENT_BYTES:
+            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
+        return b"".join(out)
+
+    def close(self) -> bytes:
+        """The held-back end; see `Observer.close`.  Finish reasons are what makes an answer whole."""
+        if self._has_failed():
+            return b""
+        rest, self._tail = self._tail, b""
+        if rest.strip():
+            # The last event counts without its blank line too.
+            try:
+                self._see(rest + b"\r\n\r\n")
+            except UpstreamMalformed:
+                rest = b""
+            else:
+                rest = rest.rstrip(b"\r\n") + b"\r\n\r\n"
+            if self._has_failed():
+                return self._held + rest
+        if not self._is_over:
+            raise UpstreamTruncated("The provider's stream stopped before its end.")
+        self.is_final = True
+        return self._held + rest
+
+    def usage(self) -> Usage:
+        """As reported, once the answer is whole; else the prompt as reported and the output counted from its text."""
+        reported = usage_of(self._reported)
+        if self._is_over and reported.output_tokens is not None:
+            return reported
+        if reported.is_empty and not self.has_content:
+            return Usage()
+        counted = max(self._deltas, -(-self._text_bytes // BYTES_PER_TOKEN), reported.output_tokens or 0)
+        return msgspec.structs.replace(reported, output_tokens=counted, source="rebuilt")
+
+    def _has_failed(self) -> bool:
+        return self.failure is not None
+
+    @property
+    def _is_over(self) -> bool:
+        return bool(self._open) and not any(self._open.values())
+
+    def _hold(self, event: bytes) -> None:
+        self._held += event
+        if len(self._held) > MAX_EVENT_BYTES:
+            raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
+
+    def _see(self, event: bytes) -> None:
+        """Looks at one whole event, in its usual form or in any other."""
+        body = event.rstrip(b"\r\n")
+        if body.startswith(b"data: ") and b"\n" not in body and b"\r" not in body:
+            self._see_data(body[6:])
+            return
+        for frame in sse.Parser(max_event_bytes=MAX_EVENT_BYTES).feed(event):
+            if frame.event == b"error":
+                self._fail(frame.data)
+            else:
+                self._see_data(frame.data)
+
+    def _see_data(self, data: bytes) -> None:
+        if data == b"[DONE]":  # some compatible servers add OpenAI's marker
+            return
+        try:
+            chunk = _CHUNK.decode(data)
+        except UNREADABLE as error:
+            raise UpstreamMalformed(f"A streamed event is not what Gemini sends: {describe(error)}.") from error
+        if chunk.error != NULL:
+            self._fail(data)
+            return
+        self._reported = chunk.usageMetadata or self._reported
+        for candidate in chunk.candidates or ():
+            self._see_candidate(candidate)
+        if chunk.promptFeedback is not None and chunk.promptFeedback.blockReason and not self._open:
+            self._open[0] = False
+            self.has_content = True
+            self.finish = "content_filter"
+
+    def _see_candidate(self, candidate: _Candidate) -> None:
+        self._open.setdefault(candidate.index, True)
+        parts = (candidate.content.parts if candidate.content is not None else None) or ()
+        for part in parts:
+            self.has_content = True
+            if part.functionCall != NULL:
+                self._called = True
+                self._count(len(part.functionCall))
+            elif part.text:
+                self._count(len(part.text) if part.text.isascii() else len(part.text.encode()))
+        if candidate.finishReason is None:
+            return
+        self._open[candidate.index] = False
+        self.has_content = True
+        if self.finish is None:
+            self.finish = finish_of(finish_word(candidate.finishReason), has_calls=self._called)[0]
+
+    def _count(self, size_bytes: int) -> None:
+        self._deltas += 1
+        self._text_bytes += size_bytes
+
+    def _fail(self, data: bytes) -> None:
+        self.failure = decode_failure(data)
+        self.is_final = True

@@ -1,0 +1,59 @@
+"""Thought signatures: opaque values in a field that holds bytes, so they are base64 on the wire.
+
+Google's own are that already.  A value of another home is sealed as everywhere (`tollhouse.chat.opaque`) and then encoded,
+because the SDKs decode the field before they send it back, in base64's other alphabet.
+"""
+
+import binascii
+from base64 import b64decode, urlsafe_b64encode
+from typing import Final
+
+from tollhouse.chat.model import Opaque, RedactedThinking, Thinking
+from tollhouse.chat.opaque import SEAL, seal, unseal
+from tollhouse.dialects.gemini.wire import HOME
+
+SKIP: Final = "skip_thought_signature_validator"
+"""What Google's documentation gives for a function call that Gemini did not make
+(ai.google.dev/gemini-api/docs/thought-signatures, "FAQ", November 2026)."""
+
+MARK: Final = urlsafe_b64encode(SEAL.encode())[: len(SEAL) // 3 * 4]
+"""How every sealed value begins on this wire; the characters after it depend on what follows the seal."""
+
+_REDACTED: Final = "redacted:"
+"""Tells encrypted reasoning from a signature over reasoning that is not shown; both come without text."""
+_NO_SIGNATURE: Final = frozenset({"", SKIP})
+
+
+def read_signature(text: str | None, home: str = HOME) -> Opaque | None:
+    """The value behind a `thoughtSignature`; `home` made it unless it is sealed.  The documented placeholder is none."""
+    if text is None or text in _NO_SIGNATURE:
+        return None
+    if text.encode().startswith(MARK):
+        try:
+            # Both alphabets, with or without padding.
+            raw = b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4))
+            return unseal(raw.decode(), home)
+        except (binascii.Error, UnicodeDecodeError):
+            pass
+    return Opaque(text, home)
+
+
+def write_signature(value: Opaque) -> str:
+    """A `thoughtSignature` for a client."""
+    return value.value if value.home == HOME else _encoded(seal(value, HOME))
+
+
+def write_redacted(part: RedactedThinking) -> str:
+    """Encrypted reasoning as the signature of a thought without words; sealed in any case, as Google makes none."""
+    return _encoded(seal(Opaque(_REDACTED + part.data.value, part.data.home), ""))
+
+
+def _encoded(sealed: str) -> str:
+    return urlsafe_b64encode(sealed.encode()).decode()
+
+
+def thought(text: str, signature: Opaque | None) -> Thinking | RedactedThinking:
+    """A thought as it came back from a client, or from the provider."""
+    if not text and signature is not None and signature.value.startswith(_REDACTED):
+        return RedactedThinking(Opaque(signature.value.removeprefix(_REDACTED), signature.home))
+    return Thinking(text, signature)
