@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tollhouse.cli.cert_folder import CertFolder, Pair
 
 DAYS: Final = click.IntRange(1, 36_500)
+AUTHORITY_NAME: Final = "Tollhouse private authority"
 AUTHORITY_DAYS: Final = 3650
 INSTEAD: Final = (
     "`tollhouse cert renew` renews the gateway's; `--force` makes everything anew, and then clients have to be given"
@@ -37,7 +38,7 @@ def command() -> None:
 @click.option("--host", "hosts", multiple=True, help="A name or address of the gateway; else this machine's name.")
 @click.option("--san", "names", multiple=True, metavar="NAME", help="One more name: dns:…, ip:…, uri:…, email:….")
 @click.option("--days", type=DAYS, default=365, show_default=True, help="How long the gateway's is good.")
-@click.option("--name", default="Tollhouse private authority", show_default=True, help="What the authority is called.")
+@click.option("--name", default=AUTHORITY_NAME, show_default=True, help="What the authority is called.")
 @folder_option
 @force_option
 def init(
@@ -50,6 +51,7 @@ def init(
     alternative = read_hosts(hosts, names)
     if not force and (there := [pair for pair in (files.authority, files.server) if pair.is_there]):
         raise ConfigError([f"{there[0].cert.parent} holds the pair of the {there[0].what} already. {INSTEAD}"])
+    files.make_authority(name, days=AUTHORITY_DAYS, replace=force)
     make_server(files, alternative, days=days, authority_name=name, replace=force)
     say(f"Made the authority {files.authority.cert}, and a certificate for {', '.join(alternative)}.\n")
     print(configuration(files.server))
@@ -149,12 +151,13 @@ def make_server(
     replace: bool,
     pair: "Pair | None" = None,
 ) -> None:
-    """An authority, unless one is there that is not to be replaced, and a certificate of it for a server with these names."""
+    """A certificate for a server with these names, by the authority that is there, or by a new one."""
     from tollhouse.policy.authority import Request, common_name_of
 
-    keeps = files.authority.is_there and not replace
     authority = (
-        files.open_authority() if keeps else files.make_authority(authority_name, days=AUTHORITY_DAYS, replace=replace)
+        files.open_authority()
+        if files.authority.is_there
+        else files.make_authority(authority_name, days=AUTHORITY_DAYS, replace=False)
     )
     request = Request(common_name=common_name_of(names), names=names, is_server=True, days=days)
     files.issue(authority, pair or files.server, request, replace=replace)

@@ -23,6 +23,8 @@ class Overrides:
     admin_port: int | None = None
     grpc_port: int | None = None
     workers: int | None = None
+    insecure: bool = False
+    """Whether plain text may leave this machine."""
     without_http: bool = False
     """Whether gRPC alone is served."""
     requires_auth: bool = False
@@ -39,7 +41,6 @@ class Overrides:
     def over(self, config: Config) -> Config:
         """The configuration as it is with these.  Raises `ConfigError` for what cannot be."""
         server = config.server
-        tls = self.tls or server.tls
         server = replace(
             server,
             host=_said(self.host, server.host),
@@ -48,7 +49,8 @@ class Overrides:
             grpc_port=_said(self.grpc_port, server.grpc_port),
             workers=_said(self.workers, server.workers),
             http=server.http and not self.without_http,
-            tls=tls,
+            tls=self.tls or server.tls,
+            insecure=server.insecure or self.insecure,
         )
         overall = config.limits.overall
         overall = replace(

@@ -1,6 +1,7 @@
 """The first configuration file, written for the machine that it is made on."""
 
 import hashlib
+import json
 import secrets
 from collections.abc import Mapping
 from typing import Final
@@ -27,10 +28,12 @@ auth:
   keys:
     - name: default
       key_sha256: "{digest}"
-
+{jwt}
 # Clients name a model as provider/model.
 providers:
 """
+
+_TOKENS: Final = "  jwt: {}               # signed tokens, as `tollhouse token create` issues them\n"
 
 _TAIL: Final = """
 # Names of your own for models.  A list is tried in its order; `default` answers calls that name no model.
@@ -53,7 +56,7 @@ _TAIL: Final = """
 
 # Where calls and their cost are written down: sqlite:///relative, sqlite:////absolute or postgresql://...
 ledger:
-  url: "sqlite:///tollhouse.db"
+  url: {ledger_url}
 """
 
 
@@ -62,8 +65,17 @@ def new_key() -> str:
     return KEY_PREFIX + secrets.token_urlsafe(32)
 
 
-def starter(key: str, environ: Mapping[str, str], provider_types: Mapping[str, ProviderDefaults]) -> str:
+def starter(
+    key: str,
+    environ: Mapping[str, str],
+    provider_types: Mapping[str, ProviderDefaults],
+    *,
+    ledger_url: str = "sqlite:///tollhouse.db",
+    with_tokens: bool = False,
+) -> str:
     """The text of a file that loads: one key for callers, and each provider whose key is in the environment.
+
+    `with_tokens`: signed tokens are let in too.
 
     Neither the callers' key nor a provider's is in the text.  Without any provider's key, the embedded model answers.
     """
@@ -78,4 +90,11 @@ def starter(key: str, environ: Mapping[str, str], provider_types: Mapping[str, P
         blocks = ["  local:                # the embedded model: needs no key and no network\n    type: local\n"]
     example = "openai/gpt-4o-mini" if "openai" in ready else f"{next(iter(ready), 'local')}/NAME-OF-A-MODEL"
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return _HEAD.replace("{digest}", digest) + "".join(blocks) + _TAIL.replace("{example}", example)
+    head = _HEAD.replace("{digest}", digest).replace("{jwt}", _TOKENS if with_tokens else "")
+    tail = _TAIL.replace("{example}", example).replace("{ledger_url}", _quoted(ledger_url))
+    return head + "".join(blocks) + tail
+
+
+def _quoted(text: str) -> str:
+    """A text as YAML and `${…}` both leave it alone."""
+    return json.dumps(text.replace("${", "$${"), ensure_ascii=False)
