@@ -278,9 +278,7 @@ def of_status(
             kind = NotSpoken
         case _ if 400 <= status < 500:
             kind = BadCall
-        case _ if scene.mode == "direct" or code.startswith("provider_"):
-            kind = ProviderFailed
-        case 500:
+        case 500 if scene.mode == "proxy" and code in {"", TollhouseError.code}:
             kind = ServerFailed
         case _:
             kind = ProviderFailed

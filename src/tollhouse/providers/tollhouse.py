@@ -21,6 +21,8 @@ COUNT_PATH: Final = "/v1/messages/count_tokens"
 _TRAITS: Final = replace(
     OPENAI,
     home=TYPE,
+    # It forwards the bytes of providers that leave reasoning out of the output; where they do not, their totals say so.
+    reasoning_outside_output=True,
     reasoning_field="reasoning_content",
     reasoning_details=True,
     reasoning_style="openrouter",
