@@ -6,7 +6,7 @@ from typing import Final
 from tollhouse._version import __version__
 from tollhouse.config.schema import Config
 from tollhouse.errors import TollhouseError
-from tollhouse.server.grpc import vibectl
+from tollhouse.server.grpc import gateway, vibectl
 from tollhouse.server.grpc.credentials import server_credentials
 from tollhouse.server.grpc.door import RpcDoor
 from tollhouse.server.grpc.listener import GrpcListener, ServiceOf
@@ -15,7 +15,7 @@ from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
 from tollhouse.server.tls import LiveTls
 
-SERVICES: Final[tuple[ServiceOf, ...]] = (vibectl.service,)
+SERVICES: Final[tuple[ServiceOf, ...]] = (gateway.service, vibectl.service)
 """The protocols; each entry makes its service from the door that all share."""
 
 

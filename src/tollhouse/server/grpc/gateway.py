@@ -1,0 +1,312 @@
+"""The typed service `tollhouse.v1.Gateway`: the whole conversation, in the messages of `gateway.proto`.
+
+The dialect makes whole messages; here they get the settlement, and become RPCs.  A call that never began ends its RPC with the
+error's status, and with `tollhouse.v1.Error` among the status details (as google.rpc.Status has them).  A stream that breaks
+says so in an event, is settled, and then ends with that status too: a clean end would make a cut answer look whole to whoever
+does not read every event.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Final, NoReturn, TypeVar
+
+import grpc
+
+from tollhouse.dialects.delimited import Splitter, delimit
+from tollhouse.dialects.protobuf import typed
+from tollhouse.dialects.protobuf.dialect import listed
+from tollhouse.dialects.protobuf.failure import trouble_of
+from tollhouse.dialects.protobuf.messages import (
+    EMBEDDINGS,
+    FAILURE,
+    MODELS,
+    RESPONSE,
+    SERVER_INFO,
+    TOKEN_COUNT,
+    TROUBLE,
+)
+from tollhouse.dialects.protobuf.reports import Models, Settlement, TokenCount, Trouble
+from tollhouse.dialects.protobuf.wire import MessageShape
+from tollhouse.errors import GatewayError, ProviderRefused, StreamFailed, TollhouseError
+from tollhouse.gateway.call import Call, Headers
+from tollhouse.gateway.count import count_tokens
+from tollhouse.gateway.embed import embed
+from tollhouse.ledger.record import CallRecord
+from tollhouse.proto.v1 import gateway_pb2
+from tollhouse.server.grpc.door import Caller, Context, RpcDoor, metadata_of, send
+from tollhouse.server.grpc.service import Service, described
+from tollhouse.server.http.typed import CHAT, COUNT, EMBED
+from tollhouse.server.settlement import server_info, settlement_of
+
+NAME: Final = "tollhouse.v1.Gateway"
+MAX_DETAILS_CHARACTERS: Final = 1_000
+DETAILS: Final = "grpc-status-details-bin"
+"""Where gRPC's libraries look for `google.rpc.Status`
+(https://grpc.io/docs/guides/error/, "Richer error model"; read in November 2026)."""
+
+_DIALECT: Final = typed("protobuf")
+T = TypeVar("T")
+
+
+def service(door: RpcDoor) -> Service:
+    """The six methods."""
+    return Service(
+        name=NAME,
+        methods={
+            "Chat": grpc.unary_unary_rpc_method_handler(partial(_chat, door)),
+            "StreamChat": grpc.unary_stream_rpc_method_handler(partial(_stream_chat, door)),
+            "CountTokens": grpc.unary_unary_rpc_method_handler(partial(_count, door)),
+            "Embed": grpc.unary_unary_rpc_method_handler(partial(_embed, door)),
+            "ListModels": grpc.unary_unary_rpc_method_handler(partial(_models, door)),
+            "GetServerInfo": grpc.unary_unary_rpc_method_handler(partial(_server_info, door)),
+        },
+        files=(described(gateway_pb2.DESCRIPTOR),),
+    )
+
+
+# -- answers
+
+
+async def _chat(door: RpcDoor, request: bytes, context: Context) -> bytes:
+    caller = await door.entered(context)
+    answer = _Answer(caller)
+    try:
+        await door.answer(caller, _call(caller, request, CHAT, stream=False, settled=answer.settle), answer)
+    except TollhouseError as error:
+        await _refuse(context, caller, trouble_of(error, caller.id))
+    body = b"".join(answer.pieces)
+    if answer.status != 200:
+        await _refuse(context, caller, _DIALECT.writes.unpack(FAILURE, body).error, answer.headers)
+    context.set_trailing_metadata(metadata_of(caller, answer.headers))
+    settlement = answer.settlement()
+    return body if settlement is None else _DIALECT.settle(RESPONSE, body, settlement)
+
+
+async def _stream_chat(door: RpcDoor, request: bytes, context: Context) -> None:
+    caller = await door.entered(context)
+    answer = _Stream(caller, context)
+    try:
+        await door.answer(caller, _call(caller, request, CHAT, stream=True, settled=answer.settle), answer)
+    except TollhouseError as error:
+        trouble = trouble_of(error, caller.id)
+        if answer.status == 200:
+            await answer.send_framed(_DIALECT.writes.say(trouble))
+        await _refuse(context, caller, trouble, answer.headers)
+    if answer.status != 200:
+        failed = _DIALECT.writes.unpack(FAILURE, b"".join(answer.pieces)).error
+        await _refuse(context, caller, failed, answer.headers)
+    if answer.trouble is not None:
+        await _refuse(context, caller, answer.trouble, answer.headers)
+    context.set_trailing_metadata(metadata_of(caller, answer.headers))
+
+
+class _Answer:
+    """Gathers an answer; a gateway's `Sink`."""
+
+    def __init__(self, caller: Caller) -> None:
+        self.headers: Headers = ()
+        self.status = 0
+        self.pieces: list[bytes] = []
+        self._caller = caller
+        self._record: CallRecord | None = None
+
+    def settle(self, record: CallRecord) -> None:
+        """Hears of the finished record, before the last of the answer comes."""
+        self._record = record
+
+    def settlement(self) -> Settlement | None:
+        """What became of the call, once it is known."""
+        shows = self._caller.serving.gateway.shows_receipts
+        return None if self._record is None else settlement_of(self._record, shows_receipts=shows)
+
+    async def head(self, status: int, headers: Headers) -> None:
+        """Keeps what the answer says of itself; it goes into the trailing metadata."""
+        self.status = status
+        self.headers = headers
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Takes a piece."""
+        del more
+        self.pieces.append(data)
+
+
+class _Stream(_Answer):
+    """Sends the events of an answer as they come."""
+
+    def __init__(self, caller: Caller, context: Context) -> None:
+        super().__init__(caller)
+        self._context = context
+        self._splitter = Splitter()
+        self.trouble: Trouble | None = None
+        """How the stream broke, if it did."""
+
+    async def body(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece's events, and after the last the settlement."""
+        if self.status != 200:
+            self.pieces.append(data)
+            return
+        await self.send_framed(data, is_last=not more)
+        settlement = None if more else self.settlement()
+        if settlement is not None:
+            await self.send_framed(_DIALECT.say_settled(settlement))
+
+    async def send_framed(self, data: bytes, *, is_last: bool = False) -> None:
+        """Sends events that stand behind their lengths.  Raises `ClientLeft`."""
+        messages = self._splitter.feed(data)
+        for message in messages:
+            await send(self._context, message)
+        if is_last and messages:
+            said = _DIALECT.writes.hear(messages[-1])
+            self.trouble = said if isinstance(said, Trouble) else None
+
+
+# -- other methods
+
+
+async def _count(door: RpcDoor, request: bytes, context: Context) -> bytes:
+    caller = await door.entered(context)
+    call = _call(caller, request, COUNT, stream=False)
+
+    async def work() -> bytes:
+        counted = await count_tokens(caller.serving.gateway, call)
+        return _packed(TOKEN_COUNT, TokenCount(counted.input_tokens, counted.is_estimate))
+
+    return await _carried(door, caller, context, work)
+
+
+async def _embed(door: RpcDoor, request: bytes, context: Context) -> bytes:
+    caller = await door.entered(context)
+    gateway = caller.serving.gateway
+    call = _call(caller, request, EMBED)
+
+    async def work() -> bytes:
+        outcome = await embed(gateway, call, _DIALECT.embeddings)
+        settlement = settlement_of(outcome.record, shows_receipts=gateway.shows_receipts)
+        return _DIALECT.settle(EMBEDDINGS, outcome.answer, settlement)
+
+    return await _carried(door, caller, context, work)
+
+
+async def _models(door: RpcDoor, request: bytes, context: Context) -> bytes:
+    del request  # an empty message
+    caller = await door.entered(context)
+    cards = caller.serving.gateway.router.cards(caller.principal.access)
+    return _packed(MODELS, Models(tuple(map(listed, cards))))
+
+
+async def _server_info(door: RpcDoor, request: bytes, context: Context) -> bytes:
+    del request  # an empty message
+    caller = await door.entered(context)
+    return _packed(SERVER_INFO, server_info(caller.serving, caller.principal))
+
+
+def _packed(shape: MessageShape[T], value: T) -> bytes:
+    return _DIALECT.writes.pack(shape, value)
+
+
+def _call(
+    caller: Caller,
+    body: bytes,
+    door: str,
+    *,
+    stream: bool | None = None,
+    settled: Callable[[CallRecord], None] | None = None,
+) -> Call:
+    return Call(
+        id=caller.id,
+        door=door,
+        dialect=_DIALECT,
+        body=body,
+        headers=caller.headers,
+        principal=caller.principal,
+        address=caller.address,
+        arrived=caller.arrived,
+        arrived_at_us=caller.arrived_at_us,
+        stream=stream,
+        deadline=caller.deadline,
+        settled=settled,
+    )
+
+
+async def _carried(door: RpcDoor, caller: Caller, context: Context, work: Callable[[], Awaitable[bytes]]) -> bytes:
+    """Does work that has one answer; an error ends the RPC."""
+    answer = b""
+
+    async def do() -> None:
+        nonlocal answer
+        answer = await work()
+
+    try:
+        await door.carried(caller, do)
+    except TollhouseError as error:
+        await _refuse(context, caller, trouble_of(error, caller.id))
+    return answer
+
+
+# -- errors
+
+
+async def _refuse(context: Context, caller: Caller, trouble: Trouble, headers: Headers = ()) -> NoReturn:
+    """Ends an RPC with the status of an error, and the error itself in the details."""
+    status = status_of(trouble)
+    words = f"{trouble.message} {trouble.hint}".strip()[:MAX_DETAILS_CHARACTERS]
+    await context.abort(
+        status,
+        words,
+        (
+            *metadata_of(caller, headers),
+            ("x-tollhouse-code", trouble.code),
+            (DETAILS, status_details(status, words, trouble)),
+        ),
+    )
+
+
+def status_of(trouble: Trouble) -> grpc.StatusCode:
+    """The gRPC status of an error.
+
+    What a provider refused keeps the sense of its own status: a client tries UNAVAILABLE again by itself, and a request that
+    was refused for what it says would be refused again.
+    """
+    if trouble.code in {ProviderRefused.code, StreamFailed.code}:
+        match trouble.status:
+            case 429:
+                return grpc.StatusCode.RESOURCE_EXHAUSTED
+            case 408 | 504:
+                return grpc.StatusCode.DEADLINE_EXCEEDED
+            case status if 400 <= status < 500:
+                return grpc.StatusCode.INVALID_ARGUMENT
+            case _:
+                return grpc.StatusCode.UNAVAILABLE
+    return _STATUSES.get(trouble.code, grpc.StatusCode.INTERNAL)
+
+
+def _statuses(kind: type[TollhouseError]) -> dict[str, grpc.StatusCode]:
+    """The status of each error's code, throughout the tree."""
+    found = {kind.code: grpc.StatusCode[kind.grpc_status]}
+    for narrower in kind.__subclasses__():
+        # Of a code that several share, the widest class counts.
+        found = {**_statuses(narrower), **found}
+    return found
+
+
+_STATUSES: Final[Mapping[str, grpc.StatusCode]] = {
+    **_statuses(TollhouseError),
+    GatewayError.code: grpc.StatusCode.INTERNAL,
+}
+
+_STATUS_CODE, _STATUS_MESSAGE, _STATUS_DETAILS = b"\x08", b"\x12", b"\x1a"
+_ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
+_ERROR_TYPE: Final = b"type.googleapis.com/tollhouse.v1.Error"
+
+
+def status_details(status: grpc.StatusCode, words: str, trouble: Trouble) -> bytes:
+    """`google.rpc.Status` with the error as its one detail.
+
+    Written by hand, for its message class belongs to a package that has the same file in the same registry:
+    `message Status { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3; }`.
+    """
+    detail = _ANY_TYPE + delimit(_ERROR_TYPE) + _ANY_VALUE + delimit(_DIALECT.writes.pack(TROUBLE, trouble))
+    number = status.value[0]
+    return (
+        _STATUS_CODE + bytes((number,)) + _STATUS_MESSAGE + delimit(words.encode()) + _STATUS_DETAILS + delimit(detail)
+    )
