@@ -1,8 +1,9 @@
-"""The doors of OpenAI's Chat Completions and of Anthropic's Messages."""
+"""The doors of OpenAI's Chat Completions, of what was there before it, and of Anthropic's Messages."""
 
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import encode_count
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
+from tollhouse.dialects.openai_completions import DIALECT as OPENAI_COMPLETIONS
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.pipeline import Gateway
@@ -11,10 +12,13 @@ from tollhouse.server.http.front import Door, Front, Route, answer
 
 
 def door(front: Front) -> Door:
-    """`/v1/chat/completions`, `/v1/messages` and the counting beside it."""
+    """`/v1/chat/completions`, `/v1/completions`, `/v1/messages` and the counting beside it."""
 
     async def complete(exchange: Exchange) -> None:
         await front.carry(exchange, "openai_chat", answer)
+
+    async def complete_text(exchange: Exchange) -> None:
+        await front.carry(exchange, "openai_completions", answer)
 
     async def message(exchange: Exchange) -> None:
         await front.carry(exchange, "anthropic", answer)
@@ -23,11 +27,14 @@ def door(front: Front) -> Door:
         await front.carry(exchange, "anthropic_count_tokens", _count)
 
     chat = Route(OPENAI_CHAT, {"POST": complete})
+    completions = Route(OPENAI_COMPLETIONS, {"POST": complete_text})
     return Door(
         routes={
             "/v1/chat/completions": chat,
             "/chat/completions": chat,
             "/openai/v1/chat/completions": chat,  # the groq SDK adds this prefix itself
+            "/v1/completions": completions,
+            "/completions": completions,
             "/v1/messages": Route(ANTHROPIC, {"POST": message}),
             "/v1/messages/count_tokens": Route(ANTHROPIC, {"POST": count}),
         }
