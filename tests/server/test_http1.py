@@ -1,20 +1,48 @@
-"""The HTTP/1.1 server alone, with raw bytes on a real socket: what it takes, what it refuses, and how it lets go."""
+"""The HTTP/1.1 server alone, with raw bytes on a real socket: what it takes, what it refuses, and how it lets go.
+
+All of it in plain text and over TLS, where reading ahead, back-pressure and leaving are another layer's business too.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.certificates import Pki
+from tollhouse.config.schema import TlsSettings
 from tollhouse.server.http.asgi import App, Message, Receive, Scope, Send
 from tollhouse.server.http1.connection import MAX_PIPELINED, Patience
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, reserve
+from tollhouse.server.tls import LiveTls
 
 GET = b"GET /x HTTP/1.1\r\nhost: h\r\n\r\n"
 BYE = b"GET /bye HTTP/1.1\r\nhost: h\r\nconnection: close\r\n\r\n"
+
+
+class Encryption:
+    """How both sides encrypt."""
+
+    chosen: ClassVar["Encryption | None"] = None
+
+    def __init__(self, folder: Path) -> None:
+        pki = Pki(folder)
+        pair = pki.server()
+        self.server = LiveTls(TlsSettings(cert=str(pair.cert), key=str(pair.key)), "server.tls")
+        self.client = pki.client_context()
+
+
+@pytest.fixture(scope="module", params=["plain", "tls"], autouse=True)
+def encryption(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Runs everything twice.  It is the module's, because hypothesis wants no fixture for each test."""
+    Encryption.chosen = Encryption(tmp_path_factory.mktemp("tls")) if request.param == "tls" else None
+    yield
+    Encryption.chosen = None
 
 
 class Client:
@@ -41,13 +69,15 @@ class Client:
 class Server:
     """A listener and how to reach it."""
 
-    def __init__(self, listener: Http1Listener, place: Place) -> None:
+    def __init__(self, listener: Http1Listener, place: Place, encryption: Encryption | None) -> None:
         self.listener = listener
         self.place = place
+        self.encryption = encryption
         self.writers: list[asyncio.StreamWriter] = []
 
     async def client(self) -> Client:
-        reader, writer = await asyncio.open_connection(self.place.host, self.place.port)
+        context = None if self.encryption is None else self.encryption.client
+        reader, writer = await asyncio.open_connection(self.place.host, self.place.port, ssl=context)
         self.writers.append(writer)
         return Client(reader, writer)
 
@@ -61,10 +91,17 @@ class Server:
 @asynccontextmanager
 async def serving(app: App, *, patience: Patience | None = None, max_connections: int = 100) -> AsyncIterator[Server]:
     place, held = reserve(Place("127.0.0.1", 0), "gateway")
-    listener = Http1Listener(app, place, patience=patience or Patience(), max_connections=max_connections)
+    encryption = Encryption.chosen
+    listener = Http1Listener(
+        app,
+        place,
+        tls=None if encryption is None else encryption.server,
+        patience=patience or Patience(),
+        max_connections=max_connections,
+    )
     await listener.start()
     held.close()
-    server = Server(listener, place)
+    server = Server(listener, place, encryption)
     try:
         yield server
     finally:
@@ -160,6 +197,7 @@ async def test_a_chunked_body_is_put_together_and_its_trailers_never_pass_for_he
     assert b"stolen" not in answer
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=12))
 async def test_however_the_bytes_are_cut_the_request_is_the_same(cuts: list[int]) -> None:
     data = CHUNKED + b"2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n"
@@ -167,9 +205,11 @@ async def test_however_the_bytes_are_cut_the_request_is_the_same(cuts: list[int]
         client = await server.client()
         for cut in cuts:
             piece, data = data[:cut], data[cut:]
-            await client.send(piece)
-            await asyncio.sleep(0)
-        await client.send(data)
+            if piece:
+                await client.send(piece)
+                await asyncio.sleep(0)
+        if data:
+            await client.send(data)
         assert (await client.rest()).endswith(b" hello")
 
 
@@ -373,16 +413,19 @@ async def test_the_app_hears_at_once_that_the_client_left() -> None:
 
 async def test_receive_tells_that_the_client_left() -> None:
     messages: list[Message] = []
-    over = asyncio.Event()
+    begun, over = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         del scope, send
-        messages.extend([await receive(), await receive()])
+        messages.append(await receive())
+        begun.set()
+        messages.append(await receive())
         over.set()
 
     async with serving(app) as server:
         client = await server.client()
         await client.send(GET)
+        await begun.wait()
         client.writer.close()
         async with asyncio.timeout(5):
             await over.wait()
