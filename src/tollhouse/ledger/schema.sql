@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0006');
+INSERT INTO "alembic_version" VALUES('0007');
 CREATE TABLE audit (
 	seq INTEGER NOT NULL,
 	at_us BIGINT NOT NULL,
@@ -133,6 +133,25 @@ CREATE TABLE rerates (
 	now_nano BIGINT NOT NULL,
 	PRIMARY KEY (id)
 );
+CREATE TABLE response_items (
+	tenant TEXT NOT NULL,
+	id TEXT NOT NULL,
+	response_id TEXT NOT NULL,
+	PRIMARY KEY (tenant, id)
+)
+ WITHOUT ROWID
+
+;
+CREATE TABLE responses (
+	tenant TEXT NOT NULL,
+	id TEXT NOT NULL,
+	previous_id TEXT,
+	created_at_us BIGINT NOT NULL,
+	size_bytes BIGINT NOT NULL,
+	input BLOB NOT NULL,
+	body BLOB NOT NULL,
+	PRIMARY KEY (tenant, id)
+);
 CREATE TABLE signing_keys (
 	kid TEXT NOT NULL,
 	algorithm TEXT NOT NULL,
@@ -230,3 +249,5 @@ CREATE TRIGGER audit_keeps_deleted BEFORE DELETE ON audit BEGIN SELECT RAISE(ABO
 CREATE TRIGGER calls_forgotten AFTER DELETE ON calls BEGIN DELETE FROM rerated_calls WHERE seq = old.seq; END;
 CREATE INDEX tokens_revision ON tokens (revision);
 CREATE INDEX tokens_subject ON tokens (subject, jti);
+CREATE INDEX responses_age ON responses (created_at_us, size_bytes);
+CREATE INDEX response_items_of ON response_items (tenant, response_id);

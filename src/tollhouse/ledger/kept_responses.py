@@ -1,0 +1,259 @@
+"""Responses that callers may go on from: kept with what was asked, each within its tenant.
+
+Off the loop: a thread writes what has gathered since the last time in one transaction.  Whoever hands a response in may wait
+for that, for a client that asks at once for what it was just given must find it, whichever worker it meets.
+
+Bounded in every direction: the size of one, of all, of what waits to be written, the length of a conversation, and age.  What
+is too much goes oldest first, whichever tenant's it is.
+"""
+
+import asyncio
+import time
+import zlib
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, NamedTuple, TypeVar
+
+from tollhouse.errors import StoreUnavailable
+from tollhouse.ledger.transaction import Row, Transaction, transact
+
+T = TypeVar("T")
+
+MAX_WAITING_BYTES: Final = 64 * 1024 * 1024
+"""What may wait to be written; a response over that is not kept."""
+MAX_TURNS: Final = 1_000
+"""The longest conversation that is followed back."""
+MAX_ITEMS: Final = 1_000
+"""Items of one response that can be named by their ids."""
+TIDY_SECONDS: Final = 60.0
+TIDY_ROWS: Final = 100
+"""Deleted in one transaction."""
+LEVEL: Final = 1
+"""Of deflation: the fastest, which takes conversations to a third."""
+
+_MICROSECONDS: Final = 1_000_000
+_INSERT: Final = (
+    "INSERT INTO responses (tenant, id, previous_id, created_at_us, size_bytes, input, body) "
+    "VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (tenant, id) DO NOTHING"
+)
+_INSERT_ITEM: Final = (
+    "INSERT INTO response_items (tenant, id, response_id) VALUES ($1, $2, $3) ON CONFLICT (tenant, id) DO NOTHING"
+)
+_CHAIN: Final = (
+    "WITH RECURSIVE chain (id, previous_id, created_at_us, input, body, turn) AS ("
+    "SELECT id, previous_id, created_at_us, input, body, 1 FROM responses WHERE tenant = $1 AND id = $2 "
+    "UNION ALL SELECT r.id, r.previous_id, r.created_at_us, r.input, r.body, chain.turn + 1 FROM chain "
+    "JOIN responses r ON r.tenant = $1 AND r.id = chain.previous_id WHERE chain.turn < $3) "
+    "SELECT id, previous_id, created_at_us, input, body FROM chain ORDER BY turn DESC"
+)
+_ONE: Final = "SELECT id, previous_id, created_at_us, input, body FROM responses WHERE tenant = $1 AND id = $2"
+_OF_ITEM: Final = (
+    "SELECT r.id, r.previous_id, r.created_at_us, r.input, r.body FROM response_items i "
+    "JOIN responses r ON r.tenant = i.tenant AND r.id = i.response_id WHERE i.tenant = $1 AND i.id = $2"
+)
+_OLDEST: Final = "SELECT tenant, id, created_at_us, size_bytes FROM responses ORDER BY created_at_us LIMIT $1"
+_DELETE: Final = "DELETE FROM responses WHERE tenant = $1 AND id = $2"
+_DELETE_ITEMS: Final = "DELETE FROM response_items WHERE tenant = $1 AND response_id = $2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepingBounds:
+    """How much is kept, and how long."""
+
+    retention_seconds: float
+    max_bytes: int
+    """Of all responses as they are stored, deflated."""
+    max_response_bytes: int
+    """Of one with its input, before that."""
+
+
+class KeptResponse(NamedTuple):
+    """A response and what it was given for."""
+
+    id: str
+    previous_id: str | None
+    created_at_us: int
+    input: bytes
+    """The items that its call added to the conversation: a JSON array."""
+    body: bytes
+    """The response: a JSON object."""
+
+
+class _Waiting(NamedTuple):
+    tenant: str
+    response: KeptResponse
+    item_ids: Sequence[str]
+    written: "asyncio.Future[None]"
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.response.input) + len(self.response.body)
+
+
+class ResponseShelf:
+    """The kept responses of one ledger, for a serving process.  All its methods belong to one event loop."""
+
+    def __init__(
+        self, url: str, *, max_waiting_bytes: int = MAX_WAITING_BYTES, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Connects to nothing yet."""
+        self._url = url
+        self._max_waiting_bytes = max_waiting_bytes
+        self._monotonic = monotonic
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="tollhouse-responses-write")
+        self._reader = ThreadPoolExecutor(2, thread_name_prefix="tollhouse-responses-read")
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+        self._tidy_at = 0.0
+
+    def keep(self, tenant: str, response: KeptResponse, item_ids: Iterable[str] = ()) -> "asyncio.Future[None]":
+        """Takes a response; the future is done when it can be found, and fails with `StoreUnavailable`.
+
+        The future may be left alone.  A response whose id the tenant has already is the same one, and stays as it is.
+        """
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting(tenant, response, tuple(item_ids)[:MAX_ITEMS], loop.create_future())
+        waiting.written.add_done_callback(_heard)
+        if self._waiting_bytes + waiting.size_bytes > self._max_waiting_bytes:
+            waiting.written.set_exception(StoreUnavailable("Too many responses wait to be kept."))
+            return waiting.written
+        self._waiting.append(waiting)
+        self._waiting_bytes += waiting.size_bytes
+        if self._writing is None:
+            self._writing = loop.create_task(self._write_all())
+        return waiting.written
+
+    async def chain(self, tenant: str, response_id: str) -> Sequence[KeptResponse]:
+        """The conversation that ends with a response, oldest first; empty if the tenant has none of that id.
+
+        A conversation of which something is gone begins in the middle: its first response has a `previous_id`.  Raises
+        `StoreUnavailable`.
+        """
+        return await self._read(lambda transaction: transaction.rows(_CHAIN, tenant, response_id, MAX_TURNS))
+
+    async def one(self, tenant: str, response_id: str) -> KeptResponse | None:
+        """A response, if the tenant has it.  Raises `StoreUnavailable`."""
+        found = await self._read(lambda transaction: transaction.rows(_ONE, tenant, response_id))
+        return found[0] if found else None
+
+    async def with_items(self, tenant: str, item_ids: Sequence[str]) -> Sequence[KeptResponse]:
+        """The responses that hold these items, as far as the tenant has them.  Raises `StoreUnavailable`."""
+
+        def work(transaction: Transaction) -> list[Row]:
+            return [row for item_id in item_ids for row in transaction.rows(_OF_ITEM, tenant, item_id)]
+
+        return await self._read(work)
+
+    async def remove(self, tenant: str, response_id: str) -> bool:
+        """Forgets a response; whether there was one.  Raises `StoreUnavailable`."""
+
+        def work(transaction: Transaction) -> bool:
+            if not transaction.rows(_ONE, tenant, response_id):
+                return False
+            _delete(transaction, tenant, response_id)
+            return True
+
+        return await self._run(self._writer, partial(transact, self._url, work))
+
+    async def tidy(self, bounds: KeepingBounds, now_us: int) -> None:
+        """Forgets what is too old, and the oldest of what is too much.  Does nothing most of the time it is called."""
+        if self._monotonic() < self._tidy_at:
+            return
+        self._tidy_at = self._monotonic() + TIDY_SECONDS
+        oldest_us = now_us - int(bounds.retention_seconds * _MICROSECONDS)
+        # Others write between the steps, and mostly there are none: to look takes no lock from them.
+        look = partial(transact, self._url, partial(_is_untidy, bounds, oldest_us), writes=False)
+        step = partial(transact, self._url, partial(_tidy, bounds, oldest_us))
+        while await self._run(self._writer, look):
+            await self._run(self._writer, step)
+
+    async def aclose(self) -> None:
+        """Writes what waits, and lets go of the threads."""
+        if self._writing is not None:
+            await self._writing
+        self._writer.shutdown(wait=False)
+        self._reader.shutdown(wait=False)
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting = self._waiting, []
+                try:
+                    await self._run(self._writer, partial(transact, self._url, partial(_insert, batch)))
+                except StoreUnavailable as error:
+                    for each in batch:
+                        each.written.set_exception(StoreUnavailable(error.message))
+                else:
+                    for each in batch:
+                        each.written.set_result(None)
+                finally:
+                    self._waiting_bytes -= sum(each.size_bytes for each in batch)
+        finally:
+            self._writing = None
+
+    async def _read(self, work: Callable[[Transaction], list[Row]]) -> list[KeptResponse]:
+        rows = partial(transact, self._url, work, writes=False)
+        return await self._run(self._reader, lambda: [_read_row(row) for row in rows()])
+
+    async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+
+
+def _insert(batch: Sequence[_Waiting], transaction: Transaction) -> None:
+    for each in batch:
+        response = each.response
+        asked, body = zlib.compress(response.input, LEVEL), zlib.compress(response.body, LEVEL)
+        transaction.run(
+            _INSERT,
+            each.tenant,
+            response.id,
+            response.previous_id,
+            response.created_at_us,
+            len(asked) + len(body),
+            asked,
+            body,
+        )
+        for item_id in each.item_ids:
+            transaction.run(_INSERT_ITEM, each.tenant, item_id, response.id)
+
+
+def _delete(transaction: Transaction, tenant: str, response_id: str) -> None:
+    transaction.run(_DELETE_ITEMS, tenant, response_id)
+    transaction.run(_DELETE, tenant, response_id)
+
+
+def _excess(bounds: KeepingBounds, transaction: Transaction) -> int:
+    ((total,),) = transaction.rows("SELECT coalesce(sum(size_bytes), 0) FROM responses")
+    return int(total) - bounds.max_bytes
+
+
+def _is_untidy(bounds: KeepingBounds, oldest_us: int, transaction: Transaction) -> bool:
+    old = transaction.rows("SELECT 1 FROM responses WHERE created_at_us < $1 LIMIT 1", oldest_us)
+    return bool(old) or _excess(bounds, transaction) > 0
+
+
+def _tidy(bounds: KeepingBounds, oldest_us: int, transaction: Transaction) -> None:
+    """Takes one step."""
+    excess = _excess(bounds, transaction)
+    for tenant, response_id, created_at_us, size_bytes in transaction.rows(_OLDEST, TIDY_ROWS):
+        if created_at_us >= oldest_us and excess <= 0:
+            return
+        _delete(transaction, tenant, response_id)
+        excess -= size_bytes
+
+
+def _read_row(row: Row) -> KeptResponse:
+    response_id, previous_id, created_at_us, asked, body = row
+    try:
+        return KeptResponse(response_id, previous_id, created_at_us, zlib.decompress(asked), zlib.decompress(body))
+    except zlib.error as error:
+        raise StoreUnavailable("The ledger holds a response that cannot be read.") from error
+
+
+def _heard(written: "asyncio.Future[None]") -> None:
+    """Looks at the error of a response that nobody waits for, so that asyncio does not complain that nobody did."""
+    if not written.cancelled():
+        written.exception()
