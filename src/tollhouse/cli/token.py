@@ -279,9 +279,8 @@ def state_of(token: "Token", now_us: int) -> str:
     """Whether it is good, in a few words."""
     if token.revoked_at_us is not None:
         return f"revoked on {moment(token.revoked_at_us)}"
-    if token.expires_at_us is None:
-        return "good"
-    return f"{'expired on' if token.expires_at_us <= now_us else 'good until'} {moment(token.expires_at_us)}"
+    ends = [at_us for at_us in (token.expires_at_us, token.key_until_us) if at_us is not None]
+    return f"{'expired on' if min(ends) <= now_us else 'good until'} {moment(min(ends))}" if ends else "good"
 
 
 def mint_of(register: Register) -> "Mint":

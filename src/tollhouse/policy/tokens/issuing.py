@@ -51,6 +51,8 @@ class Token(msgspec.Struct, frozen=True, kw_only=True):
     """When it was revoked, for one that was not issued here."""
     expires_at_us: int | None
     """`None` for a token that was not issued here."""
+    key_until_us: int | None
+    """Until when its key's tokens are accepted, where that was rotated; the earlier of both moments is its end."""
     revoked_at_us: int | None
     cut: bool
     """Whether its calls in flight were to be ended when it was revoked."""
@@ -196,9 +198,13 @@ def tokens(
 ) -> Sequence[Token]:
     """Tokens in the order in which they were issued, those behind the id `after`: of one subject, or all.
 
-    With `good_at_us` only those that are neither revoked nor expired at that moment.
+    With `good_at_us` only those that are good at that moment: not revoked, not expired, and of a key that is accepted.
     """
-    good = " AND revoked_at_us IS NULL AND expires_at_us > $4" if good_at_us is not None else ""
+    good = (
+        f" AND revoked_at_us IS NULL AND expires_at_us > $4 AND coalesce({_KEY_UNTIL}, $4 + 1) > $4"
+        if good_at_us is not None
+        else ""
+    )
     rows = transaction.rows(
         f"SELECT {_COLUMNS} FROM tokens WHERE jti > $1 AND ($2 = '' OR subject = $2){good} ORDER BY jti LIMIT $3",
         after,
@@ -286,7 +292,10 @@ def make_first_key(url: str, mint: Mint, *, actor: str, audit: Audit | None = No
 
 # -------------------------------------------------------------------------------------------------------------------- private
 
-_COLUMNS: Final = "jti, subject, tenant, project, kid, terms, issued_at_us, expires_at_us, revoked_at_us, cut, actor"
+_KEY_UNTIL: Final = "(SELECT until_us FROM signing_keys WHERE signing_keys.kid = tokens.kid)"
+_COLUMNS: Final = (
+    f"jti, subject, tenant, project, kid, terms, issued_at_us, expires_at_us, {_KEY_UNTIL}, revoked_at_us, cut, actor"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,7 +393,7 @@ def _find(transaction: Transaction, jti: str) -> Token | None:
 
 
 def _token(row: Row) -> Token:
-    jti, name, tenant, project, kid, terms, issued, expires, revoked, cut, actor = row
+    jti, name, tenant, project, kid, terms, issued, expires, key_until, revoked, cut, actor = row
     try:
         read_terms = msgspec.json.decode(terms, type=KeyTerms)
     except msgspec.ValidationError as error:
@@ -398,6 +407,7 @@ def _token(row: Row) -> Token:
         terms=read_terms,
         issued_at_us=issued,
         expires_at_us=expires,
+        key_until_us=key_until,
         revoked_at_us=revoked,
         cut=bool(cut),
         actor=actor,

@@ -1,0 +1,196 @@
+"""Signed tokens over the network: the same functions that the command line calls."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import msgspec
+
+from tollhouse.config.schema import JwtSettings
+from tollhouse.ledger.transaction import Transaction
+from tollhouse.policy import register, registrar
+from tollhouse.policy.registrar import Desk
+from tollhouse.policy.tokens import issuing
+from tollhouse.policy.tokens.issuing import MAX_OVERLAP_SECONDS, Mint, NewToken, SigningKeyRecord, Token
+from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
+from tollhouse.server.admin.operation import Asked, Limit, Nothing, Operation, Page
+from tollhouse.telemetry.audit import RegisterAudit
+
+T = TypeVar("T")
+
+
+class ManyTokens(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which tokens are wanted."""
+
+    subject: str = ""
+    after: str = ""
+    """Those that were issued after the one with this id."""
+    limit: Limit = 100
+    all: bool = False
+    """Those that were revoked or have expired too."""
+
+
+class TokenRevocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a token is revoked."""
+
+    cut: bool = False
+    """End its calls in flight too."""
+    foreign: bool = False
+    """It may be one that was not issued here: of the older tool, of an OIDC issuer."""
+
+
+class KeyRotation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the keys that sign are rotated."""
+
+    overlap_seconds: Annotated[float, msgspec.Meta(ge=0, le=MAX_OVERLAP_SECONDS)] = 30 * 86_400.0
+    """How long tokens of the keys before stay good."""
+
+
+class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token with its text, which is shown this once."""
+
+    token: Token
+    text: str
+
+
+def _write(asked: Asked[Any, Any], work: Callable[[Desk], T]) -> T:
+    return registrar.write(
+        asked.office.ledger_url,
+        work,
+        actor=asked.actor,
+        audit=RegisterAudit(address=asked.address, request_id=asked.request_id),
+    )
+
+
+def _read(asked: Asked[Any, Any], work: Callable[[Transaction], T]) -> T:
+    return register.read(asked.office.ledger_url, work)
+
+
+def _mint(asked: Asked[Any, Any]) -> Mint:
+    office = asked.office
+    settings = office.config().auth.jwt or JwtSettings()
+    return Mint(settings, SecretsFile(secrets_path(office.environ, Path.home())))
+
+
+def _list_tokens(asked: Asked[ManyTokens, Nothing]) -> Page[Token]:
+    query = asked.query
+    found = _read(
+        asked,
+        lambda open_: issuing.tokens(
+            open_,
+            subject_name=query.subject,
+            after=query.after,
+            at_most=query.limit + 1,
+            good_at_us=None if query.all else time.time_ns() // 1000,
+        ),
+    )
+    items = list(found[: query.limit])
+    return Page(items=items, next=items[-1].jti if len(found) > query.limit else None)
+
+
+def _issue_token(asked: Asked[Nothing, NewToken]) -> IssuedToken:
+    issued = _write(asked, lambda desk: issuing.issue_token(desk, _mint(asked), asked.body))
+    return IssuedToken(token=issued.record, text=issued.text)
+
+
+def _show_token(asked: Asked[Nothing, Nothing]) -> Token:
+    return _read(asked, lambda open_: issuing.token(open_, asked.path["jti"]))
+
+
+def _revoke_token(asked: Asked[Nothing, TokenRevocation]) -> Token:
+    body = asked.body
+    return _write(
+        asked,
+        lambda desk: issuing.revoke_token(desk, asked.path["jti"], cuts=body.cut, is_foreign=body.foreign),
+    )
+
+
+def _list_keys(asked: Asked[Nothing, Nothing]) -> Page[SigningKeyRecord]:
+    return Page(items=list(_read(asked, issuing.signing_keys)))
+
+
+def _rotate(asked: Asked[Nothing, KeyRotation]) -> SigningKeyRecord:
+    overlap = asked.body.overlap_seconds
+    return _write(asked, lambda desk: issuing.rotate_signing_key(desk, _mint(asked), overlap_seconds=overlap))
+
+
+_TOKENS: Final = "/admin/v1/tokens"
+_KEYS: Final = "/admin/v1/signing-keys"
+
+TOKEN_OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
+    Operation(
+        id="listTokens",
+        method="GET",
+        path=_TOKENS,
+        role="viewer",
+        summary="Signed tokens in the order in which they were issued; those that are good",
+        tag="tokens",
+        query=ManyTokens,
+        body=Nothing,
+        answer=Page[Token],
+        work=_list_tokens,
+    ),
+    Operation(
+        id="issueToken",
+        method="POST",
+        path=_TOKENS,
+        role="admin",
+        summary="Issue a token; its text is in this answer and nowhere else",
+        tag="tokens",
+        query=Nothing,
+        body=NewToken,
+        answer=IssuedToken,
+        status=201,
+        work=_issue_token,
+    ),
+    Operation(
+        id="showToken",
+        method="GET",
+        path=f"{_TOKENS}/{{jti}}",
+        role="viewer",
+        summary="A token, revoked or not, without its text",
+        tag="tokens",
+        query=Nothing,
+        body=Nothing,
+        answer=Token,
+        work=_show_token,
+    ),
+    Operation(
+        id="revokeToken",
+        method="POST",
+        path=f"{_TOKENS}/{{jti}}/revoke",
+        role="admin",
+        summary="Take a token back for good",
+        tag="tokens",
+        query=Nothing,
+        body=TokenRevocation,
+        answer=Token,
+        work=_revoke_token,
+    ),
+    Operation(
+        id="listSigningKeys",
+        method="GET",
+        path=_KEYS,
+        role="viewer",
+        summary="The keys that sign tokens, the newest first, without their secrets",
+        tag="tokens",
+        query=Nothing,
+        body=Nothing,
+        answer=Page[SigningKeyRecord],
+        work=_list_keys,
+    ),
+    Operation(
+        id="rotateSigningKeys",
+        method="POST",
+        path=f"{_KEYS}/rotate",
+        role="admin",
+        summary="Make a new key that signs; tokens of those before stay good for a while",
+        tag="tokens",
+        query=Nothing,
+        body=KeyRotation,
+        answer=SigningKeyRecord,
+        status=201,
+        work=_rotate,
+    ),
+)
