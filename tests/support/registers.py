@@ -78,6 +78,6 @@ def register(request: pytest.FixtureRequest) -> Register:
 
 
 def _empty(transaction: Transaction) -> None:
-    for table in ("keys", "subjects", "projects", "tenants", "top_ups"):
+    for table in ("keys", "subjects", "projects", "tenants", "top_ups", "tokens", "signing_keys"):
         transaction.run(f"DELETE FROM {table}")
     transaction.run("UPDATE identity_state SET epoch = '', revision = 0")

@@ -96,8 +96,10 @@ class TokenVerifier:
         secrets: SecretsFile,
         issuers: Iterable[tuple[OidcSettings, IssuerKeys]] = (),
         *,
+        max_known: int = MAX_KNOWN,
         now_us: Callable[[], int] = wall_us,
     ) -> None:
+        self._max_known = max_known
         self._settings = settings
         self._secrets = secrets
         self._issuers = {each.issuer: _Issuer(each, keys) for each, keys in issuers}
@@ -118,7 +120,7 @@ class TokenVerifier:
         known = self._known.get(digest)
         if known is None:
             known = self._check(credential, roll, now_us)
-            if len(self._known) >= MAX_KNOWN:
+            if len(self._known) >= self._max_known:
                 del self._known[next(iter(self._known))]
         elif (
             known.roll is roll
