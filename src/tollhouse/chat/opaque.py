@@ -7,16 +7,27 @@ clients carry along as they carry any signature.
 """
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
 from typing import Final
 
-from tollhouse.chat.model import Opaque
+import msgspec
+
+from tollhouse.chat.model import Opaque, Part, RedactedThinking, Text, Thinking, ToolCall
 
 SEAL: Final = "tollhouse-sealed."
 """How a sealed value begins; no provider's own does."""
-MARK: Final = b'"' + SEAL.encode()
-"""What is found in every JSON body that holds a sealed value at the beginning of a string."""
+MARK: Final = b'"' + SEAL.removesuffix(".").encode()
+"""What is found in every JSON body that holds a sealed value, or an id with one in it."""
+BASE64_MARK: Final = b'"' + urlsafe_b64encode(SEAL.encode())[: len(SEAL) // 3 * 4]
+"""The same where a dialect has such values in base64 (Gemini); its last characters depend on what follows the seal."""
 
 _SEALED: Final = re.compile(r"tollhouse-sealed\.([a-z0-9-]{1,40})\.(.*)", re.DOTALL)
+
+
+def holds_sealed(body: bytes) -> bool:
+    """Whether a JSON body holds a sealed value."""
+    return MARK in body or BASE64_MARK in body
 
 
 def seal(value: Opaque, native: str) -> str:
@@ -28,3 +39,56 @@ def unseal(text: str, native: str) -> Opaque:
     """The value behind a text that `seal` made, or that came from a provider of type `native` itself."""
     sealed = _SEALED.fullmatch(text)
     return Opaque(text, native) if sealed is None else Opaque(sealed[2], sealed[1])
+
+
+# A signature over a call or over text has no place of its own in most dialects: it rides on something that clients send back.
+
+_CARRIER: Final = "of-the-part-before:"
+_SIGNED_ID: Final = SEAL.removesuffix(".") + "-"
+
+
+def carrier(signature: Opaque) -> RedactedThinking:
+    """Encrypted reasoning that stands for the signature of the part before it, in dialects that have the one only."""
+    return RedactedThinking(Opaque(_CARRIER + signature.value, signature.home))
+
+
+def carried(part: Part) -> Opaque | None:
+    """The signature that a part carries for the one before it; `None` for a part that is itself."""
+    if isinstance(part, RedactedThinking) and part.data.value.startswith(_CARRIER):
+        return Opaque(part.data.value.removeprefix(_CARRIER), part.data.home)
+    return None
+
+
+def rejoin(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """The parts as they were before their signatures rode in parts of their own; a signature without its part is nothing."""
+    joined: list[Part] = []
+    for part in parts:
+        signature = carried(part)
+        if signature is None:
+            joined.append(part)
+            continue
+        before = joined[-1] if joined else None
+        if isinstance(before, Text | ToolCall | Thinking) and before.signature is None:
+            joined[-1] = msgspec.structs.replace(before, signature=signature)
+    return tuple(joined)
+
+
+def signed_id(identity: str, signature: Opaque) -> str:
+    """The id of a call with the call's signature in it: what every client of a dialect without opaque parts sends back.
+
+    Letters, digits, hyphens and underscores, as ids are.
+    """
+    packed = f"{signature.home}\0{identity}\0{signature.value}".encode()
+    return _SIGNED_ID + urlsafe_b64encode(packed).decode().rstrip("=")
+
+
+def read_id(text: str) -> tuple[str, Opaque | None]:
+    """The id and the signature behind an id that `signed_id` made; any other is itself."""
+    if not text.startswith(_SIGNED_ID):
+        return text, None
+    encoded = text.removeprefix(_SIGNED_ID)
+    try:
+        home, identity, value = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode().split("\0", 2)
+    except ValueError:  # not base64, not UTF-8, or not three
+        return text, None
+    return identity, Opaque(value, home)

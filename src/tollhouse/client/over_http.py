@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import quote
 
 import msgspec
 
@@ -222,7 +221,7 @@ class Talk:
         return self._place.provider.dialect.encode_request(meant, self._traits, receipt)
 
     def _path(self, path: str) -> bytes:
-        return target(self._place.address, path.replace("{model}", quote(self._model, safe="")))
+        return target(self._place.address, self._place.provider.path(path, self._model))
 
     def _label(self, model: str) -> str:
         """Who answers, where nobody says it: in direct mode the provider itself."""

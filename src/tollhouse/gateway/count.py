@@ -5,10 +5,14 @@ in the ledger.  For the others the gateway estimates, and says so: an estimate n
 """
 
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
+
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.anthropic import decode_count
+from tollhouse.dialects.counting import CountingDialect
 from tollhouse.dialects.dialect import Peek
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.errand import Answered, Run, expect_success
@@ -18,7 +22,7 @@ from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.routing import Candidate, allowed
 from tollhouse.ledger.prices import ModelPrice
 from tollhouse.policy.admission import NO_WEIGHT, Weight
-from tollhouse.upstream.address import target
+from tollhouse.policy.redaction.masking import mask
 from tollhouse.upstream.transport import Incoming, Outgoing
 
 
@@ -33,13 +37,16 @@ class Counted:
 async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     """Counts the prompt of `call` for the first candidate of its route.  Raises as a call does."""
     peek = call.peek()
-    route = allowed(gateway.router.resolve(peek.model), call.principal)
+    route = allowed(gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
     candidate = route.candidates[0]
-    path = candidate.provider.count_tokens_path
-    if candidate.provider.dialect is not call.dialect or path is None:
+    counting = candidate.provider.counting
+    if counting is None or candidate.count_target is None:
         return Counted(input_tokens(call.decode()), is_estimate=True)
     route = route.with_candidates([candidate])
-    outcome = await Run(gateway, call, _Counting(gateway, call, peek, path), route, model=peek.model, lane="same").go()
+    is_same = candidate.provider.dialect is call.dialect and gateway.masks is None and not holds_sealed(call.body)
+    errand = _Counting(gateway, call, peek, counting, is_same)
+    lane = "same" if is_same else "translated"
+    outcome = await Run(gateway, call, errand, route, model=peek.model, lane=lane).go()
     return Counted(outcome.answer, is_estimate=False)
 
 
@@ -50,15 +57,24 @@ class _Counting:
     gateway: Gateway
     call: Call
     peek: Peek
-    path: str
+    counting: CountingDialect[Any]
+    is_same: bool
+    """Whether the client's own bytes are sent."""
 
     def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
+        if self.is_same:
+            body = self.counting.patch(self.peek, candidate.model, candidate.traits, receipt)
+        else:
+            request = msgspec.structs.replace(self.call.decode(), model=candidate.model)
+            if self.gateway.masks is not None:
+                request = mask(self.gateway.masks, request).request
+            body = self.counting.encode_request(request, candidate.traits, receipt)
         return Outgoing(
             address=candidate.address,
             method=b"POST",
-            target=target(candidate.address, self.path),
-            headers=candidate.provider.headers(self.gateway.wall(), self.call.headers, same_dialect=True),
-            body=self.call.dialect.patch(self.peek, candidate.model, candidate.traits, receipt),
+            target=candidate.count_target or candidate.target,
+            headers=candidate.provider.headers(self.gateway.wall(), self.call.headers, same_dialect=self.is_same),
+            body=body,
         )
 
     def weigh(self, candidate: Candidate, price: ModelPrice | None) -> Weight:
@@ -74,4 +90,4 @@ class _Counting:
 
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[int]:
         await expect_success(incoming, candidate, self.gateway.wall())
-        return Answered(decode_count(await incoming.read_all(MAX_ERROR_BYTES)), Usage())
+        return Answered(self.counting.decode_count(await incoming.read_all(MAX_ERROR_BYTES)), Usage())

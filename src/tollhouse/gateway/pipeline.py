@@ -22,7 +22,7 @@ from tollhouse.chat import receipt as receipts
 from tollhouse.chat.events import Event
 from tollhouse.chat.fold import unfold
 from tollhouse.chat.model import FinishReason, Request, Response
-from tollhouse.chat.opaque import MARK
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Peek
@@ -180,7 +180,7 @@ class Gateway:
             self,
             call,
             sink,
-            route=lambda model: allowed(self.router.resolve(model), call.principal),
+            route=lambda model: allowed(self.router.resolve(model), call.principal).asked_in(call.dialect),
             carry=self._carry,
         )
 
@@ -281,7 +281,7 @@ class _Run:
         peek = self._peek = call.peek()
         record.requested_model = peek.model[:200]
         record.streamed = peek.stream
-        route = allowed(self._gateway.router.resolve(peek.model), call.principal)
+        route = allowed(self._gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
         if route.name != record.requested_model:
             record.route = route.name
             if record.requested_model in UNNAMED:
@@ -338,7 +338,7 @@ class _Run:
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
-        is_same = speaks_alike and not self._hides() and MARK not in call.body
+        is_same = speaks_alike and not self._hides() and not holds_sealed(call.body)
         record.lane = "same" if is_same else "translated"
         record.price_version = self._gateway.prices.version
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from tollhouse.dialects.dialect import ModelCard
+from tollhouse.dialects.dialect import Dialect, ModelCard
 from tollhouse.errors import ModelNotFound
 from tollhouse.policy.access import ANYTHING, Access
 from tollhouse.policy.identity import ANONYMOUS, Principal, allowed_targets
@@ -37,6 +37,8 @@ class Candidate:
     """That of its streams; mostly the same."""
     embeddings_target: bytes | None
     """That of the embeddings endpoint, where there is one."""
+    count_target: bytes | None = None
+    """That of the endpoint that counts tokens, where there is one."""
     deadlines: Deadlines
     where: str
     """`host:port`, as the transport's messages have it."""
@@ -46,6 +48,16 @@ class Candidate:
     """`provider/model`, for limits and budgets."""
     max_output_tokens: int | None = None
     """What the model can write at most, where that is known."""
+    others: tuple["Candidate", ...] = ()
+    """The same model, asked in other dialects of its provider."""
+
+    def asked_in(self, dialect: Dialect[Any]) -> "Candidate":
+        """As it is best asked for a client of `dialect`: in that dialect, where its provider speaks it."""
+        if self.provider.dialect is not dialect:
+            for other in self.others:
+                if other.provider.dialect is dialect:
+                    return other
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +72,12 @@ class Route:
     def with_candidates(self, candidates: Iterable[Candidate]) -> "Route":
         """The same route with these candidates only."""
         return replace(self, candidates=tuple(candidates))
+
+    def asked_in(self, dialect: Dialect[Any]) -> "Route":
+        """The same route, each candidate as it is best asked for a client of `dialect`."""
+        if not any(candidate.others for candidate in self.candidates):
+            return self
+        return self.with_candidates(candidate.asked_in(dialect) for candidate in self.candidates)
 
 
 def allowed(route: Route, principal: Principal) -> Route:

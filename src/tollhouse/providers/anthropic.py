@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Final
 
-from tollhouse.dialects.anthropic import DIALECT
+from tollhouse.dialects.anthropic import COUNTING, DIALECT
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.providers import claude
 from tollhouse.providers.credentials import x_api_key
@@ -32,6 +32,7 @@ KIND: Final = ProviderKind(
     complete_base_url=without_version,
     chat_path="/v1/messages",
     models_path="/v1/models?limit=1000",
+    counting=COUNTING,
     count_tokens_path="/v1/messages/count_tokens",
     fixed_headers=(VERSION,),
     forward_headers=FORWARDED,
@@ -65,6 +66,7 @@ COMPATIBLE: Final = ProviderKind(
     complete_base_url=without_version,
     chat_path="/v1/messages",
     models_path="/v1/models?limit=1000",
+    counting=COUNTING,
     count_tokens_path="/v1/messages/count_tokens",
     fixed_headers=(VERSION,),
     forward_headers=FORWARDED,

@@ -6,11 +6,13 @@ gateway takes plain strings and bytes out of it and gives them to the transport.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias
+from urllib.parse import quote
 
 from tollhouse._version import __version__
 from tollhouse.config.schema import ModelSettings, ProviderDefaults, ProviderSettings
+from tollhouse.dialects.counting import CountingDialect
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.errors import ConfigError
@@ -43,6 +45,25 @@ class CatalogueModel:
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     capabilities: frozenset[str] | None = None
+    api: str | None = None
+    """The dialect in which it is to be asked, where the configuration says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherDialect:
+    """A second dialect in which a provider can be asked for answers."""
+
+    api: str
+    """What a configuration calls it at a model (`api: responses`)."""
+    dialect: Dialect[Any]
+    chat_path: str
+    counting: CountingDialect[Any] | None
+    count_tokens_path: str | None
+    traits_for: Callable[[str], Any]
+    offers: Callable[[str], bool]
+    """Whether a model can be asked in it; what a configuration says of the model comes first."""
+    is_only_one: Callable[[str], bool]
+    """Whether a model can be asked in nothing else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +87,12 @@ class Provider:
     embeddings_path: str | None
     """May hold `{model}`."""
     models_path: str
+    counting: CountingDialect[Any] | None
+    """How it is asked for the tokens of a prompt; `None` where it cannot count."""
     count_tokens_path: str | None
-    """`None` where the provider cannot count."""
+    """May hold `{model}`."""
+    name_in_path: Callable[[str], str]
+    """What stands for `{model}`: a model's name, percent-encoded."""
     authenticate: Authenticate
     fixed_headers: Headers = field(repr=False)
     """What every request carries besides the credential; names in lower case.  The configured ones may be secret."""
@@ -81,6 +106,36 @@ class Provider:
     """What is known of a model beyond its price."""
     models: tuple[CatalogueModel, ...] = ()
     """The models that the configuration names."""
+    other: OtherDialect | None = None
+
+    def ways(self, model: str) -> tuple["Provider", ...]:
+        """This provider in each dialect in which the model can be asked, the one first that suits any client.
+
+        A client of another one of them is better served in its own, where nothing has to be translated.
+        """
+        other = self.other
+        if other is None:
+            return (self,)
+        in_other = replace(
+            self,
+            dialect=other.dialect,
+            chat_path=other.chat_path,
+            stream_path=None,
+            counting=other.counting,
+            count_tokens_path=other.count_tokens_path,
+            traits_for=other.traits_for,
+            other=None,
+        )
+        wanted = self.model(model).api
+        if wanted == other.api or (wanted is None and other.is_only_one(model)):
+            return (in_other,)
+        if wanted is None and other.offers(model):
+            return (self, in_other)
+        return (self,)
+
+    def path(self, path: str, model: str) -> str:
+        """One of the paths, with a model's name in it."""
+        return path.replace("{model}", self.name_in_path(model)) if "{model}" in path else path
 
     def headers(
         self, now: float, client_headers: Sequence[tuple[bytes, bytes]] = (), *, same_dialect: bool = False
@@ -113,6 +168,10 @@ def _as_it_is(base_url: str) -> str:
     return base_url
 
 
+def _in_one_segment(model: str) -> str:
+    return quote(model, safe="")
+
+
 def _nothing_known(model: str) -> ModelFacts:
     del model
     return UNKNOWN
@@ -141,7 +200,10 @@ class ProviderKind:
     embeddings: EmbeddingDialect | None = None
     embeddings_path: str | None = None
     models_path: str = "/models"
+    counting: CountingDialect[Any] | None = None
     count_tokens_path: str | None = None
+    name_in_path: Callable[[str], str] = _in_one_segment
+    other: OtherDialect | None = None
     fixed_headers: Headers = ()
     forward_headers: frozenset[bytes] = frozenset()
     facts_for: Callable[[str], ModelFacts] = _nothing_known
@@ -175,6 +237,12 @@ class ProviderKind:
                 problems.append(f"providers.{settings.name}.headers.{name}: {problem}")
                 continue
             fixed[name.lower().encode("ascii")] = value.reveal().encode("ascii")
+        apis = {"chat"} if self.other is None else {"chat", self.other.api}
+        problems += (
+            f"providers.{settings.name}.models: type {self.type!r} cannot be asked for {model.name!r} by `api: {model.api}`."
+            for model in settings.models
+            if model.api is not None and model.api not in apis
+        )
         if problems or base_url is None:
             raise ConfigError(problems)
         return Provider(
@@ -188,13 +256,16 @@ class ProviderKind:
             embeddings=self.embeddings,
             embeddings_path=self.embeddings_path,
             models_path=self.models_path,
+            counting=self.counting,
             count_tokens_path=self.count_tokens_path,
+            name_in_path=self.name_in_path,
             authenticate=_unless_configured(authenticate, fixed),
             fixed_headers=tuple(fixed.items()),
             forward_headers=self.forward_headers,
             traits_for=self.traits_for,
             facts_for=self.facts_for,
             models=tuple(_catalogued(model, self.facts_for) for model in settings.models),
+            other=self.other,
         )
 
 
@@ -206,6 +277,7 @@ def _catalogued(model: ModelSettings, facts_for: Callable[[str], ModelFacts]) ->
         context_tokens=model.context_tokens or facts.context_tokens,
         max_output_tokens=model.max_output_tokens or facts.max_output_tokens,
         capabilities=facts.capabilities,
+        api=model.api,
     )
 
 
@@ -225,4 +297,4 @@ def _unless_configured(authenticate: Authenticate, fixed: Mapping[bytes, bytes])
     def remaining(now: float) -> Headers:
         return tuple(entry for entry in authenticate(now) if entry[0] not in fixed)
 
-    return remaining if fixed.keys() & {b"authorization", b"x-api-key"} else authenticate
+    return remaining if fixed.keys() & {b"authorization", b"x-api-key", b"x-goog-api-key"} else authenticate

@@ -9,7 +9,6 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from urllib.parse import quote
 
 from tollhouse.config.schema import Config, DeadlineSettings, JwtSettings, ProviderSettings, ResponseCacheSettings
 from tollhouse.config.secret import Secret
@@ -216,6 +215,10 @@ def _router(
         return price is not None and not price.is_free
 
     def candidate(provider: Provider, model: str, alias: str | None) -> Candidate:
+        first, *others = (asked(way, model, alias) for way in provider.ways(model))
+        return replace(first, others=tuple(others)) if others else first
+
+    def asked(provider: Provider, model: str, alias: str | None) -> Candidate:
         address = addresses[provider.name]
         return Candidate(
             provider=provider,
@@ -223,9 +226,10 @@ def _router(
             traits=provider.traits_for(model),
             transport=engine.transport(config.providers[provider.name].proxy),
             address=address,
-            target=_target(address, provider.chat_path, model),
-            stream_target=_target(address, provider.stream_path or provider.chat_path, model),
-            embeddings_target=_embeddings_target(address, provider.embeddings_path, model),
+            target=target(address, provider.path(provider.chat_path, model)),
+            stream_target=target(address, provider.path(provider.stream_path or provider.chat_path, model)),
+            embeddings_target=_optional_target(address, provider, provider.embeddings_path, model),
+            count_target=_optional_target(address, provider, provider.count_tokens_path, model),
             deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
             where=address.where,
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
@@ -246,12 +250,8 @@ def _router(
     )
 
 
-def _target(address: Address, path: str, model: str) -> bytes:
-    return target(address, path.replace("{model}", quote(model, safe="")))
-
-
-def _embeddings_target(address: Address, path: str | None, model: str) -> bytes | None:
-    return None if path is None else _target(address, path, model)
+def _optional_target(address: Address, provider: Provider, path: str | None, model: str) -> bytes | None:
+    return None if path is None else target(address, provider.path(path, model))
 
 
 def _output_limit(provider: Provider, model: str) -> int | None:

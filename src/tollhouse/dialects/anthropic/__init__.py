@@ -6,7 +6,7 @@ from typing import Final
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic import wire
-from tollhouse.dialects.anthropic.count import decode_count, encode_count, encode_count_request
+from tollhouse.dialects.anthropic.count import COUNTING, decode_count, encode_count, encode_count_request
 from tollhouse.dialects.anthropic.failure import decode_error, encode_error, encode_stream_error
 from tollhouse.dialects.anthropic.lane import glance, patch, peek
 from tollhouse.dialects.anthropic.models import decode_models, encode_model, encode_models
@@ -21,7 +21,15 @@ from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Pee
 from tollhouse.dialects.quotas import anthropic_headers
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
-__all__ = ["DIALECT", "Anthropic", "AnthropicTraits", "decode_count", "encode_count", "encode_count_request"]
+__all__ = [
+    "COUNTING",
+    "DIALECT",
+    "Anthropic",
+    "AnthropicTraits",
+    "decode_count",
+    "encode_count",
+    "encode_count_request",
+]
 
 
 class Anthropic:

@@ -6,9 +6,12 @@ import msgspec
 
 from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
+from tollhouse.dialects.anthropic.lane import patch
 from tollhouse.dialects.anthropic.outgoing import compose
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.anthropic.wire import UNREADABLE, describe
+from tollhouse.dialects.counting import CountingDialect
+from tollhouse.dialects.dialect import Peek
 from tollhouse.errors import UpstreamMalformed
 
 COUNTED: Final = frozenset(
@@ -51,3 +54,22 @@ def decode_count(body: bytes) -> int:
 def encode_count(input_tokens: int) -> bytes:
     """The answer for a client."""
     return msgspec.json.encode(_Count(input_tokens))
+
+
+class AnthropicCounting:
+    """`tollhouse.dialects.counting.CountingDialect` for the endpoint."""
+
+    def encode_request(self, request: Request, traits: AnthropicTraits, receipt: Receipt) -> bytes:
+        """See `encode_count_request`."""
+        return encode_count_request(request, traits, receipt)
+
+    def patch(self, peek: Peek, model: str, traits: AnthropicTraits, receipt: Receipt) -> bytes:
+        """The client's question with the model's name replaced."""
+        return patch(peek, model, traits, receipt)
+
+    def decode_count(self, body: bytes) -> int:
+        """See `decode_count`."""
+        return decode_count(body)
+
+
+COUNTING: Final[CountingDialect[AnthropicTraits]] = AnthropicCounting()

@@ -7,6 +7,7 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.dialects.gemini import wire
+from tollhouse.dialects.gemini.count import COUNTING, encode_count
 from tollhouse.dialects.gemini.failure import decode_error, encode_error, encode_stream_error
 from tollhouse.dialects.gemini.lane import glance, patch, peek
 from tollhouse.dialects.gemini.models import decode_models, encode_model, encode_models
@@ -19,7 +20,7 @@ from tollhouse.dialects.gemini.stream_encoder import GeminiStreamEncoder
 from tollhouse.dialects.gemini.traits import GeminiTraits
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
-__all__ = ["DIALECT", "Gemini", "GeminiTraits"]
+__all__ = ["COUNTING", "DIALECT", "Gemini", "GeminiTraits", "encode_count"]
 
 
 class Gemini:

@@ -8,8 +8,13 @@ from typing import Final
 
 import msgspec
 
+from tollhouse.chat.model import Request
+from tollhouse.chat.receipt import Receipt
+from tollhouse.dialects.counting import CountingDialect
 from tollhouse.dialects.dialect import Peek
 from tollhouse.dialects.gemini.lane import resource_name
+from tollhouse.dialects.gemini.outgoing import compose
+from tollhouse.dialects.gemini.traits import GeminiTraits
 from tollhouse.dialects.gemini.wire import NULL, OBJECT, UNREADABLE, camel, describe, encoded
 from tollhouse.errors import BadRequest, UpstreamMalformed
 
@@ -55,3 +60,23 @@ def decode_count(body: bytes) -> int:
 def encode_count(input_tokens: int) -> bytes:
     """The answer for a client."""
     return msgspec.json.encode(_Count(input_tokens))
+
+
+class GeminiCounting:
+    """`tollhouse.dialects.counting.CountingDialect` for the endpoint."""
+
+    def encode_request(self, request: Request, traits: GeminiTraits, receipt: Receipt) -> bytes:
+        """A request as the question how many tokens its prompt has."""
+        fields = {name: encoded(value) for name, value in compose(request, traits, receipt).items()}
+        return ask(fields, request.model)
+
+    def patch(self, peek: Peek, model: str, traits: GeminiTraits, receipt: Receipt) -> bytes:  # noqa: ARG002
+        """See `patch_count`."""
+        return patch_count(peek, model)
+
+    def decode_count(self, body: bytes) -> int:
+        """See `decode_count`."""
+        return decode_count(body)
+
+
+COUNTING: Final[CountingDialect[GeminiTraits]] = GeminiCounting()

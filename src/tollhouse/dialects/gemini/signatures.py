@@ -9,15 +9,14 @@ from base64 import b64decode, urlsafe_b64encode
 from typing import Final
 
 from tollhouse.chat.model import Opaque, RedactedThinking, Thinking
-from tollhouse.chat.opaque import SEAL, seal, unseal
+from tollhouse.chat.opaque import BASE64_MARK, seal, unseal
 from tollhouse.dialects.gemini.wire import HOME
 
 SKIP: Final = "skip_thought_signature_validator"
 """What Google's documentation gives for a function call that Gemini did not make
 (ai.google.dev/gemini-api/docs/thought-signatures, "FAQ", November 2026)."""
 
-MARK: Final = urlsafe_b64encode(SEAL.encode())[: len(SEAL) // 3 * 4]
-"""How every sealed value begins on this wire; the characters after it depend on what follows the seal."""
+_MARK: Final = BASE64_MARK[1:]
 
 _REDACTED: Final = "redacted:"
 """Tells encrypted reasoning from a signature over reasoning that is not shown; both come without text."""
@@ -28,7 +27,7 @@ def read_signature(text: str | None, home: str = HOME) -> Opaque | None:
     """The value behind a `thoughtSignature`; `home` made it unless it is sealed.  The documented placeholder is none."""
     if text is None or text in _NO_SIGNATURE:
         return None
-    if text.encode().startswith(MARK):
+    if text.encode().startswith(_MARK):
         try:
             # Both alphabets, with or without padding.
             raw = b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4))

@@ -243,15 +243,16 @@ class GeminiStreamDecoder:
             yield from self._sign(choice, number, signature)
 
     def _call(self, choice: _Choice, number: int, part: _Part, call: _Call) -> Iterator[Event]:
+        signature = read_signature(part.thoughtSignature, self._home)
         if call.name:
             identity = call.id or invented_id(self._id, number, choice.calls)
             choice.calls += 1
-            yield from self._open(choice, number, ToolCall(identity, call.name, ""))
+            yield from self._open(choice, number, ToolCall(identity, call.name, "", signature=signature))
+            choice.is_signed = signature is not None
             if call.willContinue or call.partialArgs:
                 choice.arguments = Arguments()
         elif choice.kind is not ToolCall:
             return  # the end of a call that ended already
-        signature = read_signature(part.thoughtSignature, self._home)
         if signature is not None:
             yield from self._sign(choice, number, signature)
         for piece in call.partialArgs or ():
