@@ -1,6 +1,7 @@
 """What the fake provider can be told to say, and what it can be told to do wrong.  Values only; `fake_provider` has the guide."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -144,6 +145,20 @@ HTML_PAGE = Raw(
 EMPTY = Raw()
 GARBAGE = Raw(body=bytes(range(256)))
 BROKEN_JSON = Raw(body=b'{"id":"chatcmpl-1","choices":[{"index":0,"mess')
+
+
+def whole_body(text: str) -> Raw:
+    """A whole answer of OpenAI's form, also where a stream was asked for: a provider that cannot stream."""
+    message = {"role": "assistant", "content": text}
+    answer = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "fake",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
+    }
+    return Raw(body=json.dumps(answer).encode())
 
 
 def redirect(location: str, status: int = 307) -> Raw:

@@ -7,7 +7,7 @@ receipt and left out.
 from collections.abc import Iterator
 from typing import Final
 
-from tollhouse.chat.events import Delta, Ended, Event, Failed, PartOpened
+from tollhouse.chat.events import Cited, Delta, Ended, Event, Failed, Finished, PartOpened
 from tollhouse.chat.fold import failure
 from tollhouse.chat.model import Part, Refusal, Response, Text
 from tollhouse.chat.receipt import Receipt
@@ -15,6 +15,8 @@ from tollhouse.dialects.delimited import delimit
 from tollhouse.dialects.vibectl.failure import described
 from tollhouse.proto.vibectl_pb2 import ExecuteResponse, ExecuteSuccess, StreamChunk, StreamComplete
 
+_ONE_ANSWER: Final = "this protocol has one answer"
+_TEXT_ONLY: Final = "this protocol has text only"
 MAX_PIECE_CHARACTERS: Final = 240
 """Longer stretches are cut at blanks: they come from providers that cannot stream and from kept answers."""
 
@@ -22,7 +24,7 @@ MAX_PIECE_CHARACTERS: Final = 240
 def encode_response(response: Response, receipt: Receipt) -> bytes:
     """A whole answer."""
     if len(response.choices) > 1:
-        receipt.dropped("choices[1:]", "this protocol has one answer")
+        receipt.dropped("choices[1:]", _ONE_ANSWER)
     parts = response.choices[0].parts if response.choices else ()
     text = "".join(_words(part, receipt) for part in parts)
     return ExecuteResponse(success=ExecuteSuccess(response_text=text)).SerializeToString()
@@ -46,8 +48,10 @@ class ChunkEncoder:
             case PartOpened(choice=0):
                 self._is_text = isinstance(event.part, Text | Refusal)
                 return _chunks(_words(event.part, self._receipt))
-            case PartOpened():
-                self._receipt.dropped("choices[1:]", "this protocol has one answer")
+            case Cited(choice=0):
+                self._receipt.dropped("citations", _TEXT_ONLY)
+            case PartOpened(choice=other) | Finished(choice=other) if other:
+                self._receipt.dropped("choices[1:]", _ONE_ANSWER)
             case Failed():
                 return delimit(StreamChunk(error=described(failure(event), "")).SerializeToString())
             case Ended():
@@ -83,7 +87,7 @@ def _words(part: Part, receipt: Receipt) -> str:
     match part:
         case Text():
             if part.citations:
-                receipt.dropped("citations", "this protocol has text only")
+                receipt.dropped("citations", _TEXT_ONLY)
             return part.text
         case Refusal():
             return part.text

@@ -7,7 +7,6 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote
@@ -29,6 +28,8 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 
 ANSWER_SECONDS: Final = 0.5
 """How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock."""
+LAST_SECONDS: Final = 1.0
+"""How long a client may take for the message that was under way when its call was ended."""
 MAX_DETAILS_CHARACTERS: Final = 1_000
 _HTTP_ALONE: Final = frozenset({b"content-type", b"cache-control", b"content-length"})
 
@@ -124,8 +125,9 @@ class RpcDoor:
             raise RuntimeError("an RPC runs in a task")
         running.begin(task, caller.principal)
         try:
-            with suppress(ClientLeft):  # nobody is there to be told
-                await work()
+            await work()
+        except ClientLeft:
+            raise asyncio.CancelledError from None  # an RPC that ends in good manner would be a clean end of a cut answer
         except asyncio.CancelledError:
             ending = running.ending(task)
             if ending is None:
@@ -142,6 +144,8 @@ class RpcDoor:
 
     async def fail(self, context: Context, error: Exception) -> NoReturn:
         """Ends an RPC that failed, with the error's own status where it has one; of our own faults the client hears no more."""
+        if isinstance(error, ClientLeft):
+            raise asyncio.CancelledError from error
         if isinstance(error, TollhouseError):
             await refuse(context, error, new_request_id())
         request_id = new_request_id()
@@ -171,11 +175,30 @@ def metadata_of(caller: Caller, headers: Headers) -> tuple[tuple[str, str], ...]
 
 
 async def send(context: Context, message: bytes) -> None:
-    """Sends one message of a stream, and waits until the client has room for more.  Raises `ClientLeft`."""
+    """Sends one message of a stream, and waits until the client has room for more.  Raises `ClientLeft`.
+
+    The library takes one message or status at a time and goes on with it after its caller was cancelled.  So a cancellation
+    leaves here when that message is through, or the client has had `LAST_SECONDS` to take it: only then can it be told why.
+    """
+    writing = asyncio.get_running_loop().create_task(_write(context, message))
     try:
-        await context.write(message)
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        writing.add_done_callback(_heard)
+        await asyncio.wait({writing}, timeout=LAST_SECONDS)
+        raise
     except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientLeft("The client left before the end of its answer.") from error
+
+
+async def _write(context: Context, message: bytes) -> None:
+    await context.write(message)
+
+
+def _heard(written: "asyncio.Task[None]") -> None:
+    """Looks at a task's error, so that asyncio does not complain that nobody did."""
+    if not written.cancelled():
+        written.exception()
 
 
 def peer_address(peer: str) -> str:

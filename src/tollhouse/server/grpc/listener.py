@@ -118,8 +118,10 @@ class GrpcListener:
                 task.add_done_callback(self._tasks.discard)
             try:
                 answer: bytes | None = await behave(request, context)
-            except grpc.aio.BaseError:
-                raise  # the status is sent already, or nobody is there to get one
+            except grpc.aio.AbortError:
+                raise  # the status is sent
+            except grpc.aio.BaseError as error:
+                raise asyncio.CancelledError from error  # nobody takes what is sent
             except Exception as error:  # noqa: BLE001  # the outer edge of an RPC: it is logged and this RPC ends
                 await self._door.fail(context, error)
             else:

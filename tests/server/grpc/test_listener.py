@@ -1,0 +1,111 @@
+"""The listener itself: what it says of itself, what it puts up with, and what it does not take in."""
+
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from support.clients import settings
+from support.fake_provider import FakeProvider
+from support.serving import Running, Serving
+from support.vibectl_client import BEARER, VibectlClient, calling, prompt
+from tollhouse.server.grpc.vibectl import NAME
+
+
+def health_of(client: VibectlClient) -> Any:
+    """The stub; its methods are made at run time."""
+    return health_pb2_grpc.HealthStub(client.channel)
+
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+async def reflected(
+    gateway: Running, request: reflection_pb2.ServerReflectionRequest, version: str
+) -> reflection_pb2.ServerReflectionResponse:
+    async with calling(gateway) as client:
+        ask: grpc.aio.StreamStreamMultiCallable[
+            reflection_pb2.ServerReflectionRequest, reflection_pb2.ServerReflectionResponse
+        ] = client.channel.stream_stream(
+            f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        async for response in ask(iter([request]), timeout=60):
+            return response
+    raise AssertionError("no answer")
+
+
+@pytest.mark.parametrize("service", ["", NAME])
+async def test_health_is_told_to_anybody(serving: Serving, fake_provider: FakeProvider, service: str):
+    gateway = await serving(settings(fake_provider))
+    async with calling(gateway) as client:
+        stub = health_of(client)
+        assert (await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)).status == SERVING
+
+
+async def test_who_watches_the_health_hears_of_a_drain_and_does_not_hold_it_up(
+    serving: Serving, fake_provider: FakeProvider
+):
+    gateway = await serving(settings(fake_provider))
+    async with calling(gateway) as client:
+        watch = health_of(client).Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        heard = [(await watch.read()).status]
+        gateway.worker.drain()
+        heard.append((await watch.read()).status)
+        await gateway.worker.wait()
+    assert heard == [SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+async def test_reflection_lists_the_services(serving: Serving, fake_provider: FakeProvider, version: str):
+    gateway = await serving(settings(fake_provider))
+    response = await reflected(gateway, reflection_pb2.ServerReflectionRequest(list_services=""), version)
+    names = {service.name for service in response.list_services_response.service}
+    assert {NAME, "grpc.health.v1.Health"} <= names
+
+
+async def test_reflection_describes_the_service_under_the_name_that_is_called(
+    serving: Serving, fake_provider: FakeProvider
+):
+    gateway = await serving(settings(fake_provider))
+    response = await reflected(gateway, reflection_pb2.ServerReflectionRequest(file_containing_symbol=NAME), "v1")
+    file = FileDescriptorProto.FromString(response.file_descriptor_response.file_descriptor_proto[0])
+    service = file.service[0]
+    assert f"{file.package}.{service.name}" == NAME
+    assert {method.name: method.input_type for method in service.method} == {
+        "Execute": ".vibectl.llm_proxy.ExecuteRequest",
+        "StreamExecute": ".vibectl.llm_proxy.ExecuteRequest",
+        "GetServerInfo": ".vibectl.llm_proxy.GetServerInfoRequest",
+    }
+    assert "tollhouse" not in str(file)
+
+
+async def test_a_message_over_the_bound_is_refused_before_it_is_read(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(f"server: {{max_body_bytes: 100KiB}}\n{settings(fake_provider)}")
+    async with calling(gateway) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await client.execute(prompt(user=["x" * 110_000]))
+        assert caught.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await client.execute(prompt(user=["x" * 90_000]))).success.response_text
+
+
+async def test_a_message_over_the_library_s_own_bound_is_taken(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(settings(fake_provider))
+    async with calling(gateway) as client:
+        assert (await client.execute(prompt(user=["word " * 1_000_000]))).success.response_text
+
+
+async def test_compressed_messages_are_refused(serving: Serving, fake_provider: FakeProvider):
+    """What a small message becomes would not be bounded by anything."""
+    gateway = await serving(settings(fake_provider))
+    async with grpc.aio.insecure_channel(gateway.grpc, compression=grpc.Compression.Gzip) as channel:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{NAME}/Execute")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(prompt(user=["x" * 100_000]).SerializeToString(), metadata=BEARER, timeout=60)
+    assert caught.value.code() in {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL}
+    assert not fake_provider.calls
