@@ -27,6 +27,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
+from tollhouse.chat.opaque import read_id
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.sse import Parser
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
@@ -79,7 +80,7 @@ def seen(choice: Choice) -> dict[str, Any]:
             case Thinking(text=text):
                 said["thought"] += text
             case ToolCall():
-                said["calls"].append((part.id, part.name, _arguments(part)))
+                said["calls"].append((read_id(part.id)[0], part.name, _arguments(part)))
             case _:
                 pass
     return said

@@ -259,11 +259,10 @@ def _unfold_part(index: int, part: Part, choice: int) -> Iterator[Event]:
             if part.text:
                 yield Delta(index, part.text, choice)
         case ToolCall():
-            yield PartOpened(index, msgspec.structs.replace(part, arguments="", signature=None), choice)
+            # With its signature: where that has no place of its own, it rides in the call's id, which goes out first.
+            yield PartOpened(index, msgspec.structs.replace(part, arguments=""), choice)
             if part.arguments:
                 yield Delta(index, part.arguments, choice)
-            if part.signature is not None:
-                yield Signed(index, part.signature, choice)
         case _:
             yield PartOpened(index, part, choice)
     yield PartClosed(index, choice)

@@ -91,4 +91,4 @@ def read_id(text: str) -> tuple[str, Opaque | None]:
         home, identity, value = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode().split("\0", 2)
     except ValueError:  # not base64, not UTF-8, or not three
         return text, None
-    return identity, Opaque(value, home)
+    return (identity, Opaque(value, home)) if home else (text, None)

@@ -258,6 +258,11 @@ def write_thinking(part: Thinking) -> Block:
     return block
 
 
+def write_redacted(part: RedactedThinking) -> Block:
+    """A block of encrypted thinking."""
+    return {"type": "redacted_thinking", "data": seal(part.data, NAME)}
+
+
 def input_object(arguments: str) -> msgspec.Raw | None:
     """A call's arguments as `input`, which must be an object; `None` if they are not one (cut off by a length limit)."""
     if not arguments.strip():

@@ -14,6 +14,7 @@ from tollhouse.chat.model import (
     Tool,
     ToolChoice,
 )
+from tollhouse.chat.opaque import rejoin
 from tollhouse.dialects.anthropic.blocks import read_cache_marker, read_content
 from tollhouse.dialects.anthropic.lane import bad_request, top_level
 from tollhouse.dialects.anthropic.wire import ARRAY, COUNT, FLAG, NAME, NUMBER, TEXT, TEXTS, Fields, WireFault
@@ -95,7 +96,7 @@ def _read_message(turn: Fields) -> Message:
     parts = read_content(turn, "content")
     if parts is None:
         raise WireFault(turn.at("content"), "Field required: give a string or an array of content blocks.")
-    return Message(cast("Role", role), parts, extra=turn.rest())
+    return Message(cast("Role", role), rejoin(parts), extra=turn.rest())
 
 
 def _read_tool(raw: msgspec.Raw, path: str) -> Tool | ForeignTool:

@@ -1,6 +1,6 @@
 """Whole answers: read from a provider, written for a client."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -18,7 +18,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
-from tollhouse.chat.opaque import seal
+from tollhouse.chat.opaque import carrier
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.blocks import (
@@ -29,6 +29,7 @@ from tollhouse.dialects.anthropic.blocks import (
     part_name,
     read_block,
     write_citation,
+    write_redacted,
     write_thinking,
 )
 from tollhouse.dialects.anthropic.failure import decode_failure
@@ -120,7 +121,7 @@ def encode_response(response: Response, request: Request, receipt: Receipt) -> b
         raise gave_up()
     if choice.logprobs:
         receipt.dropped("logprobs", "Anthropic's dialect has none")
-    content = [block for part in choice.parts if (block := _write_part(part, receipt)) is not None]
+    content = [block for part in choice.parts for block in _write_part(part, receipt)]
     finish = settle_finish(
         choice.finish or "other",
         has_calls=any(isinstance(part, ToolCall) for part in choice.parts),
@@ -174,7 +175,15 @@ def stop_reason(finish: FinishReason, detail: str | None, receipt: Receipt) -> s
     return STOP_REASON[finish]
 
 
-def _write_part(part: Part, receipt: Receipt) -> object | None:
+def _write_part(part: Part, receipt: Receipt) -> Iterator[object]:
+    block = _block(part, receipt)
+    if block is not None:
+        yield block
+    if isinstance(part, Text | ToolCall) and part.signature is not None:
+        yield write_redacted(carrier(part.signature))
+
+
+def _block(part: Part, receipt: Receipt) -> object | None:
     match part:
         case Text() if part.text or part.citations:
             return _write_text(part, receipt)
@@ -185,7 +194,7 @@ def _write_part(part: Part, receipt: Receipt) -> object | None:
         case Thinking():
             return write_thinking(part)
         case RedactedThinking():
-            return {"type": "redacted_thinking", "data": seal(part.data, NAME)}
+            return write_redacted(part)
         case ToolCall():
             return _write_call(part, receipt)
         case Foreign() if part.dialect == NAME:

@@ -36,7 +36,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
-from tollhouse.chat.opaque import seal
+from tollhouse.chat.opaque import carrier, seal
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.blocks import (
@@ -45,6 +45,7 @@ from tollhouse.dialects.anthropic.blocks import (
     merge_extra,
     part_name,
     write_citation,
+    write_redacted,
 )
 from tollhouse.dialects.anthropic.failure import encode_stream_error
 from tollhouse.dialects.anthropic.response import custom_input, gave_up, settle_finish, stop_reason, usage_with_tier
@@ -75,6 +76,7 @@ class AnthropicStreamEncoder:
     """`tollhouse.dialects.dialect.StreamEncoder` for this dialect."""
 
     __slots__ = (
+        "_carried",
         "_custom",
         "_finish",
         "_has_calls",
@@ -100,6 +102,8 @@ class AnthropicStreamEncoder:
         self._custom: list[str] | None = None
         """The text of a free-form call, which can only be sent when it is whole."""
         self._signed = False
+        self._carried: Opaque | None = None
+        """The signature of the open part, where that has no place for one: a block of its own follows it."""
         self._has_calls = False
         self._has_refusal = False
         self._finish: Finished | None = None
@@ -119,8 +123,8 @@ class AnthropicStreamEncoder:
                 return self._close()
             case Signed(choice=0) if isinstance(self._part, Thinking):
                 return self._sign(event.signature)
-            case Signed():
-                self._receipt.dropped("signature", "Anthropic's dialect has a place for it on thinking only")
+            case Signed(choice=0):
+                self._carried = event.signature
                 return b""
             case Cited(choice=0):
                 return self._cite(event)
@@ -178,6 +182,7 @@ class AnthropicStreamEncoder:
             self._receipt.dropped("content", f"{part_name(part)} has no place in an answer of Anthropic's dialect")
             return b""
         self._index += 1
+        self._carried = part.signature if isinstance(part, Text | ToolCall) else None
         self._part = part
         self._signed = False
         out = sse("content_block_start", {"type": "content_block_start", "index": self._index, "content_block": block})
@@ -222,7 +227,7 @@ class AnthropicStreamEncoder:
                 block = {"type": "thinking", "thinking": "", "signature": ""}
                 merge_extra(block, part.extra)
             case RedactedThinking():
-                block = {"type": "redacted_thinking", "data": seal(part.data, NAME)}
+                block = write_redacted(part)
             case ToolCall():
                 self._has_calls = True
                 block = {"type": "tool_use", "id": part.id, "name": part.name, "input": EMPTY_OBJECT}
@@ -246,7 +251,9 @@ class AnthropicStreamEncoder:
         elif isinstance(part, Thinking) and not self._signed:
             # Clients keep a thinking block for the next turn only once its signature came.
             out = self._sign(None)
-        return out + b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index
+        out += b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index
+        signature, self._carried = self._carried, None
+        return out if signature is None else out + self._open(carrier(signature)) + self._close()
 
     def _sign(self, signature: Opaque | None) -> bytes:
         self._signed = True

@@ -183,8 +183,11 @@ class TurnWriter:
             path = f"messages[{index}].content[{number}]"
             match part:
                 case Text() | Refusal():
+                    if isinstance(part, Text):
+                        self._unsign(part, path)
                     self._append_text(blocks, part, path)
                 case ToolCall():
+                    self._unsign(part, path)
                     blocks.append(self._tool_use(part, path))
                 case Thinking() if part.signature is None:
                     self._receipt.dropped(path, "Anthropic takes back only thinking that it signed")
@@ -199,6 +202,10 @@ class TurnWriter:
                 case _:
                     self._receipt.dropped(path, f"{part_name(part)} has no place in an assistant's turn")
         return blocks
+
+    def _unsign(self, part: Text | ToolCall, path: str) -> None:
+        if part.signature is not None:
+            self._receipt.dropped(f"{path}.signature", "Anthropic signs thinking only")
 
     def _append_material(self, blocks: list[object], part: Part, path: str) -> None:
         """What a user shows: in a turn, or in a tool's result."""

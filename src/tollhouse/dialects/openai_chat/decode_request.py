@@ -31,6 +31,7 @@ from tollhouse.chat.model import (
     ToolChoice,
     ToolResult,
 )
+from tollhouse.chat.opaque import carried, read_id, rejoin
 from tollhouse.dialects.openai_chat import peek as top
 from tollhouse.dialects.openai_chat.pieces import encoded, read_details
 from tollhouse.dialects.openai_chat.reading import (
@@ -410,8 +411,11 @@ class _Conversation:
         )
         if thought or opaque.signature is not None:
             parts.append(Thinking(thought, opaque.signature))
-        parts += (RedactedThinking(data) for data in opaque.encrypted)
-        parts += (part for part in _content(fields.get("content"), f"{path}.content") if part != Text(""))
+        encrypted = [RedactedThinking(data) for data in opaque.encrypted]
+        parts += (part for part in encrypted if carried(part) is None)
+        texts = [part for part in _content(fields.get("content"), f"{path}.content") if part != Text("")]
+        # Of several texts only their sum came back, so of several signatures only one can be right: the last.
+        parts += rejoin([*texts, *(part for part in encrypted[-1:] if carried(part) is not None)])
         refusal = optional_text(fields.get("refusal"), f"{path}.refusal")
         if refusal:
             parts.append(Refusal(refusal))
@@ -441,7 +445,7 @@ class _Conversation:
             call_id = self._legacy_id(name_at(name, f"{path}.name"), path)
         if not call_id:
             raise fault(f"{path}.tool_call_id", "is required: the id of the call that this answers.")
-        return ToolResult(call_id, content)
+        return ToolResult(read_id(call_id)[0], content)
 
     def _legacy_id(self, name: str, path: str) -> str:
         for call in self._legacy:
@@ -454,18 +458,18 @@ class _Conversation:
 def _call(value: Json, path: str, invented: str) -> ToolCall:
     fields = object_at(value, path)
     kind = optional_text(fields.get("type"), f"{path}.type") or ("custom" if "custom" in fields else "function")
-    call_id = optional_text(fields.get("id"), f"{path}.id") or invented
+    call_id, signature = read_id(optional_text(fields.get("id"), f"{path}.id") or invented)
     cache = cache_marker(fields.get("cache_control"))
     extra = rest_of(fields, frozenset({"id", "type", "index", "function", "custom", "cache_control"}))
     if kind == "custom":
         inner = object_at(fields.get("custom"), f"{path}.custom")
         name = name_at(inner.get("name"), f"{path}.custom.name")
         text = optional_text(inner.get("input"), f"{path}.custom.input") or ""
-        return ToolCall(call_id, name, text, cache, custom=True, extra=extra)
+        return ToolCall(call_id, name, text, cache, custom=True, extra=extra, signature=signature)
     inner = object_at(fields.get("function"), f"{path}.function")
     name = name_at(inner.get("name"), f"{path}.function.name")
     arguments = _arguments(inner.get("arguments"), f"{path}.function.arguments")
-    return ToolCall(call_id, name, arguments, cache, extra=extra)
+    return ToolCall(call_id, name, arguments, cache, extra=extra, signature=signature)
 
 
 def _arguments(value: Json, path: str) -> str:

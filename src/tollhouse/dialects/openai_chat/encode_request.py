@@ -418,6 +418,7 @@ class _Conversation:
                 case Text():
                     if part.citations:
                         self._receipt.dropped(f"{place}.citations", "a request of OpenAI chat holds no citations")
+                    self._unsign(part, place)
                     texts.append(self._text(part, place))
                 case Thinking():
                     self._thought(part, place, thoughts, details)
@@ -429,6 +430,7 @@ class _Conversation:
                     refusals.append(part.text)
                 case ToolCall():
                     self._open_calls.add(part.id)
+                    self._unsign(part, place)
                     calls.append(self._call(part, place))
                 case Foreign() if part.dialect == NAME and part.kind == "audio":
                     fields["audio"] = decoded(part.raw)
@@ -449,6 +451,10 @@ class _Conversation:
             fields["tool_calls"] = calls
         self._add(fields, message, path)
         self._slot = len(self._out) if calls else None
+
+    def _unsign(self, part: Text | ToolCall, path: str) -> None:
+        if part.signature is not None:
+            self._receipt.dropped(f"{path}.signature", "only the provider that signed this takes it back")
 
     def _is_at_home(self, value: Opaque) -> bool:
         return self._traits.reasoning_details and value.home == self._traits.home

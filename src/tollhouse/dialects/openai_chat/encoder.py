@@ -38,6 +38,7 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.opaque import carrier, signed_id
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.openai_chat.counts import write_usage
@@ -118,12 +119,8 @@ class OpenAIChatEncoder:
             case PartClosed():
                 self._open_kind.pop(event.choice, None)
                 return b""
-            case Signed() if self._open_kind.get(event.choice) is not Thinking:
-                self._receipt.dropped("signature", "OpenAI chat has a place for it on reasoning only")
-                return b""
             case Signed():
-                number = self._choices[event.choice].thoughts - 1
-                return self._delta(event.choice, {"reasoning_details": [signed_detail("", event.signature, number)]})
+                return self._signed(event)
             case Cited():
                 return self._cited(event)
             case LogprobsReported():
@@ -204,6 +201,8 @@ class OpenAIChatEncoder:
                     out += self._chunk(number, {"content": part.text})
                 for citation in part.citations:
                     out += self._cited(Cited(event.index, citation, number))
+                if part.signature is not None:
+                    out += self._signed(Signed(event.index, part.signature, number))
             case Thinking():
                 choice.thoughts += 1
                 choice.before = self._around(number, b'"reasoning_content":')
@@ -252,13 +251,26 @@ class OpenAIChatEncoder:
         )
         call: dict[str, Json] = {
             "index": place,
-            "id": part.id,
+            "id": part.id if part.signature is None else signed_id(part.id, part.signature),
             "type": kind,
             kind: {"name": part.name, field: part.arguments},
         }
         if part.extra is not None and part.extra.dialect == NAME:
             call.update({name: decoded(raw) for name, raw in part.extra.fields.items()})
         return self._chunk(number, {"tool_calls": [call]})
+
+    def _signed(self, event: Signed) -> bytes:
+        choice = self._choices[event.choice]
+        kind = self._open_kind.get(event.choice)
+        if kind is ToolCall:
+            self._receipt.dropped("signature", "it came after the id of its call, the one place that it could ride in")
+            return b""
+        if kind is Thinking:
+            detail = signed_detail("", event.signature, choice.thoughts - 1)
+        else:
+            choice.thoughts += 1
+            detail = encrypted_detail(carrier(event.signature).data, choice.thoughts - 1)
+        return self._delta(event.choice, {"reasoning_details": [detail]})
 
     def _cited(self, event: Cited) -> bytes:
         choice = self._choices[event.choice]

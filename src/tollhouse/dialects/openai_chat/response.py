@@ -21,6 +21,7 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.opaque import carrier, signed_id
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.openai_chat.counts import read_usage, write_usage
 from tollhouse.dialects.openai_chat.decoder import settled
@@ -195,6 +196,8 @@ class _Message:
                 start = sum(map(len, self.texts))
                 self.texts.append(part.text)
                 self._cite(part, start, receipt)
+                if part.signature is not None:
+                    self.details.append(encrypted_detail(carrier(part.signature).data, len(self.details)))
             case Thinking():
                 self.thoughts.append(part.text)
                 if part.signature is not None:
@@ -274,7 +277,8 @@ def _write_choice(choice: Choice, request: Request, receipt: Receipt) -> Json:
 
 def _write_call(call: ToolCall, *, is_cut: bool) -> Json:
     kind, field = ("custom", "input") if call.custom else ("function", "arguments")
-    wire: dict[str, Json] = {"id": call.id, "type": kind, kind: _write_function(call, field, is_cut=is_cut)}
+    identity = call.id if call.signature is None else signed_id(call.id, call.signature)
+    wire: dict[str, Json] = {"id": identity, "type": kind, kind: _write_function(call, field, is_cut=is_cut)}
     if call.extra is not None and call.extra.dialect == NAME:
         wire.update({name: decoded(raw) for name, raw in call.extra.fields.items()})
     return wire
