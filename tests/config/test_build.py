@@ -45,7 +45,7 @@ def test_everything_can_be_set():
         MINIMAL
         + """
 server: {host: "::1", port: 0, admin_host: localhost, admin_port: 1, workers: 64, max_body_bytes: 1024,
-         max_concurrent_calls: 1, drain_seconds: 2m, receipts: false}
+         max_concurrent_calls: 1, drain_seconds: 2m, receipts: false, grpc_port: 2, advertised_version: 0.11.6}
 ledger: {url: postgresql://ledger@db/tollhouse}
 logging: {level: debug, format: text, calls: /var/log/calls.jsonl}
 limits: {requests_per_minute: 1, tokens_per_minute: 2, concurrent: 3}
@@ -59,6 +59,8 @@ retry: {max_attempts: 1, backoff_base: 0, backoff_cap: 1s, honour_retry_after_up
         port=0,
         admin_host="localhost",
         admin_port=1,
+        grpc_port=2,
+        advertised_version="0.11.6",
         workers=64,
         max_body_bytes=1024,
         max_concurrent_calls=1,
@@ -199,6 +201,7 @@ def test_a_reference_in_a_key_is_not_expanded():
     [
         "port: -1", "port: 65536", "port: '80'", "admin_port: x", "workers: 0", "workers: 65", "workers: 1.5", "max_body_bytes: 1023",
         "max_concurrent_calls: 0", "drain_seconds: 2d", "receipts: yes", "host: http://x",
+        "grpc_port: 65536", "grpc_port: on", "grpc_port: '50051'", "advertised_version: a b", "advertised_version: ''",
     ],
 )  # fmt: skip
 def test_a_server_setting_out_of_its_range_is_refused(setting: str):
@@ -209,6 +212,18 @@ def test_callers_and_administrators_cannot_share_a_port():
     assert "server.admin_port" in problem(MINIMAL + "server: {admin_port: 8080}\n")
     assert read(MINIMAL + "server: {port: 0, admin_port: 0}\n").server.port == 0
     assert read(MINIMAL + 'server: {admin_port: 8080, admin_host: "::1"}\n').server.admin_port == 8080
+
+
+@pytest.mark.parametrize("written", ["none", "off", "null", "~", "0", "'none'"])
+def test_grpc_can_be_left_out(written: str):
+    assert read(MINIMAL + f"server: {{grpc_port: {written}}}\n").server.grpc_port == 0
+
+
+def test_grpc_cannot_share_a_port():
+    assert "server.grpc_port: gRPC and `port`" in problem(MINIMAL + "server: {port: 50051, grpc_port: 50051}\n")
+    assert "server.port: gRPC and `port`" in problem(MINIMAL + "server: {port: 50051}\n")
+    assert "gRPC and `admin_port`" in problem(MINIMAL + "server: {admin_port: 7, grpc_port: 7}\n")
+    assert read(MINIMAL + 'server: {admin_port: 7, admin_host: "::1", grpc_port: 7}\n').server.grpc_port == 7
 
 
 def test_an_admin_listener_that_others_reach_is_a_warning():

@@ -133,6 +133,24 @@ def test_another_keys_own_limit_does_not_free_this_one_of_the_common_limit():
     assert names(claim(rules).rates) == {"requests/key:dev"}
 
 
+def test_a_client_is_told_the_strictest_of_what_every_call_of_its_must_pass():
+    rules = Rules(
+        LimitSettings(
+            overall=RateSettings(requests_per_minute=600, concurrent=9),
+            per_key=RateSettings(requests_per_minute=60),
+            per_ip=RateSettings(concurrent=5),
+            scopes=(
+                scoped("tenant:research", RateSettings(requests_per_minute=50, tokens_per_minute=1_000)),
+                scoped("model:smart", RateSettings(requests_per_minute=1)),
+                scoped("tenant:other", RateSettings(requests_per_minute=2)),
+            ),
+        )
+    )
+    told = rules.rates_of(msgspec.structs.replace(WHOLE, limits=RateSettings(requests_per_minute=70)))
+    assert told == RateSettings(requests_per_minute=50, tokens_per_minute=1_000, concurrent=5)
+    assert Rules(LimitSettings()).rates_of(WHOLE).is_empty
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_where_two_settings_limit_the_same_the_stricter_one_counts(turned: bool):
     loose = RateSettings(requests_per_minute=10, tokens_per_minute=5, concurrent=9)

@@ -173,7 +173,15 @@ def _prepare_signing_key(config: Config, environ: Mapping[str, str]) -> None:
         log.info("a key was made that signs tokens", extra={"kid": kid, "file": str(mint.secrets.path)})
 
 
-def wants_grpc(config: Config, *, is_asked_for: bool) -> bool:
+def _is_installed(name: str) -> bool:
+    """Whether a module can be found, without importing it."""
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
+
+
+def wants_grpc(config: Config, *, is_asked_for: bool, is_installed: Callable[[str], bool] = _is_installed) -> bool:
     """Whether gRPC is to be served.
 
     It is on by default; where the extra is missing that is not held against whoever never asked for it, and said in the log.
@@ -182,7 +190,7 @@ def wants_grpc(config: Config, *, is_asked_for: bool) -> bool:
     server = config.server
     if not server.grpc_port:
         return False
-    missing = [name for name in _GRPC_PARTS if not _is_installed(name)]
+    missing = [name for name in _GRPC_PARTS if not is_installed(name)]
     if not missing:
         return True
     place = config.places.get("server.grpc_port")
@@ -192,14 +200,6 @@ def wants_grpc(config: Config, *, is_asked_for: bool) -> bool:
         )
     log.info("gRPC is not served, for it is not installed: pip install 'tollhouse[grpc]'", extra={"missing": missing})
     return False
-
-
-def _is_installed(name: str) -> bool:
-    """Whether a module can be found, without importing it."""
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
-        return False
 
 
 def _announce(told: Told, config: Config, listening: Listening, announcement: Announcement) -> None:
