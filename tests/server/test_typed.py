@@ -254,7 +254,7 @@ async def test_the_server_says_who_it_is_and_what_it_takes(serving: Serving, fak
     headers = [(b"authorization", b"Bearer " + KEY.encode()), (b"accept", MEDIA_TYPES[form].encode())]
     got = await gateway.get("/v1/server", headers=headers)
     info = json_format.Parse(got.body, wire.ServerInfo()) if form == "json" else wire.ServerInfo.FromString(got.body)
-    assert (info.name, info.protocols, info.key) == ("tollhouse", ["v1"], "test")
+    assert (info.name, list(info.protocols), info.key) == ("tollhouse", ["v1"], "test")
     assert "to-openai" in [model.id for model in info.models]
     assert info.limits.request_bytes > 1_000_000
     assert (await gateway.get("/v1/server", headers=[])).status == 401
