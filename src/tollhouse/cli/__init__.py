@@ -11,6 +11,7 @@ from tollhouse.errors import TollhouseError
 
 # Command name → (module, short help).  The help stands here so that `tollhouse --help` imports no command.
 COMMANDS: Final = {
+    "ask": ("tollhouse.cli.ask", "Ask a model, and print its answer as it comes."),
     "audit": ("tollhouse.cli.audit", "Read the audit log, and prove that nobody changed it."),
     "bodies": ("tollhouse.cli.bodies", "Read and delete the prompts and answers that are kept."),
     "budgets": ("tollhouse.cli.budgets", "Say what is left of budgets, and when they begin anew."),
@@ -26,7 +27,12 @@ COMMANDS: Final = {
     "models": ("tollhouse.cli.models", "List the models that can be reached, with prices and capabilities."),
     "project": ("tollhouse.cli.project", "Make and change projects of a tenant."),
     "serve": ("tollhouse.cli.serve", "Run the gateway."),
+    "setup-proxy": ("tollhouse.cli.setup_proxy", "Choose the gateway that this person's programs go through."),
     "tenant": ("tollhouse.cli.tenant", "Make and change tenants: whom keys belong to, and what they may spend."),
+    "token": (
+        "tollhouse.cli.token",
+        "Issue, list and revoke signed tokens, and rotate the keys that sign them.",
+    ),
     "usage": ("tollhouse.cli.usage", "Print what was used and what it cost."),
 }
 

@@ -39,6 +39,8 @@ SPARE_CONNECTIONS: Final = 2
 SUGGEST_SECONDS: Final = 3.0
 """How long names are looked for that are like one that is not known."""
 DIRECT_CONNECTIONS: Final = 100
+DEFAULT_MODEL: Final = "default"
+"""What leaves the choice to the gateway."""
 
 
 class Marked(Protocol):
@@ -215,7 +217,7 @@ class Engine:
         slots = self._slots
         await slots.acquire()
         try:
-            result = await work(self._door("proxy"), current.model, until)
+            result = await work(self._door("proxy"), current.model or DEFAULT_MODEL, until)
         except BaseException:
             slots.release()
             raise

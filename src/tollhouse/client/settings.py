@@ -119,7 +119,7 @@ Reader: TypeAlias = Callable[[object], object]
 def resolve(
     arguments: Mapping[str, object],
     environ: Mapping[str, str],
-    store: ProfileStore,
+    store: ProfileStore | None,
     *,
     profile: str | None = None,
     direct: Mapping[str, ProviderSettings] | None = None,
@@ -127,12 +127,17 @@ def resolve(
 ) -> Settings:
     """Puts the settings together.  Raises `BadSettings` with every problem at once.
 
-    `arguments` are by setting, `None` meaning "not given".  `direct` are providers for direct mode beside those whose keys are
-    in the environment.  `needs_connection` off leaves out the check that there is somebody to ask.
+    `arguments` are by setting, `None` meaning "not given"; without a `store` there are no profiles.  `direct` are providers
+    for direct mode beside those whose keys are in the environment.  `needs_connection` off leaves out the check that there is
+    somebody to ask.
     """
     problems: list[str] = []
-    chosen = _profile(store, profile, environ)
-    said = _gather(arguments, environ, chosen, store, problems)
+    chosen = None if store is None else _profile(store, profile, environ)
+    said: dict[str, _Said] = {}
+    if chosen is not None and store is not None:
+        said = _of_profile(chosen, store, problems)
+    own_url = said.get("url")
+    said = _overlaid(said, arguments, environ)
     values: dict[str, object] = {}
     for name, reader in _READERS.items():
         if name in said:
@@ -152,7 +157,7 @@ def resolve(
         server=server.without_token() if server is not None else parse(DEFAULT_URL),
         token=token,  # type: ignore[arg-type]
         providers=providers,
-        profile=chosen.name if chosen is not None and said.get("url") == _url_of(chosen, store) else None,
+        profile=chosen.name if chosen is not None and said.get("url") is own_url else None,
         origins={name: each.origin for name, each in said.items()},
         **values,  # type: ignore[arg-type]
     )
@@ -210,39 +215,34 @@ def _profile(store: ProfileStore, named: str | None, environ: Mapping[str, str])
     return None if profiles.active is None else profiles.by_name[profiles.active]
 
 
-def _url_of(profile: Profile, store: ProfileStore) -> _Said | None:
-    value = profile.values.get("url")
-    return None if value is None else _Said(value, f"{store.file}: profiles.{profile.name}.url")
-
-
 _OF_THE_SERVER: Final = frozenset({"ca_bundle", "client_cert", "client_key", "token", "protocol", "insecure"})
 """What belongs to one server, and is not taken along to another."""
 
 
-def _gather(
-    arguments: Mapping[str, object],
-    environ: Mapping[str, str],
-    profile: Profile | None,
-    store: ProfileStore,
-    problems: list[str],
+def _of_profile(profile: Profile, store: ProfileStore, problems: list[str]) -> dict[str, _Said]:
+    """What a profile says, its token included."""
+    where = f"{store.file}: profiles.{profile.name}"
+    said = {name: _Said(value, f"{where}.{name}") for name, value in profile.values.items()}
+    for name in profile.values.keys() - PROFILE_KEYS:
+        near = get_close_matches(name, PROFILE_KEYS, n=1)
+        problems.append(f"{where}.{name}: There is no such setting{f'; is {near[0]!r} meant?' if near else '.'}")
+        del said[name]
+    said.pop("token_file", None)
+    try:
+        token = store.token(profile)
+    except (OSError, UnsafeFile) as error:
+        why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        problems.append(f"{where}: its token cannot be used: {why.rstrip('.')}.")
+    else:
+        if token is not None:
+            said["token"] = _Said(token, f"{where}, its token")
+    return said
+
+
+def _overlaid(
+    said: Mapping[str, _Said], arguments: Mapping[str, object], environ: Mapping[str, str]
 ) -> dict[str, _Said]:
     """Each setting from the highest place that has it."""
-    said: dict[str, _Said] = {}
-    if profile is not None:
-        where = f"{store.file}: profiles.{profile.name}"
-        said = {name: _Said(value, f"{where}.{name}") for name, value in profile.values.items()}
-        for name in profile.values.keys() - PROFILE_KEYS:
-            near = get_close_matches(name, PROFILE_KEYS, n=1)
-            problems.append(f"{where}.{name}: There is no such setting{f'; is {near[0]!r} meant?' if near else '.'}")
-            del said[name]
-        said.pop("token_file", None)
-        try:
-            token = store.token(profile)
-            if token is not None:
-                said["token"] = _Said(token, f"{where}, its token")
-        except (OSError, UnsafeFile) as error:
-            why = error.strerror or str(error) if isinstance(error, OSError) else str(error)
-            problems.append(f"{where}: its token cannot be used: {why.rstrip('.')}.")
     higher: dict[str, _Said] = {}
     for name, variables in VARIABLES.items():
         for variable in variables:
@@ -253,7 +253,7 @@ def _gather(
     higher |= {name: _Said(value, f"argument `{name}`") for name, value in arguments.items() if value is not None}
     if "url" in higher and "url" in said and not _is_same_server(higher["url"].value, said["url"].value):
         said = {name: each for name, each in said.items() if name not in _OF_THE_SERVER}
-    return said | higher
+    return {**said, **higher}
 
 
 def _is_same_server(one: object, other: object) -> bool:

@@ -309,7 +309,7 @@ def _no_tollhouse(status: int, message: str, scene: Scene) -> ServerFailed:
     )
 
 
-def _how_to_authenticate(scene: Scene) -> str:
+def _how_to_authenticate(scene: Scene) -> str | None:
     if scene.mode == "direct":
         return f"Set a good key in {scene.key_variable}." if scene.key_variable else "Set a good key for this provider."
     if not scene.has_token:
@@ -317,7 +317,7 @@ def _how_to_authenticate(scene: Scene) -> str:
             "No token was sent: give one as `token=…`, in TOLLHOUSE_TOKEN, in the address, or with "
             "`tollhouse setup-proxy configure … --token-file FILE`."
         )
-    return "Ask whoever runs the gateway for a new one; `tollhouse setup-proxy configure` stores it."
+    return None  # a gateway says itself what is wrong with a token, and what to do
 
 
 def _is_it_running(scene: Scene) -> str:

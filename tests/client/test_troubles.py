@@ -1,0 +1,379 @@
+"""Gateways that are not there, not trusted, not ours or not well: each with its own error, and a hint that helps."""
+
+import asyncio
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+import pytest
+
+import tollhouse
+from support.certificates import Pki
+from support.client_town import Town
+from support.fake_replies import Answer, Failure
+from support.peer import Peer, Script, Visit, answering, html_error, response, stalling
+from tollhouse.client import (
+    AsyncClient,
+    BadSettings,
+    CallFailed,
+    Client,
+    ConnectionRefused,
+    NoSuchModel,
+    NotAuthenticated,
+    OverBudget,
+    OverLimit,
+    ProviderFailed,
+    ServerBusy,
+    ServerFailed,
+    TimedOut,
+    TlsFailed,
+    Unreachable,
+    VersionMismatch,
+)
+from tollhouse.client.translate import Scene, failure, of_status
+from tollhouse.errors import ConnectFailed
+
+TOKEN = "th-token-that-nobody-may-see"
+CHAT = msgspec.json.encode(
+    {
+        "id": "x",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}],
+    }
+)
+
+
+def health(version: str = tollhouse.__version__) -> bytes:
+    return response(msgspec.json.encode({"status": "serving", "version": version}))
+
+
+def error(code: str, message: str = "No.") -> bytes:
+    return msgspec.json.encode({"error": {"message": message, "type": "x", "param": None, "code": code}})
+
+
+def gateway(*answers: bytes, version: str = tollhouse.__version__) -> Script:
+    """A server that says its version first, and then these answers."""
+    return answering(health(version), *answers)
+
+
+@pytest.fixture
+def nobody() -> str:
+    """An address at which nothing listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{held.getsockname()[1]}"
+
+
+def client(url: str, home: Path, environ: Mapping[str, str] | None = None, *, retries: int = 0) -> AsyncClient:
+    given = {"HOME": str(home), **(environ or {})}
+    return AsyncClient(url, token=TOKEN, retries=retries, environ=given, protocol="json")
+
+
+async def asked(url: str, home: Path, model: str = "m") -> CallFailed:
+    """The error of a call."""
+    async with client(url, home) as calling:
+        with pytest.raises(CallFailed) as caught:
+            await calling.chat("hi", model=model)
+        with pytest.raises(CallFailed):
+            async with calling.stream("hi", model=model):
+                pass
+    assert TOKEN not in repr(caught.value) + str(caught.value)
+    return caught.value
+
+
+async def test_nobody_there_asks_whether_the_gateway_runs(nobody: str, tmp_path: Path):
+    found = await asked(nobody, tmp_path)
+
+    assert isinstance(found, ConnectionRefused)
+    assert f"Is `tollhouse serve` running at {nobody}?" in str(found)
+
+
+def test_refused_at_every_address_of_a_name_is_refused():
+    refused = ConnectFailed("x")
+    refused.__cause__ = OSError(f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] a, [Errno {errno.ECONNREFUSED}] b")
+    mixed = ConnectFailed("x")
+    mixed.__cause__ = OSError(f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] a, [Errno {errno.ENETUNREACH}] b")
+    unknown = ConnectFailed("x")
+    unknown.__cause__ = socket.gaierror(-2, "Name or service not known")
+    scene = Scene(mode="proxy", where="gw:1", address="https://gw:1")
+
+    assert type(failure(refused, scene)) is ConnectionRefused
+    assert type(failure(mixed, scene)) is Unreachable
+    assert "name of https://gw:1 is not known" in str(failure(unknown, scene))
+
+
+async def test_a_connection_that_is_refused_is_tried_again_until_somebody_is_there(tmp_path: Path):
+    async def dead(visit: Visit) -> None:
+        visit.reset()
+
+    async with Peer(dead, gateway(response(CHAT))) as peer, client(peer.url, tmp_path, retries=0) as calling:
+        with pytest.raises(CallFailed):
+            await calling.chat("hi", model="m")
+        assert (await calling.chat("hi", model="m")).text == "ok"
+
+
+async def test_a_busy_gateway_is_asked_again_after_the_wait_that_it_names(tmp_path: Path):
+    busy = response(error("overloaded"), status=503, headers=[("retry-after", "0")])
+    limited = response(error("rate_limited"), status=429, headers=[("retry-after", "0")])
+    async with Peer(gateway(busy, limited, response(CHAT))) as peer, client(peer.url, tmp_path, retries=2) as calling:
+        answer = await calling.chat("hi", model="m")
+
+    assert answer.text == "ok"
+    assert answer.marks.attempts == 3
+
+
+async def test_a_call_that_may_have_been_begun_is_never_sent_twice(tmp_path: Path):
+    async def dies_in_the_call(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(health())
+        await visit.request()
+        visit.cut()
+
+    async with Peer(dies_in_the_call) as peer, client(peer.url, tmp_path, retries=5) as calling:
+        with pytest.raises(CallFailed):
+            await calling.chat("hi", model="m")
+
+    # The transport may replace a kept connection once when it closes before any byte of an answer.
+    assert sum(request.target == "/v1/chat/completions" for request in peer.requests) <= 2
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (401, "invalid_api_key", NotAuthenticated),
+        (402, "insufficient_quota", OverBudget),
+        (404, "model_not_found", NoSuchModel),
+        (404, "not_found", ServerFailed),
+        (429, "rate_limited", OverLimit),
+        (500, "internal_error", ServerFailed),
+        (500, "api_error", ProviderFailed),
+        (502, "provider_unreachable", ProviderFailed),
+        (503, "draining", ServerBusy),
+        (503, "provider_refused", ProviderFailed),
+        (504, "provider_timeout", ProviderFailed),
+    ],
+)
+async def test_an_error_of_the_gateway_is_its_own_type(tmp_path: Path, status: int, code: str, kind: type[CallFailed]):
+    async with Peer(gateway(response(error(code), status=status, headers=[("x-request-id", "req_7")]))) as peer:
+        found = await asked(peer.url, tmp_path)
+
+    assert type(found) is kind
+    assert (found.status, found.request_id) == (status, "req_7")
+
+
+def test_suggestions_are_read_off_the_gateways_sentence():
+    scene = Scene(mode="proxy", where="gw", model="fsat")
+    found = of_status(
+        404, "Model 'fsat' does not exist here. Did you mean 'fast' or 'vast'?", scene, code="model_not_found"
+    )
+
+    assert isinstance(found, NoSuchModel)
+    assert (found.model, found.nearest) == ("fsat", ("fast", "vast"))
+
+
+async def test_a_token_that_is_not_known_says_how_to_get_one_and_a_missing_one_how_to_give_it(
+    town: Town, tmp_path: Path
+):
+    wrong = await asked(town.gateway.url, tmp_path, "any-openai")
+    async with AsyncClient(town.gateway.url, environ={"HOME": str(tmp_path)}) as calling:
+        with pytest.raises(NotAuthenticated) as missing:
+            await calling.chat("hi", model="any-openai")
+
+    assert isinstance(wrong, NotAuthenticated)
+    assert "whoever runs it" in str(wrong)
+    assert "TOLLHOUSE_TOKEN" in str(missing.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "kind"),
+    [
+        (html_error(502), ProviderFailed),
+        (html_error(404), ServerFailed),
+        (answering(response(b"<html>hi</html>", content_type="text/html")), ServerFailed),
+        (answering(response(b'{"hello":1}')), ServerFailed),
+        (answering(b"SSH-2.0-OpenSSH_9.6\r\n\r\n"), ServerFailed),
+    ],
+    ids=["bad gateway", "not found", "page", "other JSON", "no HTTP"],
+)
+async def test_something_else_at_the_address_is_said_to_be_no_tollhouse(
+    tmp_path: Path, script: Script, kind: type[CallFailed]
+):
+    async with Peer(script) as peer:
+        found = await asked(peer.url, tmp_path)
+
+    assert isinstance(found, kind)
+    assert "127.0.0.1" in str(found) or "page" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("version", "side"), [("1.0.0", "client"), ("0.1.9", None), ("0.9.0", None), ("x", None), ("", None)]
+)
+async def test_versions_that_are_too_far_apart_say_which_side_to_upgrade(
+    tmp_path: Path, version: str, side: str | None
+):
+    async with (
+        Peer(gateway(response(CHAT), version=version)) as peer,
+        client(peer.url, tmp_path) as calling,
+    ):
+        if side is None:
+            assert (await calling.chat("hi", model="m")).text == "ok"
+        else:
+            with pytest.raises(VersionMismatch) as caught:
+                await calling.chat("hi", model="m")
+            assert f"Upgrade the {side}" in str(caught.value)
+            assert version in str(caught.value)
+            assert tollhouse.__version__ in str(caught.value)
+            assert [request.target for request in peer.requests] == ["/health"]
+
+
+async def test_a_silent_gateway_is_given_up_in_time(tmp_path: Path):
+    async with Peer(stalling()) as peer, client(peer.url, tmp_path) as calling:
+        with pytest.raises(TimedOut) as caught:
+            await calling.chat("hi", model="m", timeout=0.05)
+
+    assert "timeout" in str(caught.value)
+
+
+async def test_a_cancelled_call_leaves_at_once_and_frees_its_place(tmp_path: Path):
+    began = asyncio.Event()
+
+    async def silent(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(health())
+        await visit.request()
+        began.set()
+        await visit.stall()
+
+    async with Peer(silent, answering(response(CHAT))) as peer, client(peer.url, tmp_path) as calling:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(calling.chat("hi", model="m"))
+            await began.wait()
+            task.cancel()
+            await (await peer.visit()).client_closed.wait()
+        assert (await calling.chat("hi", model="m")).text == "ok"
+
+
+# ------------------------------------------------------------------------------------------------------------------ TLS
+
+
+async def test_a_private_authority_is_refused_with_how_to_trust_it_and_then_trusted(tmp_path: Path):
+    pki = Pki(tmp_path)
+    async with Peer(gateway(response(CHAT)), tls=server_context(pki)) as peer:
+        found = await asked(peer.url, tmp_path)
+        async with client(peer.url, tmp_path, {"TOLLHOUSE_CA_BUNDLE": str(pki.ca)}) as calling:
+            assert (await calling.chat("hi", model="m")).text == "ok"
+
+    assert isinstance(found, TlsFailed)
+    assert "--ca-bundle" in str(found)
+    assert "TOLLHOUSE_CA_BUNDLE" in str(found)
+
+
+async def test_an_expired_certificate_and_one_of_another_name_say_so(tmp_path: Path):
+    pki = Pki(tmp_path)
+    wrong = pki.server("wrong", hosts=("gateway.example",))
+    for pair, says in ((pki.expired_server(), "ran out"), (wrong, "another name")):
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(pair.cert, pair.key)
+        async with (
+            Peer(gateway(response(CHAT)), tls=context) as peer,
+            client(peer.url, tmp_path, {"TOLLHOUSE_CA_BUNDLE": str(pki.ca)}) as calling,
+        ):
+            with pytest.raises(TlsFailed) as caught:
+                await calling.chat("hi", model="m")
+        assert says in str(caught.value)
+
+
+async def test_a_plain_server_is_not_spoken_to_as_if_it_had_tls(tmp_path: Path):
+    async def plain(visit: Visit) -> None:
+        await visit.reader.read(1)
+        await visit.send(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with Peer(plain) as peer:
+        found = await asked(peer.url.replace("http:", "https:"), tmp_path)
+
+    assert isinstance(found, TlsFailed)
+    assert "does not speak TLS" in str(found)
+
+
+async def test_a_client_certificate_is_shown_to_who_wants_it(tmp_path: Path):
+    pki = Pki(tmp_path)
+    context = server_context(pki)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(pki.ca)
+    pair = pki.client("ci")
+    trusted = {"TOLLHOUSE_CA_BUNDLE": str(pki.ca)}
+    async with Peer(gateway(response(CHAT)), tls=context) as peer:
+        async with client(peer.url, tmp_path, trusted) as calling:
+            with pytest.raises(CallFailed):
+                await calling.chat("hi", model="m")
+        shown = {"TOLLHOUSE_CLIENT_CERT": str(pair.cert), "TOLLHOUSE_CLIENT_KEY": str(pair.key)}
+        async with client(peer.url, tmp_path, {**trusted, **shown}) as calling:
+            assert (await calling.chat("hi", model="m")).text == "ok"
+
+
+def test_files_that_hold_no_certificates_are_refused_before_anything_is_asked(tmp_path: Path):
+    broken = tmp_path / "broken.pem"
+    broken.write_text("nothing")
+
+    with pytest.raises(BadSettings, match="authorities"):
+        client("https://gw", tmp_path, {"TOLLHOUSE_CA_BUNDLE": str(broken)})
+    with pytest.raises(BadSettings, match="client certificate"):
+        client("https://gw", tmp_path, {"TOLLHOUSE_CLIENT_CERT": str(broken)})
+
+
+def server_context(pki: Pki) -> ssl.SSLContext:
+    pair = pki.server()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(pair.cert, pair.key)
+    return context
+
+
+# --------------------------------------------------------------------------------------------------- around the gateway
+
+
+def test_providers_are_not_asked_directly_unless_that_was_said(town: Town, nobody: str):
+    environ = {**town.direct_environ(), "PROXY_SERVER_URL": nobody}
+    with Client(environ=environ, retries=0) as calling, town.saying(Answer(text="direct")) as fake:
+        with pytest.raises(ConnectionRefused):
+            calling.chat("hi", model="openai/gpt-4o-mini")
+        assert not fake.calls
+
+
+def test_a_dead_gateway_is_gone_around_where_that_was_said_and_it_is_logged_and_marked(
+    town: Town, nobody: str, caplog: pytest.LogCaptureFixture
+):
+    environ = {**town.direct_environ(), "PROXY_SERVER_URL": nobody}
+    with (
+        caplog.at_level(logging.WARNING, "tollhouse.client"),
+        Client(environ=environ, fallback_to_direct=True, retries=0) as calling,
+        town.saying(Answer(text="direct")),
+    ):
+        answer = calling.chat("hi", model="openai/gpt-4o-mini")
+        with calling.stream("hi", model="openai/gpt-4o-mini") as stream:
+            streamed = stream.finished()
+
+    for each in (answer, streamed):
+        assert each.text == "direct"
+        assert each.marks.mode == "direct"
+        assert each.marks.fell_back_to_direct
+        assert each.marks.fallback_cause == "connection_refused"
+    assert [record.message for record in caplog.records] == [
+        "the gateway is down, so the provider is asked directly"
+    ] * 2
+
+
+def test_a_gateway_that_lives_is_never_gone_around(town: Town):
+    environ = {**town.direct_environ(), **town.proxy_environ()}
+    with Client(environ=environ, fallback_to_direct=True, retries=0) as calling:
+        with town.saying(Answer(text="ok")):
+            answer = calling.chat("hi", model="openai/gpt-4o-mini")
+        with town.saying(Failure(status=500)), pytest.raises(ProviderFailed):
+            calling.chat("hi", model="openai/gpt-4o-mini")
+
+    assert (answer.marks.mode, answer.marks.fell_back_to_direct) == ("proxy", False)
