@@ -287,6 +287,20 @@ class NotFound(CallerError):
     grpc_status = "NOT_FOUND"
 
 
+class ResponseNotFound(NotFound):
+    """No kept response has this id, within the caller's tenant: it never had one, it is too old, or it was deleted."""
+
+    code = "response_not_found"
+
+
+class UpgradeRefused(CallerError):
+    """The client wants to go on in another protocol (a WebSocket); the same is done over plain HTTP here."""
+
+    code = "upgrade_refused"
+    http_status = 426
+    grpc_status = "UNIMPLEMENTED"
+
+
 class MethodNotAllowed(CallerError):
     """The path exists, the method does not."""
 

@@ -24,6 +24,7 @@ from tollhouse.config.schema import (
     ProviderDefaults,
     ProviderSettings,
     ResponseCacheSettings,
+    ResponsesSettings,
     RetrySettings,
     ServerSettings,
     StateSettings,
@@ -95,6 +96,7 @@ def build(
         state=state,
         logging=_logging(file.section_once_named("logging", "log")),
         cache=_cache(file.section("cache"), has_state=state.url is not None),
+        responses=_kept_responses(file.section("responses")),
         limits=read_limits(file.section("limits"), mentions),
         budgets=(
             *read_budgets(file, mentions),
@@ -295,6 +297,8 @@ def _model(
     alias = None if alias_spot is None else alias_spot.read(values.model_name)
     context_tokens = section.read_optional("context_tokens", values.integer(1, MAX_TOKENS))
     max_output_tokens = section.read_optional("max_output_tokens", values.integer(1, MAX_TOKENS))
+    apis: Reader[Literal["chat", "responses"]] = values.choice("chat", "responses")
+    api = section.read_optional("api", apis)
     rates = read_rates(section.section("prices")) if section.has("prices") else {}
     section.close()
     if name is None:
@@ -303,7 +307,9 @@ def _model(
         prices[f"{provider}/{name}"] = rates
     if alias is not None and alias_spot is not None:
         _add_draft(drafts, DraftAlias(name=alias, spot=alias_spot, target=Target(provider, name)))
-    return ModelSettings(name=name, alias=alias, context_tokens=context_tokens, max_output_tokens=max_output_tokens)
+    return ModelSettings(
+        name=name, alias=alias, context_tokens=context_tokens, max_output_tokens=max_output_tokens, api=api
+    )
 
 
 def _headers(section: Section) -> dict[str, Secret]:
@@ -520,6 +526,18 @@ def _responses(section: Section, *, has_state: bool) -> ResponseCacheSettings | 
     if ttl_seconds is None:
         return None
     return ResponseCacheSettings(ttl_seconds=ttl_seconds, max_bytes=max_bytes, shared=shared, scope=scope)
+
+
+def _kept_responses(section: Section) -> ResponsesSettings:
+    defaults = ResponsesSettings()
+    settings = ResponsesSettings(
+        store=section.read("store", values.boolean, default=defaults.store),
+        retention_days=section.read("retention_days", values.integer(1, 3_650), defaults.retention_days),
+        max_bytes=section.read("max_bytes", values.size(2**20, 2**44), defaults.max_bytes),
+        max_response_bytes=section.read("max_response_bytes", values.size(2**10, 2**28), defaults.max_response_bytes),
+    )
+    section.close()
+    return settings
 
 
 def _deadlines(section: Section) -> DeadlineSettings:

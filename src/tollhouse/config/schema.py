@@ -359,6 +359,8 @@ class ModelSettings:
     """How many tokens fit into its context, if the file says so."""
     max_output_tokens: int | None = None
     """How many tokens it can write, if the file says so."""
+    api: Literal["chat", "responses"] | None = None
+    """By which API of its provider it is asked; `None` leaves that to the gateway, which knows most models."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -500,6 +502,23 @@ class CacheSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResponsesSettings:
+    """Answers of the Responses API that are kept in the ledger, so that clients can go on from them by their ids.
+
+    They hold prompts and completions as they are.
+    """
+
+    store: bool = True
+    """Whether answers are kept, of those clients that do not say `store: false`."""
+    retention_days: int = 30
+    """How long.  An answer from which another one went on is not kept longer for it."""
+    max_bytes: int = 1024 * 1024 * 1024
+    """Of all kept answers with their prompts, compressed; the oldest go first."""
+    max_response_bytes: int = 16 * 1024 * 1024
+    """Of one answer with its prompt, before it is compressed; a larger one is not kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ScopedRates:
     """Limits of one scope (an entry of `limits.scopes`)."""
 
@@ -559,6 +578,7 @@ class Config:
     state: StateSettings = field(default_factory=StateSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
+    responses: ResponsesSettings = field(default_factory=ResponsesSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     budgets: tuple[BudgetSettings, ...] = ()
     """Those of `budgets:` and those of the keys."""

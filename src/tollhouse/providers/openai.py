@@ -7,8 +7,10 @@ from typing import Final
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OPENAI, OpenAIChatTraits
+from tollhouse.dialects.openai_responses import COUNTING, ResponsesTraits
+from tollhouse.dialects.openai_responses import DIALECT as RESPONSES
 from tollhouse.providers.catalogue import ModelFacts, by_prefix, facts
-from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.provider import OtherDialect, ProviderKind
 
 # Reasoning models whose sampling is fixed: o1, o3, o4 and GPT-5 itself with its mini, nano, pro and codex forms.  Another
 # `temperature` than 1 is 400 `unsupported_value`, and `max_tokens` is 400 `unsupported_parameter`
@@ -39,7 +41,7 @@ _PLAIN: Final = replace(OPENAI, reasoning_style="none", audio=False)
 
 def traits_for(model: str) -> OpenAIChatTraits:
     """What one of OpenAI's models can be told; a fine-tuned one (`ft:gpt-4o:…`) what its base can."""
-    name = model.lower().removeprefix("ft:")
+    name = _bare(model)
     if _FIXED_SAMPLING.match(name):
         return _FIXED
     if _REASONING.match(name):
@@ -47,6 +49,49 @@ def traits_for(model: str) -> OpenAIChatTraits:
     if _NOT_REASONING.match(name):
         return replace(_PLAIN, audio=True) if _HEARS.match(name) else _PLAIN
     return OPENAI
+
+
+# What has no chat endpoint: the models that work long, and those made for coding agents and for computers
+# (platform.openai.com/docs/models, "Endpoints" of each, November 2026).
+_RESPONSES_ONLY: Final = re.compile(
+    r"o[13]-pro|gpt-5(\.\d+)?-pro|gpt-5(\.\d+)?-codex|codex-mini|computer-use|o[34](-mini)?-deep-research"
+)
+# What the Responses API does not have: sound, the older search, and what is no model of language.
+_CHAT_ONLY: Final = re.compile(
+    r".*(audio|search-preview|search-api|instruct|realtime|transcribe|tts|embedding|moderation|image)|davinci|babbage"
+)
+# Explicit cache breakpoints are sold with GPT-5.6 (`openai/openai-responses-json-text-be623f`).
+_CACHES: Final = re.compile(r"gpt-5\.([6-9]|\d\d)")
+
+_ASKED_TO_REASON: Final = ResponsesTraits()
+_FIXED_REASONING: Final = replace(_ASKED_TO_REASON, drop_fields=frozenset({"temperature", "top_p"}))
+_NOT_REASONED: Final = ResponsesTraits(reasoning=False, asks_encrypted=False, logprobs=True)
+
+
+def responses_traits_for(model: str) -> ResponsesTraits:
+    """What one of OpenAI's models can be told by the Responses API."""
+    name = _bare(model)
+    if _FIXED_SAMPLING.match(name):
+        return _FIXED_REASONING
+    if _NOT_REASONING.match(name):
+        return _NOT_REASONED
+    return replace(_ASKED_TO_REASON, cache_breakpoints=True) if _CACHES.match(name) else _ASKED_TO_REASON
+
+
+def _bare(model: str) -> str:
+    return model.lower().removeprefix("ft:")
+
+
+RESPONSES_API: Final = OtherDialect(
+    api="responses",
+    dialect=RESPONSES,
+    chat_path="/responses",
+    counting=COUNTING,
+    count_tokens_path="/responses/input_tokens",
+    traits_for=responses_traits_for,
+    offers=lambda model: _CHAT_ONLY.match(_bare(model)) is None,
+    is_only_one=lambda model: _RESPONSES_ONLY.match(_bare(model)) is not None,
+)
 
 
 # Limits as OpenAI's model pages gave them in 2025; later members of a family are taken to keep them.
@@ -81,4 +126,5 @@ KIND: Final = ProviderKind(
     facts_for=facts_for,
     base_url="https://api.openai.com/v1",
     key_variable="OPENAI_API_KEY",
+    other=RESPONSES_API,
 )

@@ -6,6 +6,7 @@ knows, and says what it misses.
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from tollhouse.config.schema import Config, Scope
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.address import journal_name, state_folder
 from tollhouse.ledger.books_state import BooksWatch
+from tollhouse.ledger.kept_responses import KeepingBounds, ResponseShelf
 from tollhouse.ledger.reading import Reader
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.spending import SpendReader
@@ -76,6 +78,8 @@ class Stores:
     """The audit log."""
     ratings: BooksWatch
     """Whether calls were rated again."""
+    responses: ResponseShelf
+    """Answers that clients may go on from."""
     folder: Path
     """Where this machine keeps its state."""
     outage: OutlivingCounters | None
@@ -100,6 +104,8 @@ class Stores:
             stack.push_async_callback(alerts.aclose)
             watched = Reader(url)
             stack.push_async_callback(watched.aclose)
+            responses = ResponseShelf(url)
+            stack.push_async_callback(responses.aclose)
             trail = Trail.of(url)
             stack.push_async_callback(trail.aclose)
             counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=SEVERAL)
@@ -135,13 +141,19 @@ class Stores:
                 alerts=alerts,
                 trail=trail,
                 ratings=BooksWatch(watched),
+                responses=responses,
                 folder=folder,
                 outage=outage,
                 _stack=stack.pop_all(),
             )
 
-    async def keep_house(self, admission: Callable[[], Admission], finished: Callable[[CallRecord], None]) -> None:
-        """Goes on for ever: makes budgets certain, and writes down the calls of processes that died."""
+    async def keep_house(
+        self,
+        admission: Callable[[], Admission],
+        finished: Callable[[CallRecord], None],
+        bounds: Callable[[], KeepingBounds],
+    ) -> None:
+        """Goes on for ever: makes budgets certain, writes down the calls of processes that died, forgets old answers."""
         recovery = Recovery(self.counters, self.past, self.books)
 
         told: set[str] = set()
@@ -159,8 +171,11 @@ class Stores:
             if await self.ratings.has_changed():
                 await admission().forget_sums()
 
+        async def tidy() -> None:
+            await self.responses.tidy(bounds(), time.time_ns() // 1000)
+
         while True:
-            for work in (admission().check, partial(recovery.recover, finished), read_again, tell):
+            for work in (admission().check, partial(recovery.recover, finished), read_again, tidy, tell):
                 try:
                     await work()
                 except StoreUnavailable as error:  # `complaints` says so already

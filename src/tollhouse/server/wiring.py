@@ -10,7 +10,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from tollhouse.config.schema import Config, DeadlineSettings, JwtSettings, ProviderSettings, ResponseCacheSettings
+from tollhouse.config.schema import (
+    Config,
+    DeadlineSettings,
+    JwtSettings,
+    ProviderSettings,
+    ResponseCacheSettings,
+    ResponsesSettings,
+)
 from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
 from tollhouse.gateway.coalesce import Coalescer
@@ -19,6 +26,7 @@ from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Alias, Candidate, Router
 from tollhouse.gateway.sharing import Sharing
 from tollhouse.gateway.weight import Scales
+from tollhouse.ledger.kept_responses import KeepingBounds
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.access import networks
@@ -33,7 +41,7 @@ from tollhouse.policy.tokens.secrets_file import SecretsFile
 from tollhouse.policy.tokens.verifier import TokenVerifier
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
-from tollhouse.server.serving import Serving
+from tollhouse.server.serving import Keeping, Serving
 from tollhouse.server.stores import Stores
 from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.address import BadAddress, parse_address, target
@@ -183,6 +191,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         ),
         max_body_bytes=config.server.max_body_bytes,
         max_concurrent_calls=config.server.max_concurrent_calls,
+        responses=Keeping(shelf=stores.responses, bounds=bounds_of(config.responses), is_on=config.responses.store),
         proxies=networks(config.server.trusted_proxies),
         rates_of=rules.rates_of,
     )
@@ -194,6 +203,15 @@ def _tokens(config: Config, engine: Engine) -> TokenVerifier:
         config.auth.jwt or JwtSettings(),
         engine.signing,
         [(issuer, engine.issuers.keys_of(issuer)) for issuer in config.auth.oidc],
+    )
+
+
+def bounds_of(settings: ResponsesSettings) -> KeepingBounds:
+    """How much is kept of answers that clients may go on from."""
+    return KeepingBounds(
+        retention_seconds=settings.retention_days * 86_400.0,
+        max_bytes=settings.max_bytes,
+        max_response_bytes=settings.max_response_bytes,
     )
 
 

@@ -25,9 +25,10 @@ from tollhouse.config.load import diff, load
 from tollhouse.config.overrides import NOTHING_OVERRULED, Overrides
 from tollhouse.config.schema import Config
 from tollhouse.config.secret import Secret
-from tollhouse.dialects import anthropic, openai_chat
+from tollhouse.dialects import anthropic, openai_chat, openai_responses
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.openai_chat.traits import OPENAI
+from tollhouse.dialects.openai_responses import ResponsesTraits
 from tollhouse.errors import AddressNotAllowed, ConfigError, NotInstalled, TollhouseError, Unauthenticated
 from tollhouse.ledger import price_books
 from tollhouse.ledger.record import CallRecord
@@ -44,7 +45,7 @@ from tollhouse.server.listener import Place, Server, SilentServer
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.stores import Stores
 from tollhouse.server.tls import LiveTls, live_tls
-from tollhouse.server.wiring import Engine, LocalAddress, assemble
+from tollhouse.server.wiring import Engine, LocalAddress, assemble, bounds_of
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.bodies import BodySettings, BodyStore
 from tollhouse.telemetry.bodies_file import path_of
@@ -123,7 +124,9 @@ class Worker:
         self._listener = (listen or _server(config, self.tls))(self.app, job.place)
         self._grpc: Server | None = None
         self._flushing = loop.create_task(self._flush_often())
-        self._housekeeping = loop.create_task(stores.keep_house(self._admission, self._finished))
+        self._housekeeping = loop.create_task(
+            stores.keep_house(self._admission, self._finished, lambda: bounds_of(self.config.responses))
+        )
         self._watching = None if self.tls is None else loop.create_task(self.tls.watch())
         self._draining: asyncio.Task[None] | None = None
         self._keeping = self._keep_prices()
@@ -344,6 +347,7 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
         {
             openai_chat.DIALECT.name: lambda: openai_chat.DIALECT.stream_decoder(OPENAI),
             anthropic.DIALECT.name: lambda: anthropic.DIALECT.stream_decoder(AnthropicTraits()),
+            openai_responses.DIALECT.name: lambda: openai_responses.DIALECT.stream_decoder(ResponsesTraits()),
         },
     )
 

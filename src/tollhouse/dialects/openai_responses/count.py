@@ -4,9 +4,16 @@ from typing import Final
 
 import msgspec
 
+from tollhouse.chat.model import Request
+from tollhouse.chat.receipt import Receipt
+from tollhouse.dialects.counting import CountingDialect
+from tollhouse.dialects.dialect import Peek
 from tollhouse.dialects.openai_chat.wire import read
+from tollhouse.dialects.openai_responses.encode_request import encode_request
+from tollhouse.dialects.openai_responses.peek import patch
+from tollhouse.dialects.openai_responses.traits import ResponsesTraits
 
-COUNTED: Final = frozenset(
+_COUNTED: Final = frozenset(
     {
         "input",
         "instructions",
@@ -41,7 +48,25 @@ def encode_count(input_tokens: int) -> bytes:
     return msgspec.json.encode({"object": "response.input_tokens", "input_tokens": input_tokens})
 
 
-def question_of(patched: bytes) -> bytes:
-    """A request that was patched for a provider as the question how long its prompt is."""
-    fields = msgspec.json.decode(patched, type=dict[str, msgspec.Raw])
-    return msgspec.json.encode({name: value for name, value in fields.items() if name in COUNTED})
+class ResponsesCounting:
+    """`tollhouse.dialects.counting.CountingDialect` for the endpoint."""
+
+    def encode_request(self, request: Request, traits: ResponsesTraits, receipt: Receipt) -> bytes:
+        """A request as the question how many tokens its prompt has."""
+        return _question_of(encode_request(request, traits, receipt))
+
+    def patch(self, peek: Peek, model: str, traits: ResponsesTraits, receipt: Receipt) -> bytes:
+        """The client's question with the model's name replaced."""
+        return _question_of(patch(peek, model, traits, receipt))
+
+    def decode_count(self, body: bytes) -> int:
+        """See `decode_count`."""
+        return decode_count(body)
+
+
+COUNTING: Final[CountingDialect[ResponsesTraits]] = ResponsesCounting()
+
+
+def _question_of(body: bytes) -> bytes:
+    fields = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return msgspec.json.encode({name: value for name, value in fields.items() if name in _COUNTED})

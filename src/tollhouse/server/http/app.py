@@ -11,14 +11,21 @@ from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.errors import ClientLeft, GatewayError, MethodNotAllowed, NotFound, TollhouseError
-from tollhouse.server.http import chat, embeddings, models, passthrough, status, typed
+from tollhouse.server.http import chat, embeddings, models, passthrough, responses, status, typed
 from tollhouse.server.http.asgi import Receive, Scope, Send
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
 
-DOORS: tuple[Callable[[Front], Door], ...] = (chat.door, embeddings.door, models.door, typed.door, passthrough.door)
+DOORS: tuple[Callable[[Front], Door], ...] = (
+    chat.door,
+    responses.door,
+    embeddings.door,
+    models.door,
+    typed.door,
+    passthrough.door,
+)
 """The API families, in the order in which they are asked for a path with variables."""
 
 
@@ -104,7 +111,7 @@ def _refusing(methods: Mapping[str, Handler]) -> Handler:
             raise MethodNotAllowed(exchange.method, allowed=sorted(methods))
         raise NotFound(
             f"There is nothing at {exchange.method} {exchange.path[:200]!r}.",
-            hint="Chat is at /v1/chat/completions and /v1/messages, the models at /v1/models.",
+            hint="Chat is at /v1/chat/completions, /v1/responses and /v1/messages, the models at /v1/models.",
         )
 
     return refuse
