@@ -35,8 +35,19 @@ class Client:
         return await self.rpc(method)(request, metadata=metadata, timeout=DEADLINE_SECONDS)
 
     async def stream(self, request: wire.ChatRequest) -> Streamed:
-        rpc = self.rpc("StreamChat")(request, metadata=BEARER, timeout=DEADLINE_SECONDS)
-        return Streamed([event async for event in rpc])
+        streamed: list[wire.ChatEvent] = []
+        await self.gather("StreamChat", request, streamed)
+        return Streamed(streamed)
+
+    async def gather(
+        self, method: str, request: Message, into: list[Any], metadata: Sequence[tuple[str, str]] = BEARER
+    ) -> None:
+        """Calls either kind of method; what comes before an error is kept."""
+        if not _METHODS[method].server_streaming:
+            into.append(await self.call(method, request, metadata))
+            return
+        async for event in self.rpc(method)(request, metadata=metadata, timeout=DEADLINE_SECONDS):
+            into.append(event)  # what came before an error is wanted
 
     def rpc(self, method: str) -> Any:
         described = _METHODS[method]
@@ -135,10 +146,7 @@ async def test_a_call_that_never_began_ends_with_its_status_and_the_error(
     gateway = await serving(settings(fake_provider))
     async with calling(gateway) as client:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            if method == "StreamChat":
-                await client.stream(question("to-opnai"))
-            else:
-                await client.call(method, question("to-opnai"))
+            await client.gather(method, question("to-opnai"), [])
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     error = error_in(caught.value)
     assert (error.code, error.param) == ("model_not_found", "model")
@@ -168,10 +176,8 @@ async def test_a_broken_stream_says_so_is_settled_and_does_not_end_well(
     fake_provider.reply(faulty(Answer(text="one two three four five six"), fault))
     events: list[wire.ChatEvent] = []
     async with calling(gateway) as client:
-        rpc = client.rpc("StreamChat")(question(), metadata=BEARER, timeout=DEADLINE_SECONDS)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            async for event in rpc:
-                events.append(event)  # what came before the error is wanted
+            await client.gather("StreamChat", question(), events)
     streamed = Streamed(events)
     assert streamed.kinds[-2:] == ["failed", "settled"]
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -183,7 +189,7 @@ async def test_a_broken_stream_says_so_is_settled_and_does_not_end_well(
 async def test_what_is_not_a_message_is_an_invalid_argument(serving: Serving, fake_provider: FakeProvider):
     gateway = await serving(settings(fake_provider))
     async with calling(gateway) as client:
-        raw = client.channel.unary_unary(f"/{NAME}/Chat")
+        raw: Any = client.channel.unary_unary(f"/{NAME}/Chat")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await raw(b"\xff\xff\xff", metadata=BEARER, timeout=DEADLINE_SECONDS)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -195,11 +201,7 @@ async def test_nobody_calls_without_a_key(serving: Serving, fake_provider: FakeP
         for method in _METHODS.values():
             request = getattr(wire, method.input_type.name)()
             with pytest.raises(grpc.aio.AioRpcError) as caught:
-                if method.server_streaming:
-                    async for _ in client.rpc(method.name)(request, timeout=DEADLINE_SECONDS):
-                        pass
-                else:
-                    await client.call(method.name, request, metadata=())
+                await client.gather(method.name, request, [], metadata=())
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert not fake_provider.calls
 
