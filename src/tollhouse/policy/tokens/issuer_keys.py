@@ -21,14 +21,28 @@ from tollhouse.policy.tokens.jwks import MAX_ANSWER_BYTES, WELL_KNOWN, KeySet, U
 from tollhouse.upstream.address import BadAddress, parse_address
 from tollhouse.upstream.transport import Deadlines, Outgoing, Transport
 
-REFRESH_SECONDS: Final = 900.0
-UNKNOWN_SECONDS: Final = 60.0
-"""The least time between two looks for a key that was not known."""
-RETRY_SECONDS: Final = 5.0
-"""After the first failure; each later one doubles it, up to `REFRESH_SECONDS`."""
 DEADLINES: Final = Deadlines(connect=5.0, first_byte=10.0, between_chunks=10.0, total=15.0)
 
 log = logging.getLogger("tollhouse.policy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often an issuer is asked, in seconds."""
+
+    refresh: float = 900.0
+    unknown: float = 60.0
+    """The least time between two looks for a key that was not known."""
+    retry: float = 5.0
+    """After the first failure; each later one doubles it, up to `refresh`."""
+
+    def next_look(self, looked_at: float, failures: int, *, is_wanted: bool) -> float:
+        """When to look again, after a look that was the last of so many failures in a row.
+
+        `is_wanted`: a token has named a key that is not known.
+        """
+        due = looked_at + (min(self.retry * 2 ** min(failures - 1, 20), self.refresh) if failures else self.refresh)
+        return min(due, looked_at + self.unknown) if is_wanted else due
 
 
 class IssuerKeys:
@@ -47,8 +61,8 @@ class IssuerKeys:
         """Says that a token named a key that is not known.  Costs nothing, however often."""
         self._wanted.set()
 
-    async def keep(self, transport: Transport, *, monotonic: Callable[[], float], scale: float = 1.0) -> None:
-        """Fetches for ever.  `scale` makes every wait shorter, for tests."""
+    async def keep(self, transport: Transport, pace: Pace, *, monotonic: Callable[[], float]) -> None:
+        """Fetches for ever."""
         failures = 0
         while True:
             looked_at = monotonic()
@@ -65,8 +79,20 @@ class IssuerKeys:
                 if failures == 1:
                     log.exception("the keys of an issuer could not be taken over", extra={"issuer": self.issuer})
                 self._tell(f"{type(error).__name__} while they were taken over.")
-            wait = REFRESH_SECONDS if not failures else min(RETRY_SECONDS * 2 ** (failures - 1), REFRESH_SECONDS)
-            await self._pause(wait * scale, looked_at + UNKNOWN_SECONDS * scale, monotonic)
+            self._wanted.clear()
+            while (left := self._left(pace, looked_at, failures, monotonic)) > 0:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._wait_for_wish()
+
+    def _left(self, pace: Pace, looked_at: float, failures: int, monotonic: Callable[[], float]) -> float:
+        return pace.next_look(looked_at, failures, is_wanted=self._wanted.is_set()) - monotonic()
+
+    async def _wait_for_wish(self) -> None:
+        """Returns when a key is wanted that was not wanted before; never, if one is wanted already."""
+        if self._wanted.is_set():
+            await asyncio.Event().wait()
+        await self._wanted.wait()
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
@@ -75,15 +101,6 @@ class IssuerKeys:
                 extra={"issuer": self.issuer, "why": problem, "are_known": self.keys is not None},
             )
         self.problem = problem
-
-    async def _pause(self, seconds: float, wanted_from: float, monotonic: Callable[[], float]) -> None:
-        """Waits; until somebody wants a key, if that is not too soon after the last look."""
-        ends = monotonic() + seconds
-        self._wanted.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wanted.wait()
-        await asyncio.sleep(max(0.0, min(ends, wanted_from) - monotonic()))
 
     async def _fetch(self, transport: Transport) -> KeySet:
         url = self.jwks_url
@@ -129,12 +146,12 @@ class IssuerBook:
         self,
         transport: Callable[[], Transport],
         *,
+        pace: Pace = Pace(),
         monotonic: Callable[[], float] = time.monotonic,
-        scale: float = 1.0,
     ) -> None:
         self._transport = transport
         self._monotonic = monotonic
-        self._scale = scale
+        self._pace = pace
         self._watched: dict[tuple[str, str | None], _Watched] = {}
 
     def keys_of(self, settings: OidcSettings) -> IssuerKeys:
@@ -157,7 +174,7 @@ class IssuerBook:
             watched = self._watched[place]
             if watched.task is None:
                 watched.task = asyncio.get_running_loop().create_task(
-                    watched.keys.keep(self._transport(), monotonic=self._monotonic, scale=self._scale),
+                    watched.keys.keep(self._transport(), self._pace, monotonic=self._monotonic),
                     name=f"tollhouse-issuer-{each.name}",
                 )
 
