@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint bench format lock clean help
+.PHONY: demo test lint bench format lock vibectl clean help
 
 help:
 	@echo "make demo    stream two real answers through a gateway of your own"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint    check style, types and the direction of imports"
 	@echo "make bench   measure the gateway against nginx"
 	@echo "make lock    compile requirements/*.txt again"
+	@echo "make vibectl install the tool that the gRPC door is tested with, into .venv-vibectl"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Tollhouse needs Python 3.11 or newer; run make with PYTHON=python3.12, say.") if sys.version_info < (3, 11) else None'
@@ -59,5 +60,12 @@ lock:
 		pyproject.toml requirements/build.in requirements/dev.in --extra demo --extra aiohttp --extra http2 --extra uvicorn \
 		--extra postgres --extra valkey --extra export --extra grpc --extra llm -o requirements/dev.txt
 
+# It holds old releases of several libraries, so it needs an environment of its own; its tests are skipped without it.
+vibectl: .venv-vibectl/bin/vibectl
+
+.venv-vibectl/bin/vibectl:
+	$(PYTHON) -m venv .venv-vibectl
+	.venv-vibectl/bin/python -m pip --disable-pip-version-check install --quiet vibectl==0.11.6
+
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist
+	rm -rf $(VENV) .venv-vibectl .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist
