@@ -1,0 +1,83 @@
+"""Signed tokens over the admin API."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import jwt
+import pytest
+
+from support.admin import VIEWER, AdminDesk, admin_desk
+from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
+
+TOKENS = "/admin/v1/tokens"
+FAR_US = 2_000_000_000_000_000
+
+
+@pytest.fixture
+async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AdminDesk]:
+    monkeypatch.setenv("HOME", str(tmp_path))  # where a secret is kept for want of XDG_CONFIG_HOME
+    async with admin_desk(tmp_path) as made:
+        yield made
+
+
+async def test_a_token_is_issued_listed_and_revoked(desk: AdminDesk, tmp_path: Path):
+    made = await desk.post(TOKENS, {"subject": "ann", "expires_at_us": FAR_US, "terms": {"models": ["fast"]}})
+    assert made.status == 201
+    text, token = made.json()["text"], made.json()["token"]
+    secret = SecretsFile(secrets_path({}, tmp_path)).secret(token["kid"])
+    assert secret is not None
+    found = jwt.decode(text, secret, algorithms=["HS256"])
+    assert (found["sub"], found["jti"], found["tollhouse"]) == ("ann", token["jti"], {"models": ["fast"]})
+
+    assert (await desk.get(f"{TOKENS}/{token['jti']}", token=VIEWER)).json() == token
+    assert (await desk.get(TOKENS)).json() == {"items": [token], "next": None}
+    assert (await desk.post(f"{TOKENS}/{token['jti']}/revoke", {"cut": True})).json()["cut"] is True
+    assert (await desk.get(TOKENS)).json()["items"] == []
+    everything = await desk.get(f"{TOKENS}?all=true&subject=ann")
+    assert everything.json()["items"][0]["revoked_at_us"] > 0
+    assert text.rpartition(".")[2].encode() not in everything.body
+    actions = [(record.actor, record.action, record.address) for record in await desk.audited()]
+    assert actions == [("ops", f"token.{verb}", "127.0.0.1") for verb in ("create_key", "create", "revoke")]
+
+
+async def test_keys_are_rotated_and_listed_without_their_secrets(desk: AdminDesk, tmp_path: Path):
+    await desk.post(TOKENS, {"subject": "ann", "expires_at_us": FAR_US})
+    rotated = await desk.post("/admin/v1/signing-keys/rotate", {"overlap_seconds": 60})
+    assert rotated.status == 201
+    listed = await desk.get("/admin/v1/signing-keys", token=VIEWER)
+    kids = {key["kid"]: key["until_us"] for key in listed.json()["items"]}
+    assert len(kids) == 2
+    assert kids[rotated.json()["kid"]] is None
+    assert [SecretsFile(secrets_path({}, tmp_path)).secret(kid) is not None for kid in kids] == [True, True]
+    assert b"secret" not in listed.body
+
+
+async def test_tokens_come_in_pieces(desk: AdminDesk):
+    for name in ("a", "b", "c"):
+        await desk.post(TOKENS, {"subject": name, "expires_at_us": FAR_US})
+    first = (await desk.get(f"{TOKENS}?limit=2")).json()
+    rest = (await desk.get(f"{TOKENS}?limit=2&after={first['next']}")).json()
+    assert len(first["items"]) == 2
+    assert {token["subject"] for token in (*first["items"], *rest["items"])} == {"a", "b", "c"}
+    assert rest["next"] is None
+
+
+async def test_what_is_wrong_is_named(desk: AdminDesk):
+    expired = await desk.post(TOKENS, {"subject": "ann", "expires_at_us": 1})
+    assert (expired.status, expired.json()["field"]) == (422, "expires_at_us")
+    assert (await desk.post(TOKENS, {"subject": "a/b", "expires_at_us": FAR_US})).json()["field"] == "subject"
+    assert (await desk.post(TOKENS, {"expires_at_us": FAR_US})).json()["field"] == "subject"
+    assert (await desk.post(f"{TOKENS}/theirs/revoke")).status == 404
+    assert (await desk.post(f"{TOKENS}/theirs/revoke", {"foreign": True})).status == 200
+    for path in (TOKENS, f"{TOKENS}/theirs/revoke", "/admin/v1/signing-keys/rotate"):
+        assert (await desk.post(path, {}, token=VIEWER)).status == 403
+
+
+async def test_an_odd_secret_of_the_configuration_is_not_rotated(desk: AdminDesk):
+    from tollhouse.config.schema import JwtSettings
+    from tollhouse.config.secret import Secret
+
+    jwt_settings = JwtSettings(secret=Secret("a-configured-secret-0123456789abcdef"))
+    desk.config = replace(desk.config, auth=replace(desk.config.auth, jwt=jwt_settings))
+    assert (await desk.post("/admin/v1/signing-keys/rotate")).status == 409
