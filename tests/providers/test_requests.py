@@ -11,7 +11,7 @@ from tollhouse.providers.registry import PROVIDER_TYPES
 
 TYPE_OF = {
     "openai": "openai",
-    "gemini": "google",
+    "gemini": "google-openai",
     "deepseek": "deepseek",
     "qwen": "qwen",
     "glm": "glm",

@@ -14,7 +14,7 @@ from tollhouse.providers.registry import PROVIDER_TYPES
 
 TYPE_OF: Mapping[str, str] = {
     "openai": "openai",
-    "gemini": "google",
+    "gemini": "google-openai",
     "deepseek": "deepseek",
     "qwen": "qwen",
     "glm": "glm",

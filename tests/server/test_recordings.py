@@ -123,7 +123,7 @@ LOSSES: Final[Mapping[str, Callable[[View], View]]] = {
 
 # ------------------------------------------------------------------------------------------------------------- the stage
 
-TYPES: Final = {"gemini": "google", "azure-openai": "openai"}
+TYPES: Final = {"gemini": "google-openai", "azure-openai": "openai"}
 
 
 def own(recording: Recording) -> Side:

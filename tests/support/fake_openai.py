@@ -225,7 +225,7 @@ def _reason(answer: Answer) -> str:
 
 def _whole(flavour: Flavour, answer: Answer, model: str) -> Json:
     message: Json = {"role": "assistant"}
-    if flavour.name not in {"groq", "google"} or not answer.calls:
+    if flavour.name not in {"groq", "google-openai"} or not answer.calls:
         # Groq and Google leave `content` out beside tool calls (groq/groq-chat-json-tool-call-3caf83).
         message["content"] = answer.text or (None if answer.calls or answer.refusal else "")
     if answer.refusal:
@@ -455,7 +455,7 @@ FLAVOURS = {
             error=_mistral_error,
         ),
         Flavour(
-            name="google",
+            name="google-openai",
             content_type="text/event-stream",
             role="every",
             usage="finish",

@@ -5,6 +5,7 @@ A real server on 127.0.0.1.  One instance plays all providers at once; the addre
     async with FakeProvider() as fake:
         fake.base_url("groq")           # http://127.0.0.1:…/groq/v1
         fake.base_url("anthropic")      # http://127.0.0.1:…/anthropic     (…/v1/messages below it)
+    fake.base_url("google")         # http://127.0.0.1:…/gemini/v1beta (…/models/{model}:generateContent below it)
 
 `FLAVOURS` in `fake_openai` has the names; each frames its streams, counts its tokens and words its errors as the recordings
 show (where the role, the usage and the finish reason stand, whether tool calls come whole, whether `[DONE]` comes, …).
@@ -50,10 +51,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, assert_never
+from urllib.parse import unquote
 
 import msgspec
 
-from support import fake_anthropic, fake_openai
+from support import fake_anthropic, fake_gemini, fake_openai, fake_responses
 from support.fake_openai import FLAVOURS, Flavour
 from support.fake_replies import (
     NO_TOKENS,
@@ -85,6 +87,8 @@ from support.peer import Peer, Request, Visit, chunk
 from support.recordings import Recording, load
 
 REPLAY_PREFIX = "replay:"
+GEMINI = "gemini"
+"""The flavour that speaks Google's own dialect; `google-openai` is its compatible endpoint."""
 
 _TRANSFER_HEADERS = frozenset(
     {"content-length", "content-encoding", "transfer-encoding", "connection", "keep-alive", "date"}
@@ -99,6 +103,7 @@ class Exchange:
     method: str
     path: str
     """Below the flavour: `/v1/chat/completions`."""
+    query: str = ""
     headers: dict[str, str]
     """Names in lower case; of repeated fields the last."""
     body: bytes
@@ -120,18 +125,28 @@ class Exchange:
     @property
     def model(self) -> str | None:
         """The model that was asked for."""
+        if self.flavour == GEMINI:
+            found = fake_gemini.asked(self.path)
+            return None if found is None else found[0]
         return self.json.get("model") if isinstance(self.json, dict) else None
 
     @property
     def streamed(self) -> bool:
         """Whether a stream was asked for."""
+        if self.flavour == GEMINI:
+            return self.path.endswith(":streamGenerateContent")
         return isinstance(self.json, dict) and bool(self.json.get("stream"))
+
+    @property
+    def asks_responses(self) -> bool:
+        """Whether OpenAI's Responses API was asked."""
+        return self.path.endswith("/responses")
 
     @property
     def key(self) -> str | None:
         """The credential, wherever it stood."""
         bearer = self.headers.get("authorization", "").removeprefix("Bearer ")
-        return self.headers.get("x-api-key") or bearer or None
+        return self.headers.get("x-api-key") or self.headers.get("x-goog-api-key") or bearer or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +194,8 @@ class FakeProvider:
         """What a configuration would have as `base_url` of a provider of this flavour."""
         if flavour == "anthropic":
             return f"{self._peer.url}/anthropic"
+        if flavour == "google":
+            return f"{self._peer.url}/{GEMINI}/v1beta"
         return f"{self._peer.url}/{FLAVOURS[flavour].name}/v1"
 
     def reply(self, *replies: Reply) -> None:
@@ -233,7 +250,7 @@ class FakeProvider:
             self._arrived.notify_all()
         reply = self._choose(exchange)
         plain, faults = (reply.reply, reply.faults) if isinstance(reply, Faulty) else (reply, ())
-        makes_vectors = exchange.path.endswith("/embeddings") and isinstance(plain, Answer)
+        makes_vectors = exchange.path.endswith(("/embeddings", ":batchEmbedContents")) and isinstance(plain, Answer)
         said = _vectors(exchange) if makes_vectors else _render(plain, exchange)
         rendered = _with_faults(said, faults, exchange)
         # A provider bills what it generates, whether or not anybody is left to read it.
@@ -254,11 +271,23 @@ class FakeProvider:
         if exchange.method == "GET" and exchange.path.endswith("/models"):
             if (failure := self.failing_models.get(exchange.flavour)) is not None:
                 return _render(failure, exchange)
-            render = fake_anthropic.models if is_anthropic else fake_openai.models
+            render = {"anthropic": fake_anthropic.models, GEMINI: fake_gemini.models}.get(
+                exchange.flavour, fake_openai.models
+            )
             return _json(render(self.models))
+        if exchange.flavour == GEMINI:
+            if exchange.path.endswith(":countTokens"):
+                return _json(fake_gemini.count())
+            if fake_gemini.asked(exchange.path) is None:
+                return _render(Failure(status=404, message=f"There is no {exchange.path}."), exchange)
+            return None
         if exchange.path.endswith("/count_tokens"):
             return _json(b'{"input_tokens":10}')
-        if not exchange.path.endswith(("/messages",) if is_anthropic else ("/chat/completions", "/embeddings")):
+        if exchange.path.endswith("/responses/input_tokens"):
+            return _json(fake_responses.count())
+        if not exchange.path.endswith(
+            ("/messages",) if is_anthropic else ("/chat/completions", "/embeddings", "/responses")
+        ):
             return _render(Failure(status=404, message=f"There is no {exchange.path}."), exchange)
         return None
 
@@ -267,9 +296,10 @@ class FakeProvider:
 
 
 def _exchange(request: Request, visit: Visit) -> Exchange:
-    path = request.target.partition("?")[0].rstrip("/")
+    path, _, query = request.target.partition("?")
+    path = unquote(path.rstrip("/"))
     flavour, _, below = path.removeprefix("/").partition("/")
-    if flavour in FLAVOURS or flavour == "anthropic":
+    if flavour in FLAVOURS or flavour in {"anthropic", GEMINI}:
         path = "/" + below
     else:
         flavour = "anthropic" if "/messages" in path else "compatible"
@@ -281,6 +311,7 @@ def _exchange(request: Request, visit: Visit) -> Exchange:
         flavour=flavour,
         method=request.method,
         path=path,
+        query=query,
         headers=dict(request.headers),
         body=request.body,
         json=decoded,
@@ -299,10 +330,16 @@ def _render(reply: Plain, exchange: Exchange) -> Rendered:
         case Answer():
             if is_anthropic:
                 return fake_anthropic.render(reply, request)
+            if exchange.flavour == GEMINI:
+                return fake_gemini.render(reply, exchange.model or "", streamed=exchange.streamed)
+            if exchange.asks_responses:
+                return fake_responses.render(reply, request)
             return fake_openai.render(_flavour(exchange), reply, request)
         case Failure():
             if is_anthropic:
                 return fake_anthropic.render_failure(reply)
+            if exchange.flavour == GEMINI:
+                return fake_gemini.render_failure(reply)
             return fake_openai.render_failure(_flavour(exchange), reply)
         case Raw():
             kind = () if reply.content_type is None else (("content-type", reply.content_type),)
@@ -353,6 +390,9 @@ def _cut(recording: Recording, replay: Replay) -> Iterable[bytes]:
 def _vectors(exchange: Exchange) -> Rendered:
     """Four numbers for each input, made of its length, as many tokens as it has words; in the form that was asked for."""
     asked = exchange.json
+    if exchange.flavour == GEMINI:
+        body, spent = fake_gemini.vectors(asked)
+        return replace(_json(body), tokens=spent)
     inputs = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
     if isinstance(inputs[0], int):
         inputs = [inputs]
@@ -413,6 +453,10 @@ def _with_faults(rendered: Rendered, faults: Iterable[Fault], exchange: Exchange
 def _error_event(failure: Failure, exchange: Exchange) -> Piece:
     if exchange.flavour == "anthropic":
         return fake_anthropic.error_event(failure)
+    if exchange.flavour == GEMINI:
+        return fake_gemini.error_event(failure)
+    if exchange.asks_responses:
+        return fake_responses.error_event(failure)
     return fake_openai.error_event(_flavour(exchange), failure)
 
 

@@ -140,6 +140,7 @@ BOOKS: Final[Mapping[str, tuple[str, ...]]] = {
     "xai": ("x-ai",),
     "grok": ("x-ai",),
     "gemini": ("google",),
+    "google-openai": ("google",),
 }
 
 FREE_KINDS: Final = frozenset({"local", "ollama"})

@@ -30,6 +30,7 @@ PROVIDER_TYPES: Final[Mapping[str, ProviderKind]] = MappingProxyType(
         "openai": openai.KIND,
         "anthropic": anthropic.KIND,
         "google": google.KIND,
+        "google-openai": google.OPENAI,
         "deepseek": deepseek.KIND,
         "qwen": qwen.KIND,
         "glm": glm.KIND,

@@ -264,6 +264,9 @@ class _Composer:
         wanted = self._request.response_format
         if wanted is None:
             return
+        if not self._traits.structured_output:
+            self._receipt.dropped("response_format", "the model cannot be held to one")
+            return
         if has_tools and not self._traits.json_with_tools:
             self._receipt.dropped("response_format", "the model takes none together with tools")
             return

@@ -46,6 +46,8 @@ class GeminiTraits:
     """Whether function calls of the turn under way are refused without a thought signature (from Gemini 3 on)."""
     json_with_tools: bool = True
     """Whether an answer can be held to a schema while there are tools; before Gemini 3 that is 400."""
+    structured_output: bool = True
+    """Whether answers can be asked for as JSON at all."""
     validated_mode: bool = True
     """Whether function calls can be held to their schemas without being forced (mode `VALIDATED`)."""
     images: bool = True
