@@ -10,9 +10,10 @@ import msgspec
 from hypothesis import strategies as st
 
 from tollhouse.chat.events import Event, Failed
-from tollhouse.chat.model import Inline, TokenLogprob
-from tollhouse.dialects.protobuf.messages import EVENT, TOKEN_LOGPROB
+from tollhouse.chat.model import Inline, Message, Request, TokenLogprob
+from tollhouse.dialects.protobuf.messages import EVENT, PART, REQUEST, TOKEN_LOGPROB
 from tollhouse.dialects.protobuf.reports import Settlement, Trouble
+from tollhouse.dialects.protobuf.request import MAY_SAY
 from tollhouse.dialects.protobuf.shapes import (
     FLAG,
     INT32,
@@ -110,3 +111,23 @@ events: st.SearchStrategy[Event] = st.one_of(
 """Events in no order at all."""
 
 inlines = st.builds(Inline, st.sampled_from(["image/png", "text/plain"]), base64s)
+
+
+def _turns() -> st.SearchStrategy[Message]:
+    """Turns whose parts may stand in them."""
+    kinds = {kind: values_of(shape) for kind, shape in PART.members.values()}
+    turns = []
+    for role, may_say in MAY_SAY.items():
+        parts = st.one_of([kinds[kind] for kind in may_say])
+        turns.append(st.builds(Message, st.just(role), st.lists(parts, min_size=1, max_size=3).map(tuple)))
+    return st.one_of(turns)
+
+
+requests: st.SearchStrategy[Request] = _records(
+    REQUEST,
+    model=st.just("m"),
+    messages=st.lists(_turns(), min_size=1, max_size=4).map(tuple),
+    choices=st.integers(1, 4),
+    max_output_tokens=st.none() | st.integers(1, 1000),
+)
+"""Requests that are right, or nearly so: what is left for `decode_request` to refuse are names that are empty."""

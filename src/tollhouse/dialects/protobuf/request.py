@@ -37,7 +37,7 @@ MAX_PARTS: Final = 100_000
 MAX_INPUTS: Final = 2_048
 """Texts in one call for embeddings; OpenAI's own bound."""
 
-_MAY_SAY: Final[Mapping[Role, tuple[type[Part], ...]]] = {
+MAY_SAY: Final[Mapping[Role, tuple[type[Part], ...]]] = {
     "system": (Text, Foreign),
     "developer": (Text, Foreign),
     "user": (Text, Image, Document, Audio, ToolResult, Foreign),
@@ -157,6 +157,7 @@ def _checked(request: Request) -> Request:
     for index, message in enumerate(request.messages):
         _check_message(message, index)
     _check_tools(request)
+    _check_counts(request)
     _check_extra(request.extra)
     return msgspec.structs.replace(request, messages=tuple(_one_result_each(request.messages)), include_usage=True)
 
@@ -175,7 +176,7 @@ def _check_model(model: str) -> None:
 
 
 def _check_message(message: Message, index: int) -> None:
-    may_say = _MAY_SAY[message.role]
+    may_say = MAY_SAY[message.role]
     for number, part in enumerate(message.parts):
         if not isinstance(part, may_say):
             fault = Fault(f"is a {type(part).__name__}, which a turn of {message.role.upper()} cannot hold.")
@@ -195,6 +196,15 @@ def _check_tools(request: Request) -> None:
     choice = request.tool_choice
     if choice is not None and choice.mode == "named" and not choice.name:
         raise Fault("must name the tool of NAMED.").under("name").under("tool_choice")
+
+
+def _check_counts(request: Request) -> None:
+    for name, count in (("top_k", request.top_k), ("top_logprobs", request.top_logprobs)):
+        if count is not None and count < 0:
+            raise Fault("must not be negative.").under(name)
+    reasoning = request.reasoning
+    if reasoning is not None and reasoning.budget_tokens is not None and reasoning.budget_tokens < 0:
+        raise Fault("must not be negative.").under("budget_tokens").under("reasoning")
 
 
 def _check_extra(extra: Extra | None) -> None:
