@@ -17,7 +17,7 @@ from tollhouse.cli import tollhouse
 from tollhouse.errors import BadRequest, ConfigError, NotFound, StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.prices import PRICES_FILE
-from tollhouse.policy.counters import Claim, Placed, Purse
+from tollhouse.policy.counters import Placed, Purse, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
 
 PRICES = """
@@ -257,7 +257,7 @@ def test_the_configuration_says_how_long_rows_are_kept(url: str, folder: Path):
 async def place(counters: SharedCounters, url: str, spent_nano: int) -> None:
     purse = Purse("key:dev/day/2026-11-21", 10 * MTOK)
     await counters.seed(purse, spent_nano=spent_nano, before_us=1, is_confirmed=True)
-    assert isinstance(await counters.place(Claim(id="x", began_at_us=2, purses=(purse,), hold_nano=5)), Placed)
+    assert isinstance(await counters.place(claim_of(id="x", began_at_us=2, purses=(purse,), hold_nano=5)), Placed)
 
 
 def test_at_rest_nothing_may_be_held_and_budgets_must_be_exact(url: str, folder: Path):

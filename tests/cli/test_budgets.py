@@ -13,7 +13,7 @@ from tollhouse.errors import NotFound
 from tollhouse.ledger import store
 from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.sqlite import SqliteStorage
-from tollhouse.policy.counters import Claim, Placed, Purse
+from tollhouse.policy.counters import Placed, Purse, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
 
 CONFIG = """
@@ -54,7 +54,7 @@ async def spend(folder: Path) -> None:
     counters = SharedCounters.open(folder / "t.db.state", processes=2)
     purse = Purse("global/total/ever/soft", 10_000_000_000)
     await counters.seed(purse, spent_nano=2_000_000_000, before_us=1)
-    claim = Claim(id="req_9", began_at_us=1, purses=(purse,), hold_nano=250_000_000)
+    claim = claim_of(id="req_9", began_at_us=1, purses=(purse,), hold_nano=250_000_000)
     assert isinstance(await counters.place(claim), Placed)
 
 

@@ -16,7 +16,7 @@ from support.shared_counters import SharedBench, audit
 from tollhouse.config.schema import BudgetSettings, LimitSettings, Period, RateSettings, Scope, ScopedRates
 from tollhouse.errors import BudgetExceeded, NoPrice, RateLimited, StoreUnavailable
 from tollhouse.policy.admission import Ask, Weight
-from tollhouse.policy.counters import Answer, Claim, PurseState, Unseeded
+from tollhouse.policy.counters import Answer, Claim, Ending, PurseState, Spending, Unseeded
 from tollhouse.policy.gate import MAX_SEEDINGS, SEAT_RETRY_SECONDS, Crossing, Gate, GateHold, Patience
 from tollhouse.policy.identity import Principal
 from tollhouse.policy.rules import Rules
@@ -129,7 +129,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     bench = SharedBench(tmp_path / "counters")
     yield World(bench)
     for counters in bench._opened:
-        if not counters._is_closed:
+        if not counters._inside.is_closed:
             audit(counters)
             break
     await bench.aclose()
@@ -270,13 +270,33 @@ async def test_settling_across_a_network_gives_the_same_back_and_is_awaited_at_t
 
 async def test_settling_with_a_store_that_is_gone_is_nobodys_error(world: World, caplog: pytest.LogCaptureFixture):
     class Gone:
-        def settle_now(self, claim_id: str, *, cost_nano: int, tokens: int | None) -> Sequence[object]:
-            raise StoreUnavailable(f"{claim_id} {cost_nano} {tokens}")
+        def settle_all_now(self, endings: Sequence[Ending]) -> Sequence[Sequence[Spending]]:
+            raise StoreUnavailable(f"{endings}")
 
     told: list[object] = []
-    SettlesNow(Gone()).settle("req_1", cost_nano=1, tokens=None, done=told.append)  # type: ignore[arg-type]  # never answers
+    SettlesNow(Gone()).settle("req_1", cost_nano=1, tokens=None, done=told.append)
     assert told == []
     assert "given back late" in caplog.text
+
+
+async def test_ends_that_are_deferred_are_settled_together_and_each_threshold_is_told_once(world: World):
+    store = await world.bench.open()
+    gate = await world.gate(budget(100, alert_at=(0.5,)), counters=store)
+    deferred: list[Callable[[], None]] = []
+    together = gate._settler = SettlesNow(store, defer=deferred.append)
+    holds = [await gate.admit(world.ask(20)) for _ in range(4)]
+    for hold in holds:
+        hold.settle(cost_nano=15, input_tokens=1, output_tokens=1)
+    assert await money(gate) == (0, 80)
+    assert len(deferred) == 1
+    deferred.pop()()
+    assert await money(gate) == (60, 0)
+    assert world.crossings == [("global/total", 0.5, 60)]
+
+    late = await gate.admit(world.ask(20))
+    late.settle(cost_nano=5, input_tokens=1, output_tokens=1)
+    await together.aclose()
+    assert await money(gate) == (65, 0), "what was deferred when the gateway ends is settled then"
 
 
 # ------------------------------------------------------------------------------------------------ what the ledger knows
@@ -514,7 +534,7 @@ class Forgetful(SharedCounters):
     async def place(self, claim: Claim, *, extends: bool = False) -> Answer:
         del extends
         self.placed += 1
-        return Unseeded(claim.purses)
+        return Unseeded(claim.parts.purses)
 
 
 async def test_a_store_that_forgets_for_ever_is_given_up(world: World):

@@ -6,7 +6,7 @@ import pytest
 
 from tollhouse.config.schema import BudgetSettings, Period, Scope
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Claim, Placed, Purse
+from tollhouse.policy.counters import Placed, Purse, claim_of
 from tollhouse.policy.purses_at_rest import names_of, parse_name, read_purses
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.windows import FOREVER, window
@@ -58,7 +58,9 @@ async def test_purses_are_read_while_others_count(tmp_path: Path):
     told, untold = Purse("key:dev/day/2026-11-21", 100), Purse("global/total/ever", None)
     await counters.seed(told, spent_nano=40, before_us=5, is_confirmed=True)
     await counters.seed(untold, spent_nano=7, before_us=5)
-    assert isinstance(await counters.place(Claim(id="x", began_at_us=6, purses=(told, untold), hold_nano=30)), Placed)
+    assert isinstance(
+        await counters.place(claim_of(id="x", began_at_us=6, purses=(told, untold), hold_nano=30)), Placed
+    )
     found = {state.name: state for state in read_purses(tmp_path)}
     told_state, untold_state = await counters.purses([told.name, untold.name])
     await counters.aclose()

@@ -8,7 +8,7 @@ import pytest
 from tollhouse.config.schema import BudgetSettings, LimitSettings, Period, RateSettings, Scope, ScopedRates
 from tollhouse.errors import GatewayError
 from tollhouse.policy.admission import Ask, Weight
-from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, Claim, Rate
+from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, Claim, Rate, claim_of
 from tollhouse.policy.identity import Principal, Shared
 from tollhouse.policy.rules import IP_PARTS, MAX_REMEMBERED, Rules, is_upstream, neighbourhood, scope_of
 from tollhouse.policy.windows import window
@@ -88,19 +88,19 @@ PERIODS: tuple[Period, ...] = ("hour", "day", "week", "month", "total")
 )
 def test_a_call_belongs_to_these_scopes_and_no_others(scope: str, is_meant: bool):
     made = claim(Rules(LimitSettings(scopes=(scoped(scope, ONE),)), [budget(scope, 10)]))
-    assert names(made.rates) == ({f"requests/{scope}"} if is_meant else set())
-    assert names(made.purses) == ({f"{scope}/day/2026-11-21"} if is_meant else set())
+    assert names(made.parts.rates) == ({f"requests/{scope}"} if is_meant else set())
+    assert names(made.parts.purses) == ({f"{scope}/day/2026-11-21"} if is_meant else set())
 
 
 def test_who_has_no_tenant_is_in_no_tenants_scope():
     rules = Rules(
         LimitSettings(per_tenant=ONE, scopes=(scoped("tenant:research", ONE),)), [budget("project:/search", 1)]
     )
-    assert claim(rules, Principal(key="dev")) == Claim(
-        id="req_1", began_at_us=NOON_US, hold_nano=WEIGHT.worst_nano or 0, note=b"note"
+    assert claim(rules, Principal(key="dev")) == claim_of(
+        id="req_1", began_at_us=NOON_US, tokens=WEIGHT.likely_tokens, hold_nano=WEIGHT.worst_nano or 0, note=b"note"
     )
     lost = Principal(key="dev", project="search")
-    assert claim(rules, lost).purses == (), "a project without a tenant is none"
+    assert claim(rules, lost).parts.purses == (), "a project without a tenant is none"
 
 
 def test_everybody_has_the_limit_of_all_keys_but_who_has_one_of_its_own():
@@ -111,26 +111,26 @@ def test_everybody_has_the_limit_of_all_keys_but_who_has_one_of_its_own():
     )
     rules = Rules(limits)
     common = claim(rules, Principal(key="dev", tenant="research"))
-    assert [(rate.name, rate.per_minute) for rate in common.rates] == [
+    assert [(rate.name, rate.per_minute) for rate in common.parts.rates] == [
         ("requests/key:dev", 10),
         ("tokens/tenant:research", 100),
     ]
-    assert names(common.seats) == {"concurrent/key:dev"}
+    assert names(common.parts.seats) == {"concurrent/key:dev"}
     own = claim(rules, Principal(key="own", limits=RateSettings(requests_per_minute=50)))
-    assert [(rate.name, rate.per_minute) for rate in own.rates] == [("requests/key:own", 50)]
-    assert own.seats == ()
+    assert [(rate.name, rate.per_minute) for rate in own.parts.rates] == [("requests/key:own", 50)]
+    assert own.parts.seats == ()
     known = claim(rules, Principal(key="known"))
-    assert [(rate.name, rate.per_minute) for rate in known.rates] == [("requests/key:known", 99)]
+    assert [(rate.name, rate.per_minute) for rate in known.parts.rates] == [("requests/key:known", 99)]
     shared = Shared(limits=(scoped("tenant:research", RateSettings(tokens_per_minute=7)),))
     tenant = claim(rules, Principal(key="dev", tenant="research", shared=shared))
-    assert [(rate.name, rate.per_minute) for rate in tenant.rates if rate.counts == "tokens"] == [
+    assert [(rate.name, rate.per_minute) for rate in tenant.parts.rates if rate.counts == "tokens"] == [
         ("tokens/tenant:research", 7)
     ]
 
 
 def test_another_keys_own_limit_does_not_free_this_one_of_the_common_limit():
     rules = Rules(LimitSettings(per_key=ONE, scopes=(scoped("key:other", RateSettings(concurrent=5)),)))
-    assert names(claim(rules).rates) == {"requests/key:dev"}
+    assert names(claim(rules).parts.rates) == {"requests/key:dev"}
 
 
 def test_a_client_is_told_the_strictest_of_what_every_call_of_its_must_pass():
@@ -164,18 +164,18 @@ def test_where_two_settings_limit_the_same_the_stricter_one_counts(turned: bool)
         [budget("tenant:research", 30 if turned else 70)],
     )
     made = claim(rules, msgspec.structs.replace(WHOLE, shared=shared))
-    assert {rate.name: rate.per_minute for rate in made.rates} == {
+    assert {rate.name: rate.per_minute for rate in made.parts.rates} == {
         "requests/tenant:research": 4,
         "tokens/tenant:research": 5,
     }
-    assert [seats.limit for seats in made.seats] == [3]
-    assert [purse.limit_nano for purse in made.purses] == [30]
+    assert [seats.limit for seats in made.parts.seats] == [3]
+    assert [purse.limit_nano for purse in made.parts.purses] == [30]
 
 
 def test_a_soft_budget_beside_a_hard_one_is_a_purse_of_its_own_and_refuses_nothing():
     rules = Rules(LimitSettings(), [budget("global", 50), budget("global", 20, hard=False)])
     made = claim(rules)
-    assert {purse.name: purse.limit_nano for purse in made.purses} == {
+    assert {purse.name: purse.limit_nano for purse in made.parts.purses} == {
         "global/day/2026-11-21": 50,
         "global/day/2026-11-21/soft": None,
     }
@@ -191,7 +191,7 @@ def test_budgets_of_configuration_key_and_tenant_are_all_held():
         shared=Shared(budgets=(budget("project:research/search", 2, "total"),)),
     )
     made = claim(Rules(LimitSettings(), [budget("global", 1, "hour")]), principal)
-    assert names(made.purses) == {
+    assert names(made.parts.purses) == {
         "global/hour/2026-11-21T12",
         "key:dev/week/2026-W47",
         "project:research/search/total/ever",
@@ -204,9 +204,10 @@ def test_budgets_of_configuration_key_and_tenant_are_all_held():
 
 def test_a_call_takes_one_request_and_its_tokens_but_never_more_than_could_ever_fit():
     rules = Rules(LimitSettings(overall=RateSettings(requests_per_minute=5, tokens_per_minute=600)))
-    assert [rate.amount for rate in claim(rules).rates] == [1, 600]
-    light = msgspec.structs.replace(WEIGHT, likely_tokens=20)
-    assert [rate.amount for rate in claim(rules, weight=light).rates] == [1, 20]
+    heavy = claim(rules)
+    assert [heavy.takes(rate) for rate in heavy.parts.rates] == [1, 600]
+    light = claim(rules, weight=msgspec.structs.replace(WEIGHT, likely_tokens=20))
+    assert [light.takes(rate) for rate in light.parts.rates] == [1, 20]
 
 
 def test_a_call_without_a_price_holds_nothing_and_one_beyond_counting_holds_all_that_can_be_counted():
@@ -235,17 +236,17 @@ PER_IP = Rules(LimitSettings(per_ip=RateSettings(requests_per_minute=2, tokens_p
 
 def test_an_address_has_its_own_rates_and_seats():
     made = claim(PER_IP, address="192.0.2.7")
-    assert made.rates == (
+    assert made.parts.rates == (
         Rate("requests/ip:192.0.2.7", 2, 1, "requests"),
         Rate("tokens/ip:192.0.2.7", 500, 500, "tokens"),
     )
-    assert [(seats.name, seats.limit) for seats in made.seats] == [("concurrent/ip:192.0.2.7", 3)]
-    assert len(made.rates) + len(made.seats) == IP_PARTS
+    assert [(seats.name, seats.limit) for seats in made.parts.seats] == [("concurrent/ip:192.0.2.7", 3)]
+    assert len(made.parts.rates) + len(made.parts.seats) == IP_PARTS
 
 
 def test_a_caller_without_an_address_is_not_counted_by_it():
-    assert claim(PER_IP).rates == ()
-    assert claim(PER_IP).seats == ()
+    assert claim(PER_IP).parts.rates == ()
+    assert claim(PER_IP).parts.seats == ()
 
 
 @pytest.mark.parametrize(
@@ -265,7 +266,7 @@ def test_a_caller_without_an_address_is_not_counted_by_it():
 )
 def test_who_counts_as_one_caller(address: str, caller: str):
     assert neighbourhood(address) == caller
-    assert names(claim(PER_IP, address=address).seats) == {f"concurrent/ip:{caller}"}
+    assert names(claim(PER_IP, address=address).parts.seats) == {f"concurrent/ip:{caller}"}
 
 
 # ------------------------------------------------------------------------------------------------------------ bounds
@@ -279,7 +280,7 @@ def test_as_many_parts_as_fit_are_checked_and_one_more_is_refused_rather_than_le
     per_ip = LimitSettings(per_ip=RateSettings(requests_per_minute=1, tokens_per_minute=1, concurrent=1))
     fitting = MAX_CLAIM_PARTS - IP_PARTS
     made = claim(Rules(per_ip, all_of_them[:fitting]), address="192.0.2.7")
-    assert len(made.rates) + len(made.seats) + len(made.purses) == MAX_CLAIM_PARTS
+    assert len(made.parts.rates) + len(made.parts.seats) + len(made.parts.purses) == MAX_CLAIM_PARTS
     with pytest.raises(GatewayError, match="'dev'") as refused:
         claim(Rules(per_ip, all_of_them[: fitting + 1]))
     assert refused.value.http_status == 500
@@ -294,7 +295,7 @@ def test_what_was_worked_out_is_remembered_until_a_window_ends():
     assert first.until_us == NOON_US + HOUR_US
     assert rules.bound(WHOLE, "smart", "openai/gpt-4o", NOON_US + HOUR_US - 1) is first
     after = rules.bound(WHOLE, "smart", "openai/gpt-4o", NOON_US + HOUR_US)
-    assert names(after.purses) == {"global/hour/2026-11-21T13", "key:dev/day/2026-11-21"}
+    assert names(after.parts.purses) == {"global/hour/2026-11-21T13", "key:dev/day/2026-11-21"}
     assert rules.bound(WHOLE, "smart", "openai/gpt-4o", NOON_US + HOUR_US) is after
 
 
@@ -303,7 +304,7 @@ def test_a_call_that_began_in_the_window_before_is_counted_there_though_a_later_
     rules = Rules(LimitSettings(), [budget("global", 1, "hour"), budget("key:dev", 1, "day")])
     rules.bound(WHOLE, "smart", "openai/gpt-4o", NOON_US)
     before = rules.bound(WHOLE, "smart", "openai/gpt-4o", NOON_US - 1)
-    assert names(before.purses) == {"global/hour/2026-11-21T11", "key:dev/day/2026-11-21"}
+    assert names(before.parts.purses) == {"global/hour/2026-11-21T11", "key:dev/day/2026-11-21"}
     assert before.budgets["global/hour/2026-11-21T11"].from_us == window("hour", NOON_US - 1).from_us
 
 
@@ -316,7 +317,7 @@ def test_without_budgets_it_is_remembered_for_ever():
 def test_alias_and_target_are_told_apart():
     rules = Rules(LimitSettings(), [budget("model:smart", 1), budget("provider:openai", 1)])
     found = {
-        (alias, target): names(rules.bound(WHOLE, alias, target, NOON_US).purses)
+        (alias, target): names(rules.bound(WHOLE, alias, target, NOON_US).parts.purses)
         for alias in ("smart", "quick")
         for target in ("openai/gpt-4o", "anthropic/claude")
     }
@@ -334,7 +335,7 @@ def test_a_new_principal_of_the_same_name_is_never_taken_for_the_old_one():
     rules = Rules(LimitSettings())
     for allowed in range(1, 300):
         made = Principal(key="dev", limits=RateSettings(requests_per_minute=allowed))
-        (rate,) = claim(rules, made).rates
+        (rate,) = claim(rules, made).parts.rates
         assert rate.per_minute == allowed
         del made, rate
 

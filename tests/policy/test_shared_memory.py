@@ -27,7 +27,9 @@ from tollhouse.policy.counters import (
     MAX_CLAIM_PARTS,
     MAX_NOTE_BYTES,
     Claim,
+    Ending,
     Orphan,
+    Parts,
     Placed,
     Purse,
     PurseEmpty,
@@ -35,12 +37,15 @@ from tollhouse.policy.counters import (
     Seats,
     SeatsTaken,
     Unseeded,
+    claim_of,
 )
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.shared_memory.berths import MAX_CLAIMS
-from tollhouse.policy.shared_memory.layout import HELD, VERSION, Layout
+from tollhouse.policy.shared_memory.layout import CEILING, HELD, VERSION, Layout
+from tollhouse.policy.shared_memory.sites import MAX_SITES
 
 HOUR = 3_600
+DESK_FOR_ALL = Seats("desk/all", 100)
 
 
 @pytest.fixture
@@ -430,6 +435,59 @@ async def test_a_claim_whose_end_is_owed_is_not_extended_but_placed_anew(bench: 
     audit(store)
 
 
+# ------------------------------------------------------------------------------------------------ ends in one step
+
+
+async def test_claims_that_are_settled_together_end_as_if_one_by_one(tmp_path: Path):
+    """Of one kind and of another, one that was extended, one that began too early, one that is not there."""
+    ends = [Ending(f"c{i}", 3 * i, None if i == 4 else 10 * i) for i in range(9)]
+    results = []
+    for is_together in (True, False):
+        bench = SharedBench(tmp_path / str(is_together))
+        store, other = await bench.open(), await bench.open()
+        await seeded(store, DAY, MONTH, before=START_US + 100)
+        kinds = [
+            Parts((tokens("t", 6_000, 50), minute("r", 60)), (DESK_FOR_ALL,), (DAY, MONTH)),
+            Parts((tokens("t", 6_000, 6_000),), (), (MONTH,)),
+        ]
+        for i in range(8):
+            began = START_US + (50 if i == 3 else 200)
+            parts = kinds[i % 3 == 1]
+            placed = await store.place(Claim(id=f"c{i}", began_at_us=began, parts=parts, tokens=30 + i, hold_nano=i))
+            assert isinstance(placed, Placed)
+        await store.place(claim("c6", DAY, minute("more", 60), hold=2), extends=True)
+        if is_together:
+            steps = [step for steps in store.settle_all_now(ends) for step in steps]
+        else:
+            steps = [
+                step
+                for end in ends
+                for step in store.settle_now(end.claim_id, cost_nano=end.cost_nano or 0, tokens=end.tokens)
+            ]
+        spent = {
+            name: sum(s.after_nano - s.before_nano for s in steps if s.purse == name) for name in (DAY.name, MONTH.name)
+        }
+        level = await other.place(Claim(id="after", began_at_us=START_US + 200, parts=kinds[0], tokens=0))
+        assert isinstance(level, Placed)
+        assert isinstance(await other.place(claim("free", *[Seats(DESK_FOR_ALL.name, 2)])), Placed)
+        results.append((spent, [await state(other, purse) for purse in (DAY, MONTH)], level.ahead_ns))
+        audit(other)
+        await bench.aclose()
+    assert results[0] == results[1]
+    assert results[0][0] == {DAY.name: 48, MONTH.name: 84}
+
+
+async def test_ends_that_could_not_be_written_together_are_owed_each(bench: SharedBench):
+    store = await bench.open()
+    await seeded(store, DAY)
+    for name in "ab":
+        await store.place(claim(name, DAY, DESK_FOR_ALL, hold=10))
+    with lock_taken(bench.folder), pytest.raises(StoreUnavailable):
+        store.settle_all_now([Ending("a", 3, None), Ending("b", 4, None)])
+    assert await money(store, DAY) == (7, 0)
+    audit(store)
+
+
 # -------------------------------------------------------------------------------------------------------------- room
 
 
@@ -539,7 +597,7 @@ async def test_more_calls_than_a_berth_began_with_find_room_up_to_its_bound(benc
     await seeded(one, DAY)
     for i in range(MAX_CLAIMS):
         if i % 1_000:
-            one.place_now(Claim(id=f"c{i}", began_at_us=START_US + i))
+            one.place_now(claim_of(id=f"c{i}", began_at_us=START_US + i))
         else:
             one.place_now(claim(f"c{i}", DAY, hold=1, began=START_US + i, note=b"%d" % i))
     for extra in (claim("more"), claim("more", DAY, hold=1)):
@@ -631,17 +689,17 @@ async def test_absurd_usage_puts_a_rate_into_debt_for_a_day_and_breaks_nothing(b
     for i in range(1_000):
         await store.place(claim(f"c{i}", Purse(DAY.name, None)))
         await store.settle(f"c{i}", cost_nano=10**30, tokens=None)
-    assert (await money(store, DAY))[0] == 1 << 62
+    assert (await money(store, DAY))[0] == CEILING
 
 
 async def test_what_is_remembered_about_names_is_bounded(tmp_path: Path):
     bench = SharedBench(tmp_path, meters=128)
     store = await bench.open()
-    for i in range(1_000):
+    for i in range(MAX_SITES + 100):
         bench.advance(60)
         await store.place(claim(f"c{i}", minute(f"ip/{i}", 60)))
         await store.settle(f"c{i}", cost_nano=0, tokens=None)
-    assert len(store._rates) <= 128
+    assert len(store._sites) <= MAX_SITES
     await bench.aclose()
 
 

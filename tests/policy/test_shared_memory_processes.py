@@ -28,7 +28,7 @@ from support.shared_counters_child import (
     purses_of,
     seed,
 )
-from tollhouse.policy.counters import Claim, Orphan, Placed, SeatsTaken
+from tollhouse.policy.counters import Orphan, Placed, SeatsTaken, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
 
 assert HARD.limit_nano is not None
@@ -129,7 +129,9 @@ def orphans_of(counters: SharedCounters, count: int) -> list[Orphan]:
 
 def is_free(counters: SharedCounters, limit: int) -> bool:
     """Whether exactly so many sit down at the desk."""
-    answers = [counters.place_now(Claim(id=f"free-{i}", began_at_us=now_us(), seats=(DESK,))) for i in range(limit + 1)]
+    answers = [
+        counters.place_now(claim_of(id=f"free-{i}", began_at_us=now_us(), seats=(DESK,))) for i in range(limit + 1)
+    ]
     return [type(answer) for answer in answers] == [Placed] * limit + [SeatsTaken]
 
 

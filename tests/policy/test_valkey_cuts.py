@@ -9,7 +9,7 @@ import pytest
 from support.cutting_proxy import CuttingProxy
 from support.valkey import Server, valkey, valkey_server
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Claim, Placed, Purse, Seats, SeatsTaken
+from tollhouse.policy.counters import Claim, Placed, Purse, Seats, SeatsTaken, claim_of
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.policy.valkey.scripts import Name, load
 from tollhouse.policy.valkey.session import PREFIX
@@ -42,7 +42,7 @@ async def behind_proxy(server: Server) -> AsyncIterator[tuple[ValkeyCounters, Cu
 
 
 def claim(name: str, *seats: Seats, hold: int = 0, purse: Purse | None = None) -> Claim:
-    return Claim(id=name, began_at_us=2, seats=seats, hold_nano=hold, purses=() if purse is None else (purse,))
+    return claim_of(id=name, began_at_us=2, seats=seats, hold_nano=hold, purses=() if purse is None else (purse,))
 
 
 async def until(is_so: Callable[[], Awaitable[bool]]) -> None:

@@ -22,6 +22,7 @@ from tollhouse.policy.counters import (
     Seats,
     SeatsTaken,
     Unseeded,
+    claim_of,
 )
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.policy.valkey.session import PREFIX
@@ -35,7 +36,7 @@ PURSE = Purse("key:dev/total", 100)
 
 
 def claim(name: str, *seats: Seats, purse: Purse | None = None, hold: int = 0, began: int = 2) -> Claim:
-    return Claim(id=name, began_at_us=began, seats=seats, purses=() if purse is None else (purse,), hold_nano=hold)
+    return claim_of(id=name, began_at_us=began, seats=seats, purses=() if purse is None else (purse,), hold_nano=hold)
 
 
 @asynccontextmanager
@@ -451,7 +452,7 @@ async def test_amounts_are_exact_up_to_the_largest_limit(valkey: Server):
 async def test_large_rates_are_exact(valkey: Server):
     async with joined(valkey) as counters:
         rate = Rate("tokens/large", 100_000_000, 99_999_999, "tokens")
-        answer = await counters.place(Claim(id="a", began_at_us=2, rates=(rate,)))
+        answer = await counters.place(claim_of(id="a", began_at_us=2, rates=(rate,)))
         assert isinstance(answer, Placed)
         assert answer.levels[0].remaining == 1
 
@@ -459,9 +460,9 @@ async def test_large_rates_are_exact(valkey: Server):
 async def test_a_rate_refills_by_the_servers_clock(valkey: Server):
     async with joined(valkey) as counters:
         rate = Rate("requests/quick", 600, 600)
-        assert isinstance(await counters.place(Claim(id="a", began_at_us=2, rates=(rate,))), Placed)
+        assert isinstance(await counters.place(claim_of(id="a", began_at_us=2, rates=(rate,))), Placed)
         one_of = msgspec.structs.replace(rate, amount=1)
-        await until(lambda: _answers(counters, Claim(id="b", began_at_us=2, rates=(one_of,)), Placed))
+        await until(lambda: _answers(counters, claim_of(id="b", began_at_us=2, rates=(one_of,)), Placed))
 
 
 async def test_a_server_that_evicts_is_complained_of(valkey: Server):

@@ -11,7 +11,7 @@ import pytest
 from support.valkey import Server, valkey, valkey_server
 from tollhouse.config.schema import StateSettings
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Claim, Placed, Purse, PurseEmpty, Seats, Unseeded
+from tollhouse.policy.counters import Placed, Purse, PurseEmpty, Seats, Unseeded, claim_of
 from tollhouse.policy.outage import OutlivingCounters
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
@@ -45,7 +45,7 @@ class World:
 
     async def call(self, gateway: OutlivingCounters) -> None:
         self.number += 1
-        claim = Claim(
+        claim = claim_of(
             id=f"call-{self.number}", began_at_us=now_us(), seats=(SEATS,), purses=(PURSE,), hold_nano=COST + 5
         )
         began = time.monotonic()
@@ -167,13 +167,13 @@ async def test_closed_limits_answer_503_while_a_killed_store_is_away(valkey: Ser
     settings = StateSettings(url=valkey.url, when_lost="closed")
     gateway = OutlivingCounters.start(shared, here, settings, probe_seconds=0.05)
     try:
-        assert isinstance(await gateway.place(Claim(id="a", began_at_us=1, seats=(SEATS,))), Placed)
+        assert isinstance(await gateway.place(claim_of(id="a", began_at_us=1, seats=(SEATS,))), Placed)
         valkey.kill()
         with pytest.raises(StoreUnavailable) as refused:
-            await gateway.place(Claim(id="b", began_at_us=1, seats=(SEATS,)))
+            await gateway.place(claim_of(id="b", began_at_us=1, seats=(SEATS,)))
         assert refused.value.http_status == 503
         valkey.start()
         await until(lambda: gateway.state().status == "ok")
-        assert isinstance(await gateway.place(Claim(id="b", began_at_us=1, seats=(SEATS,))), Placed)
+        assert isinstance(await gateway.place(claim_of(id="b", began_at_us=1, seats=(SEATS,))), Placed)
     finally:
         await gateway.aclose()

@@ -13,7 +13,7 @@ import pytest
 from support.counters_contract import START_US
 from support.valkey import Server, valkey, valkey_server
 from support.valkey_child import CLOCK_KEY, PURSE, RATE, SEATS, hurried
-from tollhouse.policy.counters import Claim, Orphan, Placed, SeatsTaken
+from tollhouse.policy.counters import Orphan, Placed, SeatsTaken, claim_of
 from tollhouse.policy.valkey.store import ValkeyCounters
 
 __all__ = ["valkey", "valkey_server"]
@@ -116,7 +116,7 @@ async def test_what_a_killed_process_held_is_handed_out_once_each_and_comes_back
         [state] = await one.purses([PURSE.name])
         assert state.held_nano == 0
         answers = [
-            await two.place(Claim(id=f"after-{i}", began_at_us=1, seats=(SEATS,))) for i in range(SEATS.limit + 1)
+            await two.place(claim_of(id=f"after-{i}", began_at_us=1, seats=(SEATS,))) for i in range(SEATS.limit + 1)
         ]
         assert [type(answer) for answer in answers] == [Placed] * SEATS.limit + [SeatsTaken]
 
@@ -124,7 +124,7 @@ async def test_what_a_killed_process_held_is_handed_out_once_each_and_comes_back
 async def test_every_key_is_ours_and_expires(valkey: Server):
     async with process_here(valkey) as counters:
         await counters.seed(PURSE, spent_nano=0, before_us=1)
-        claim = Claim(id="a", began_at_us=1, rates=(RATE,), seats=(SEATS,), purses=(PURSE,), hold_nano=1)
+        claim = claim_of(id="a", began_at_us=1, rates=(RATE,), seats=(SEATS,), purses=(PURSE,), hold_nano=1)
         await counters.place(claim)
 
         keys = valkey.client.keys("*")

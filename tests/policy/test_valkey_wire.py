@@ -8,7 +8,7 @@ import pytest
 
 from support.valkey import Server, running, server_programs, valkey, valkey_server, wait_until
 from tollhouse.errors import ConfigError, StoreUnavailable
-from tollhouse.policy.counters import Claim, Placed, Seats
+from tollhouse.policy.counters import Placed, Seats, claim_of
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.policy.valkey.store import complaints
 from tollhouse.policy.valkey.wire import MAX_EXTENSIONS, SLOW_SECONDS, Address, Patience, Wire, address_of
@@ -64,7 +64,7 @@ async def test_a_password_is_used_and_never_shown(valkey: Server):
     valkey.client.execute_command("ACL SETUSER", "guest", "on", f">{SECRET}", *rights.split())
     quoted = SECRET.replace("@", "%40")
     known = await open_counters(ValkeySettings(url=f"redis://guest:{quoted}@127.0.0.1:{valkey.port}/1"))
-    assert isinstance(await known.place(Claim(id="a", began_at_us=1)), Placed)
+    assert isinstance(await known.place(claim_of(id="a", began_at_us=1)), Placed)
     assert list(await known.orphans()) == []
     assert list(await known.check()) == []
     await known.aclose()
@@ -73,7 +73,7 @@ async def test_a_password_is_used_and_never_shown(valkey: Server):
     assert SECRET not in repr(wrong)
     unknown = await open_counters(wrong)
     with pytest.raises(StoreUnavailable) as refused:
-        await unknown.place(Claim(id="b", began_at_us=1))
+        await unknown.place(claim_of(id="b", began_at_us=1))
     assert "invalid username-password" in str(refused.value)
     assert SECRET not in str(refused.value)
     await unknown.aclose()
@@ -150,7 +150,7 @@ async def test_a_node_of_a_cluster_that_has_not_our_keys_names_the_one_that_has(
             counters = await open_counters(ValkeySettings(url=other.url, connect_seconds=10, call_seconds=10))
             try:
                 one = Seats("one", 1)
-                assert isinstance(await counters.place(Claim(id="a", began_at_us=1, seats=(one,))), Placed)
+                assert isinstance(await counters.place(claim_of(id="a", began_at_us=1, seats=(one,))), Placed)
                 assert len(owner.client.keys("tollhouse:*")) > 0
                 assert len(other.client.keys("*")) == 0
             finally:

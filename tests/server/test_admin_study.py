@@ -10,7 +10,7 @@ from tollhouse.config.schema import Config, Scope
 from tollhouse.ledger import store
 from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.sqlite import SqliteStorage
-from tollhouse.policy.counters import Claim, Placed, Purse
+from tollhouse.policy.counters import Placed, Purse, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.admin.study import Study
@@ -26,7 +26,7 @@ async def test_it_sees_what_a_worker_holds_and_has_spent(tmp_path: Path):
     worker = SharedCounters.open(tmp_path / "t.db.state", processes=2)
     purse = Purse("key:k/day/2026-11-21", 100)
     await worker.seed(purse, spent_nano=30, before_us=NOON_US)
-    placed = await worker.place(Claim(id="req_1", began_at_us=NOON_US, purses=(purse,), hold_nano=20))
+    placed = await worker.place(claim_of(id="req_1", began_at_us=NOON_US, purses=(purse,), hold_nano=20))
     assert isinstance(placed, Placed)
 
     (state,) = await study.purses([purse.name, "key:k/day/another"])

@@ -31,6 +31,7 @@ from tollhouse.policy.counters import (
     SeatsTaken,
     Spending,
     Unseeded,
+    claim_of,
 )
 
 START_US = 1_800_000_000_000_000
@@ -70,7 +71,7 @@ def claim(
     began: int = START_US,
     note: bytes = b"",
 ) -> Claim:
-    return Claim(
+    return claim_of(
         id=name,
         began_at_us=began,
         rates=tuple(part for part in parts if isinstance(part, Rate)),
@@ -439,7 +440,7 @@ class CountersContract:
         more = claim("a", other, DAY, MONTH, tokens("two", 100, 40), hold=20)
         answer = await store.place(more, extends=True)
         assert isinstance(answer, Placed)
-        assert [level.rate for level in answer.levels] == list(more.rates)
+        assert [level.rate for level in answer.levels] == list(more.parts.rates)
         assert [await money(store, purse) for purse in (DAY, MONTH)] == [(0, 30), (0, 20)]
 
         steps = await store.settle("a", cost_nano=25, tokens=60)

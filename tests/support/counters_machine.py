@@ -37,6 +37,7 @@ from tollhouse.policy.counters import (
     Seats,
     SeatsTaken,
     Unseeded,
+    claim_of,
 )
 
 MINUTE_US = 60_000_000
@@ -159,7 +160,7 @@ class CountersMachine(RuleBasedStateMachine):
     def place(self, claims: list[Drawn]) -> None:
         """Several at a time, because rules are drawn alike and most need something that stands."""
         for drawn in claims:
-            claim = Claim(
+            claim = claim_of(
                 id=f"c{next(self.names)}",
                 began_at_us=self.now - drawn.waited_us,
                 rates=drawn.rates,
@@ -176,7 +177,7 @@ class CountersMachine(RuleBasedStateMachine):
     @rule(which=pick, drawn=claims)
     def extend(self, which: int, drawn: Drawn) -> None:
         name, found, store = self.one_of_ours(which)
-        claim = Claim(
+        claim = claim_of(
             id=name,
             began_at_us=found.began,
             rates=drawn.rates,
@@ -189,35 +190,39 @@ class CountersMachine(RuleBasedStateMachine):
 
     def check(self, claim: Claim, answer: Answer, standing: Standing) -> None:
         """Says what the answer must be, and takes the claim into the model when it was placed."""
-        unknown = tuple(purse for purse in claim.purses if purse.name not in self.told)
+        unknown = tuple(purse for purse in claim.parts.purses if purse.name not in self.told)
         if unknown:
             assert answer == Unseeded(unknown)
             return
-        for purse in claim.purses:
+        for purse in claim.parts.purses:
             spent, held = self.spent(purse.name), self.held(purse.name)
             if purse.limit_nano is not None and spent + held + claim.hold_nano > purse.limit_nano:
                 assert answer == PurseEmpty(purse, spent, held)
                 return
-        after = {rate.name: self.ahead(rate.name) + rate.amount * MINUTE_US // rate.per_minute for rate in claim.rates}
+        after = {
+            rate.name: self.ahead(rate.name) + rate.amount * MINUTE_US // rate.per_minute for rate in claim.parts.rates
+        }
         if max(after.values(), default=0) > MINUTE_US:
-            slowest = max(claim.rates, key=lambda rate: after[rate.name])
+            slowest = max(claim.parts.rates, key=lambda rate: after[rate.name])
             assert isinstance(answer, RateFull)
             assert answer.rate == slowest
             assert answer.wait_seconds == pytest.approx((after[slowest.name] - MINUTE_US) / 1e6, abs=1e-5)
-            self.check_levels(answer.levels, claim.rates, {rate.name: self.ahead(rate.name) for rate in claim.rates})
+            self.check_levels(
+                answer.levels, claim.parts.rates, {rate.name: self.ahead(rate.name) for rate in claim.parts.rates}
+            )
             return
-        for seats in claim.seats:
+        for seats in claim.parts.seats:
             if seats.name not in standing.seats and self.taken(seats.name) >= seats.limit:
                 assert answer == SeatsTaken(seats)
                 return
         assert isinstance(answer, Placed)
-        self.check_levels(answer.levels, claim.rates, after)
-        for rate in claim.rates:
+        self.check_levels(answer.levels, claim.parts.rates, after)
+        for rate in claim.parts.rates:
             self.full_at[rate.name] = self.now + after[rate.name]
             already = standing.rates.get(rate.name)
             standing.rates[rate.name] = replace_amount(rate, rate.amount + (already.amount if already else 0))
-        standing.seats |= {seats.name for seats in claim.seats}
-        for purse in claim.purses:
+        standing.seats |= {seats.name for seats in claim.parts.seats}
+        for purse in claim.parts.purses:
             standing.purses[purse.name] = standing.purses.get(purse.name, 0) + claim.hold_nano
         standing.hold += claim.hold_nano
         standing.note = claim.note or standing.note
@@ -396,7 +401,7 @@ class CountersMachine(RuleBasedStateMachine):
         self.nothing_that_was_spent_is_missing_from_a_purse()
         for seats in SEATS:
             for place in range(seats.limit + 1):
-                claim = Claim(id=f"{seats.name}{place}", began_at_us=self.now, seats=(seats,))
+                claim = claim_of(id=f"{seats.name}{place}", began_at_us=self.now, seats=(seats,))
                 answer = self.runner.run(self.stores[place % 3].place(claim))
                 assert isinstance(answer, Placed if place < seats.limit else SeatsTaken)
 

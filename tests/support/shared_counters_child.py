@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from tollhouse.policy.counters import Claim, Placed, Purse, Rate, Seats, Unseeded
+from tollhouse.policy.counters import Claim, Parts, Placed, Purse, Rate, Seats, Unseeded, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
 
 PATIENCE_SECONDS: Final = 30.0
@@ -99,19 +99,19 @@ def crowd(folder: Path, number: int) -> None:
     log = Log(folder, "crowd", number)
     chance = random.Random(number)
 
-    def tries(name: str, count: int, **parts: object) -> list[str]:
+    def tries(name: str, count: int, parts: Parts, hold_nano: int = 0) -> int:
         ids = [f"{name}-{number}-{i}" for i in range(count)]
-        claims = [msgspec.convert({"id": i, "began_at_us": now_us(), **parts}, Claim) for i in ids]
-        return [one.id for one in claims if isinstance(counters.place_now(one), Placed)]
+        claims = [Claim(id=i, began_at_us=now_us(), parts=parts, hold_nano=hold_nano) for i in ids]
+        return sum(isinstance(counters.place_now(one), Placed) for one in claims)
 
-    rates = len(tries("rate", 200, rates=[RATE]))
-    seats = len(tries("seat", 20, seats=[DESK]))
-    hard = len(tries("hard", 200, purses=[HARD], hold_nano=HOLD * 10))
+    rates = tries("rate", 200, Parts(rates=(RATE,)))
+    seats = tries("seat", 20, Parts(seats=(DESK,)))
+    hard = tries("hard", 200, Parts(purses=(HARD,)), HOLD * 10)
     total = 0
     for i in range(300):
         name, cost = f"soft-{number}-{i}", chance.randrange(50)
         placed = counters.place_now(
-            Claim(id=name, began_at_us=now_us(), seats=(ROOM,), rates=(TOKENS,), purses=(SOFT,), hold_nano=HOLD)
+            claim_of(id=name, began_at_us=now_us(), seats=(ROOM,), rates=(TOKENS,), purses=(SOFT,), hold_nano=HOLD)
         )
         if isinstance(placed, Placed):
             counters.settle_now(name, cost_nano=cost, tokens=100)
@@ -138,7 +138,7 @@ def spend(folder: Path, number: int) -> None:
     for i in range(sys.maxsize):
         if len(standing) < 4:
             purses = tuple(purse for purse in (HARD, SOFT) if chance.random() < 0.6)
-            claim = Claim(
+            claim = claim_of(
                 id=f"{number}-{i}",
                 began_at_us=now_us(),
                 rates=(TOKENS,) if chance.random() < 0.5 else (),
@@ -154,12 +154,12 @@ def spend(folder: Path, number: int) -> None:
         claim, hold = standing.pop(chance.randrange(len(standing)))
         match chance.choices(["extend", "release", "settle"], [3, 5, 2])[0]:
             case "extend":
-                more = Claim(
+                more = claim_of(
                     id=claim.id,
                     began_at_us=claim.began_at_us,
                     rates=(TOKENS,),
                     seats=(ROOM,),
-                    purses=claim.purses,
+                    purses=claim.parts.purses,
                     hold_nano=5,
                     note=claim.note,
                 )

@@ -13,7 +13,7 @@ import os
 import sys
 from typing import Final
 
-from tollhouse.policy.counters import Claim, Placed, Purse, Rate, Seats
+from tollhouse.policy.counters import Claim, Placed, Purse, Rate, Seats, claim_of
 from tollhouse.policy.valkey import ValkeySettings
 from tollhouse.policy.valkey.scripts import SERVER_CLOCK, load
 from tollhouse.policy.valkey.store import ValkeyCounters
@@ -35,8 +35,8 @@ def hurried(url: str) -> ValkeySettings:
     )
 
 
-def claim_of(name: str, part: str) -> Claim:
-    return Claim(
+def claim_for(name: str, part: str) -> Claim:
+    return claim_of(
         id=name,
         began_at_us=2,
         rates=(RATE,) if part == "rate" else (),
@@ -56,7 +56,7 @@ async def work(url: str, part: str, count: int) -> None:
 
     async def caller() -> None:
         for number in numbers:
-            claim = claim_of(f"{os.getpid()}-{number}", part)
+            claim = claim_for(f"{os.getpid()}-{number}", part)
             if isinstance(await counters.place(claim), Placed):
                 os.write(1, f"{claim.id}\n".encode())
                 if part in {"rate", "purse"} or (part == "all" and number % 2):

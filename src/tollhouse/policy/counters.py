@@ -28,6 +28,7 @@ import msgspec
 MINUTE_NS: Final = 60_000_000_000
 MAX_LIMIT_NANO: Final = 9_000_000_000_000_000
 """9 million dollars: the largest amount that Lua's numbers, which are doubles, count exactly."""
+MAX_TOKENS: Final = 1 << 62
 MAX_CLAIM_PARTS: Final = 48
 """Rates, seats and purses of one claim, together."""
 
@@ -39,7 +40,8 @@ class Rate(msgspec.Struct, frozen=True):
     """What it counts and whose: `requests/key:dev`.  Unique among rates."""
     per_minute: int
     amount: int
-    """How many this call takes; at most `per_minute`, or it could never pass."""
+    """How many a call takes; at most `per_minute`, or it could never pass.  Of a rate that counts tokens it is the most that a
+    call takes, however many it will use."""
     counts: Literal["requests", "tokens"] = "requests"
 
 
@@ -62,23 +64,59 @@ class Purse(msgspec.Struct, frozen=True):
     """When its window ends, microseconds since the epoch; a store may forget it some time after that.  `None`: never."""
 
 
+class Parts(msgspec.Struct, frozen=True):
+    """What all calls of a kind must pass.  At most `MAX_CLAIM_PARTS` of them; none at all is possible.
+
+    Make it once for a kind of call and use it again: a store works out once where it keeps what an object of these counts.
+    """
+
+    rates: tuple[Rate, ...] = ()
+    seats: tuple[Seats, ...] = ()
+    purses: tuple[Purse, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to pass."""
+        return not (self.rates or self.seats or self.purses)
+
+
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call must pass.  At most `MAX_CLAIM_PARTS` parts; none at all is possible."""
+    """One call's wish to pass."""
 
     id: str
     """The request id.  Unique; a store remembers it until the claim ends."""
     began_at_us: int
     """When the call began, microseconds since the epoch: `CallRecord.started_at_us`."""
-    rates: tuple[Rate, ...] = ()
-    seats: tuple[Seats, ...] = ()
-    purses: tuple[Purse, ...] = ()
+    parts: Parts
+    tokens: int = MAX_TOKENS
+    """How many the call will probably use.  Every rate that counts them gives as many, at most its `amount`."""
     hold_nano: int = 0
     """The worst that the call can cost.  Held in every purse."""
     note: bytes = b""
     """What a ledger row would need, should this process die: at most `MAX_NOTE_BYTES`, the store does not read it."""
 
+    def takes(self, rate: Rate) -> int:
+        """How many it takes of one of its rates."""
+        return rate.amount if rate.counts == "requests" else min(self.tokens, rate.amount)
+
 
 MAX_NOTE_BYTES: Final = 640
+
+
+def claim_of(
+    *,
+    id: str,  # noqa: A002 - the field's name
+    began_at_us: int,
+    rates: tuple[Rate, ...] = (),
+    seats: tuple[Seats, ...] = (),
+    purses: tuple[Purse, ...] = (),
+    tokens: int = MAX_TOKENS,
+    hold_nano: int = 0,
+    note: bytes = b"",
+) -> Claim:
+    """A claim whose parts are nobody else's."""
+    parts = Parts(rates, seats, purses)
+    return Claim(id=id, began_at_us=began_at_us, parts=parts, tokens=tokens, hold_nano=hold_nano, note=note)
 
 
 class Level(msgspec.Struct, frozen=True):
@@ -93,8 +131,20 @@ class Level(msgspec.Struct, frozen=True):
 class Placed(msgspec.Struct, frozen=True):
     """The claim stands."""
 
-    levels: tuple[Level, ...] = ()
-    """One for each rate of the claim, in its order."""
+    rates: tuple[Rate, ...] = ()
+    """Those of the claim, in its order."""
+    ahead_ns: tuple[int, ...] = ()
+    """How far each of them is from full, in nanoseconds."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """How full the rates are, one for each."""
+        return tuple(map(level_of, self.rates, self.ahead_ns))
+
+
+def level_of(rate: Rate, ahead_ns: int) -> Level:
+    """The level of a rate that is so far from full."""
+    return Level(rate, max(0, (MINUTE_NS - ahead_ns) * rate.per_minute // MINUTE_NS), ahead_ns / 1e9)
 
 
 class RateFull(msgspec.Struct, frozen=True):
@@ -130,6 +180,15 @@ class Unseeded(msgspec.Struct, frozen=True):
 
 
 Answer = Placed | RateFull | SeatsTaken | PurseEmpty | Unseeded
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """How a claim ended."""
+
+    claim_id: str
+    cost_nano: int | None
+    """`None`: it was released."""
+    tokens: int | None
 
 
 class Spending(msgspec.Struct, frozen=True):

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias
 
+import msgspec
+
 from tollhouse.config.schema import Scope
 from tollhouse.errors import BudgetExceeded, NoPrice, Quota, RateLimited, StoreUnavailable
 from tollhouse.ledger.moments import moment_at
@@ -18,6 +20,7 @@ from tollhouse.policy.counters import (
     Claim,
     Counters,
     Level,
+    Parts,
     Placed,
     Purse,
     PurseEmpty,
@@ -332,17 +335,15 @@ class GateHold:
 
 def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
     """A claim that extends one, without what stands already."""
-    rates = {rate.name for other in standing for rate in (*other.requests, *other.tokens)}
-    seats = {each.name for other in standing for each in other.seats}
-    return Claim(
-        id=claim.id,
-        began_at_us=claim.began_at_us,
-        rates=tuple(rate for rate in claim.rates if rate.name not in rates and "/ip:" not in rate.name),
-        seats=tuple(each for each in claim.seats if each.name not in seats and "/ip:" not in each.name),
-        purses=claim.purses,
-        hold_nano=claim.hold_nano,
-        note=claim.note,
+    rates = {rate.name for other in standing for rate in other.parts.rates}
+    seats = {each.name for other in standing for each in other.parts.seats}
+    parts = claim.parts
+    more = Parts(
+        tuple(rate for rate in parts.rates if rate.name not in rates and "/ip:" not in rate.name),
+        tuple(each for each in parts.seats if each.name not in seats and "/ip:" not in each.name),
+        parts.purses,
     )
+    return msgspec.structs.replace(claim, parts=more)
 
 
 _Levels: TypeAlias = tuple[Level, ...]

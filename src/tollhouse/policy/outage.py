@@ -33,6 +33,7 @@ from tollhouse.policy.counters import (
     Claim,
     Counters,
     Orphan,
+    Parts,
     Placed,
     Purse,
     PurseEmpty,
@@ -182,7 +183,7 @@ class OutlivingCounters:
 
     async def place(self, claim: Claim, *, extends: bool = False) -> Answer:
         """Takes all parts of the claim or none, in the shared store or, when that is lost, in this machine's."""
-        for purse in claim.purses:
+        for purse in claim.parts.purses:
             self._use(purse.name)
         if self._lost is None:
             try:
@@ -206,10 +207,11 @@ class OutlivingCounters:
         await self._end(claim_id, _Ending(None))
 
     async def _place_here(self, claim: Claim, *, extends: bool) -> Answer:
-        if self._settings.when_lost == "closed" and (claim.rates or claim.seats):
+        if self._settings.when_lost == "closed" and (claim.parts.rates or claim.parts.seats):
             raise StoreUnavailable(str(self._lost), hint="Limits are closed until it is back (`state.when_lost`).")
-        purses = {purse.name: purse for purse in claim.purses}
-        counted = msgspec.structs.replace(claim, purses=tuple(self._purse_here(purse) for purse in claim.purses))
+        purses = {purse.name: purse for purse in claim.parts.purses}
+        parts = Parts(claim.parts.rates, claim.parts.seats, tuple(map(self._purse_here, claim.parts.purses)))
+        counted = msgspec.structs.replace(claim, parts=parts)
         answer = await self._here.place(counted, extends=extends)
         for _ in range(MAX_SEEDINGS):
             if not isinstance(answer, Unseeded):
@@ -226,7 +228,7 @@ class OutlivingCounters:
                 standing.purses_here |= purses.keys()
                 # The store may have come back meanwhile.
                 (self._unsure if self._lost is None else self._touched).update(purses)
-                self._counted_here.update((purse.name, purse) for purse in counted.purses)
+                self._counted_here.update((purse.name, purse) for purse in parts.purses)
             case PurseEmpty(purse=counted_purse, spent_nano=spent, held_nano=held):
                 purse = purses[counted_purse.name.removeprefix(LOCAL_PREFIX)]
                 # What this machine may not spend counts as spent, so that what is left is what it may.
@@ -250,7 +252,7 @@ class OutlivingCounters:
         standing = self._standing.get(claim.id)
         if standing is None:
             standing = self._standing[claim.id] = _Standing()
-        standing.purses.update(purse.name for purse in claim.purses)
+        standing.purses.update(purse.name for purse in claim.parts.purses)
         return standing
 
     async def _end(self, claim_id: str, ending: _Ending) -> Sequence[Spending]:

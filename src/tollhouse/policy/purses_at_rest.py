@@ -97,10 +97,10 @@ async def compared(states: Iterable[PurseState], ledger: SpendReader) -> list[Pu
 
 def _state(counters: CountersFile, at: int) -> PurseState:
     words = counters.words
-    _, flags, seeded, settled, early, held, moment = counters.read_purse(at)
+    _, flags, _, early, spent, held, moment = counters.read_purse(at)
     return PurseState(
         name=counters.text(at + NAME, words[at + NAME_BYTES]),
-        spent_nano=seeded + settled + early,
+        spent_nano=spent if flags & IS_SEEDED else early,
         held_nano=held,
         seeded_before_us=moment,
         is_confirmed=bool(flags & IS_SEEDED and flags & IS_CONFIRMED),

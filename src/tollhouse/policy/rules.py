@@ -5,7 +5,7 @@ call to call (amounts, the caller's address) is put in by `Bound.claim`.
 """
 
 import ipaddress
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -14,12 +14,14 @@ import msgspec
 from tollhouse.config.schema import BudgetSettings, LimitSettings, RateSettings, Scope
 from tollhouse.errors import GatewayError
 from tollhouse.policy.admission import Ask, Weight
-from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, Claim, Purse, Rate, Seats
+from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, MAX_TOKENS, Claim, Parts, Purse, Rate, Seats
 from tollhouse.policy.identity import Principal
 from tollhouse.policy.windows import window
 
 MAX_REMEMBERED: Final = 20_000
 """Combinations of key, alias and target that are kept."""
+MAX_CALLERS: Final = 4096
+"""Addresses that are kept with one of them."""
 IP_PARTS: Final = 3
 """What an address may add to a claim."""
 FAR_US: Final = 2**62
@@ -45,11 +47,8 @@ class Bound(msgspec.Struct, frozen=True):
     """What one kind of call must pass."""
 
     principal: Principal
-    requests: tuple[Rate, ...]
-    tokens: tuple[Rate, ...]
-    """With an amount of 1, which `claim` replaces."""
-    seats: tuple[Seats, ...]
-    purses: tuple[Purse, ...]
+    parts: Parts
+    """What they all pass; of a rate of tokens a call may take all."""
     budgets: dict[str, Budget]
     """By the name of the purse."""
     per_ip: RateSettings | None
@@ -65,32 +64,32 @@ class Bound(msgspec.Struct, frozen=True):
     """Whether somebody wants to hear of one of them."""
     needs_weight: bool
     """Whether it matters how heavy a call is."""
+    by_caller: dict[str, Parts]
+    """What calls from an address pass, where addresses have limits: filled as they come."""
 
     def claim(self, ask: Ask, weight: Weight) -> Claim:
         """The claim of one call."""
-        rates, seats, tokens, address = self.requests, self.seats, weight.likely_tokens, ask.address
-        if self.tokens:
-            rates += tuple(
-                Rate(rate.name, rate.per_minute, min(tokens, rate.per_minute), "tokens") for rate in self.tokens
-            )
-        if self.per_ip is not None and address:
-            more_rates, more_seats = _parts([(f"ip:{neighbourhood(address)}", self.per_ip)])
-            rates += tuple(
-                rate
-                if rate.counts == "requests"
-                else msgspec.structs.replace(rate, amount=min(tokens, rate.per_minute))
-                for rate in more_rates
-            )
-            seats += more_seats
         return Claim(
             id=ask.id,
             began_at_us=ask.began_at_us,
-            rates=rates,
-            seats=seats,
-            purses=self.purses,
+            parts=self.parts if self.per_ip is None or not ask.address else self._parts_from(ask.address),
+            tokens=min(weight.likely_tokens, MAX_TOKENS),
             hold_nano=min(weight.worst_nano or 0, MAX_LIMIT_NANO),
             note=ask.note,
         )
+
+    def _parts_from(self, address: str) -> Parts:
+        """With those of the caller's address."""
+        caller = neighbourhood(address)
+        parts = self.by_caller.get(caller)
+        if parts is None:
+            if len(self.by_caller) >= MAX_CALLERS:
+                self.by_caller.clear()
+            rates, seats = _parts([(f"ip:{caller}", self.per_ip or RateSettings())])
+            parts = self.by_caller[caller] = Parts(
+                self.parts.rates + rates, self.parts.seats + seats, self.parts.purses
+            )
+        return parts
 
 
 class Rules:
@@ -160,10 +159,7 @@ class Rules:
             )
         return Bound(
             principal=principal,
-            requests=tuple(rate for rate in rates if rate.counts == "requests"),
-            tokens=tuple(rate for rate in rates if rate.counts == "tokens"),
-            seats=seats,
-            purses=tuple(budget.purse for budget in budgets),
+            parts=Parts(rates, seats, tuple(budget.purse for budget in budgets)),
             budgets={budget.purse.name: budget for budget in budgets},
             per_ip=self._per_ip,
             from_us=max((budget.from_us for budget in budgets), default=0),
@@ -176,6 +172,7 @@ class Rules:
                 or any(rate.counts == "tokens" for rate in rates)
                 or (self._per_ip is not None and self._per_ip.tokens_per_minute)
             ),
+            by_caller={},
         )
 
     def _rates(self, principal: Principal, scopes: frozenset[str]) -> list[tuple[str, RateSettings]]:
@@ -214,14 +211,20 @@ def _parts(limits: Iterable[tuple[str, RateSettings]]) -> tuple[tuple[Rate, ...]
     rates: dict[str, Rate] = {}
     seats: dict[str, Seats] = {}
     for scope, settings in limits:
-        for kind, per_minute in (("requests", settings.requests_per_minute), ("tokens", settings.tokens_per_minute)):
-            name = f"{kind}/{scope}"
-            if per_minute is not None and (name not in rates or per_minute < rates[name].per_minute):
-                rates[name] = Rate(name, per_minute, 1, "requests" if kind == "requests" else "tokens")
+        for rate in _rates_of(scope, settings):
+            if rate.name not in rates or rate.per_minute < rates[rate.name].per_minute:
+                rates[rate.name] = rate
         name = f"concurrent/{scope}"
         if settings.concurrent is not None and (name not in seats or settings.concurrent < seats[name].limit):
             seats[name] = Seats(name, settings.concurrent)
     return tuple(rates.values()), tuple(seats.values())
+
+
+def _rates_of(scope: str, settings: RateSettings) -> Iterator[Rate]:
+    if settings.requests_per_minute is not None:
+        yield Rate(f"requests/{scope}", settings.requests_per_minute, 1)
+    if settings.tokens_per_minute is not None:
+        yield Rate(f"tokens/{scope}", settings.tokens_per_minute, settings.tokens_per_minute, "tokens")
 
 
 def _open(settings: Iterable[BudgetSettings], now_us: int) -> Sequence[Budget]:

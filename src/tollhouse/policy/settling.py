@@ -6,38 +6,64 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Counters, Spending
+from tollhouse.policy.counters import Counters, Ending, Spending
 
 Done = Callable[[Sequence[Spending]], None]
 
 log = logging.getLogger("tollhouse.policy")
 
 
+def call_now(callback: Callable[[], None]) -> None:
+    """Defers nothing."""
+    callback()
+
+
 class Prompt(Protocol):
     """A store on this machine, which needs no waiting."""
 
-    def settle_now(self, claim_id: str, *, cost_nano: int, tokens: int | None) -> Sequence[Spending]:
-        """`Counters.settle`, at once; what it cannot do it does later by itself."""
+    def settle_all_now(self, endings: Sequence[Ending]) -> Sequence[Sequence[Spending]]:
+        """Settles claims at once, and says for each what that did to purses; what it cannot do it does later by itself."""
         ...
 
 
 class SettlesNow:
-    """The `Settler` of a store on this machine."""
+    """The `Settler` of a store on this machine.
 
-    def __init__(self, store: Prompt) -> None:
+    With `defer`, such as a loop's `call_soon`, the ends that come before its call are settled in one step: rows are written in
+    batches, and the calls of a batch end together.  A request that is read afterwards finds them settled.
+    """
+
+    def __init__(self, store: Prompt, *, defer: Callable[[Callable[[], None]], object] = call_now) -> None:
         self._store = store
+        self._defer = defer
+        self._endings: list[Ending] = []
+        self._done: list[Done] = []
 
     def settle(self, claim_id: str, *, cost_nano: int, tokens: int | None, done: Done) -> None:
         """See `gate.Settler`."""
-        try:
-            spending = self._store.settle_now(claim_id, cost_nano=cost_nano, tokens=tokens)
-        except StoreUnavailable as error:
-            log.warning("a hold is given back late", extra={"request_id": claim_id, "why": str(error)})
-            return
-        done(spending)
+        self._endings.append(Ending(claim_id, cost_nano, tokens))
+        self._done.append(done)
+        if len(self._done) == 1:
+            self._defer(self._settle)
 
     async def aclose(self) -> None:
-        """Nothing is under way."""
+        """Settles what is left."""
+        self._settle()
+
+    def _settle(self) -> None:
+        endings, self._endings = self._endings, []
+        hear, self._done = self._done, []
+        if not endings:
+            return
+        try:
+            told = self._store.settle_all_now(endings)
+        except StoreUnavailable as error:
+            ids = [ending.claim_id for ending in endings]
+            log.warning("holds are given back late", extra={"request_ids": ids, "why": str(error)})
+            return
+        for done, spending in zip(hear, told, strict=True):
+            if spending:
+                done(spending)
 
 
 class SettlesSoon:
@@ -58,7 +84,7 @@ class SettlesSoon:
         try:
             spending = await self._store.settle(claim_id, cost_nano=cost_nano, tokens=tokens)
         except StoreUnavailable as error:
-            log.warning("a hold is given back late", extra={"request_id": claim_id, "why": str(error)})
+            log.warning("holds are given back late", extra={"request_ids": [claim_id], "why": str(error)})
             return
         done(spending)
 

@@ -118,7 +118,7 @@ class Stores:
             outage: OutlivingCounters | None = None
             if config.state.url is None:
                 stack.push_async_callback(counters.aclose)
-                settler: SettlesNow | SettlesSoon = SettlesNow(counters)
+                settler: SettlesNow | SettlesSoon = SettlesNow(counters, defer=loop.call_soon)
             else:
                 shared = await open_counters(ValkeySettings(url=config.state.url))
                 outage = OutlivingCounters.start(

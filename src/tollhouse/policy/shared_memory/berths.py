@@ -14,17 +14,17 @@ import fcntl
 import mmap
 import os
 import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
+from zlib import crc32
 
 import msgspec
 
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_NOTE_BYTES
-from tollhouse.policy.shared_memory.layout import MAGIC, PAGE_BYTES, VERSION, WORD_BYTES
+from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_NOTE_BYTES, Claim
+from tollhouse.policy.shared_memory.layout import KIND_MASK, MAGIC, PAGE_BYTES, PURSE, VERSION, WORD_BYTES
 
 MAX_CLAIMS: Final = 8192
 """Claims of one process that can stand at once."""
@@ -33,7 +33,12 @@ MAX_BERTHS: Final = 256
 MAX_ID_BYTES: Final = 64
 
 Part = tuple[int, int, int, int]
-"""Where a slot's identity is, that identity, and two numbers: amount and limit of a rate, hold of a purse."""
+"""Where a slot's identity is, that identity, and two numbers: amount and limit of a rate, hold of a purse.
+
+In a berth a negative number leaves it to the claim's head how many these are: as many as the claim has tokens, but at most so
+many as the number is without its sign; and of a purse what the claim holds.
+"""
+
 
 _TOP: Final = 2
 """The word that says how much of the index was ever used."""
@@ -42,16 +47,14 @@ _CLAIMS_AT: Final = PAGE_BYTES + MAX_CLAIMS * WORD_BYTES
 _CLAIM_BYTES: Final = 2 * PAGE_BYTES
 _GROW_CLAIMS: Final = 64
 
-_HEAD: Final = struct.Struct(f"=IHHIIq{MAX_ID_BYTES}s")
-"""Checksum of id and note, their sizes, the number of parts, nothing, the hold, the id."""
-_PARTS_COUNT: Final = struct.Struct("=8xI")
-_NOTE_AT: Final = _HEAD.size
-_PARTS_AT: Final = -(-(_NOTE_AT + MAX_NOTE_BYTES) // WORD_BYTES) * WORD_BYTES
+_HEAD: Final = struct.Struct(f"=IHHIIqq{MAX_ID_BYTES}s")
+"""Checksum of id and note, their sizes, the number of parts, nothing, hold and tokens, the id.  Then parts, then the note."""
+_PARTS_COUNT: Final = struct.Struct("=8xI4xqq")
+_PARTS_AT: Final = _HEAD.size
 _PART: Final = struct.Struct("=4q")
-MAX_PARTS: Final = (PAGE_BYTES - _PARTS_AT) // _PART.size
+MAX_PARTS: Final = (PAGE_BYTES - _PARTS_AT - MAX_NOTE_BYTES) // _PART.size
 """Of a claim with all its extensions."""
 assert MAX_PARTS >= 2 * MAX_CLAIM_PARTS
-_PACK_PARTS: Final = [struct.Struct(f"={4 * parts}q").pack_into for parts in range(MAX_PARTS + 1)]
 
 
 class Written(msgspec.Struct, frozen=True):
@@ -93,9 +96,12 @@ class BerthPages:
     def parts(self, place: int) -> Iterator[Part]:
         """What a standing claim holds."""
         start = self._page(place)
-        [count] = _PARTS_COUNT.unpack_from(self._map, start)
-        for number in range(min(count, MAX_PARTS)):
-            yield _PART.unpack_from(self._map, start + _PARTS_AT + number * _PART.size)
+        count, hold_nano, tokens = _PARTS_COUNT.unpack_from(self._map, start)
+        for index in range(min(count, MAX_PARTS)):
+            at, identity, number, limit = _PART.unpack_from(self._map, start + _PARTS_AT + index * _PART.size)
+            if number < 0:
+                number = hold_nano if identity & KIND_MASK == PURSE else min(tokens, -number)
+            yield at, identity, number, limit
 
     def read(self, place: int) -> Written:
         """A standing claim.
@@ -103,11 +109,11 @@ class BerthPages:
         One that fails its checksum comes back under a name of its own and without a note: what it holds must be given back.
         """
         start = self._page(place)
-        checksum, id_bytes, note_bytes, _, _, hold, padded = _HEAD.unpack_from(self._map, start)
-        note_at = start + _NOTE_AT
+        checksum, id_bytes, note_bytes, count, _, hold, _, padded = _HEAD.unpack_from(self._map, start)
+        note_at = start + _PARTS_AT + min(count, MAX_PARTS) * _PART.size
         name, note = padded[:id_bytes], self._map[note_at : note_at + min(note_bytes, MAX_NOTE_BYTES)]
         began = (self._words[_INDEX + place] >> 1) - 1
-        is_whole = name and zlib.crc32(note, zlib.crc32(name)) == checksum
+        is_whole = name and crc32(note, crc32(name)) == checksum
         return Written(
             id=name.decode(errors="replace") if is_whole else f"damaged-{began}-{place}",
             began_at_us=began,
@@ -167,20 +173,23 @@ class Berth(BerthPages):
         if not self._free:
             self._grow()
 
-    def put(self, name: bytes, began_at_us: int, hold_nano: int, note: bytes, parts: Sequence[int]) -> int:
-        """Writes a claim, its parts in one row of numbers, and returns its place.  There must be room: see `reserve`."""
+    def put(self, claim: Claim, name: bytes, parts: bytes) -> int:
+        """Writes a claim, its parts as `written` gives them, and returns its place.  There must be room: see `reserve`."""
         place = self._free.pop()
-        self._write(_page_of(place, 0), name, hold_nano, note, parts)
+        start = _CLAIMS_AT + place * _CLAIM_BYTES
+        page = _page(name, claim.hold_nano, claim.tokens, parts, claim.note)
+        self._map[start : start + len(page)] = page
         words = self._words
         if place >= words[_TOP]:
             words[_TOP] = place + 1
-        words[_INDEX + place] = (began_at_us + 1) << 1
+        words[_INDEX + place] = (claim.began_at_us + 1) << 1
         return place
 
-    def rewrite(self, place: int, name: bytes, hold_nano: int, note: bytes, parts: Sequence[int]) -> None:
-        """Writes a standing claim anew.  A death in between leaves it as it was."""
-        other_side = ~self._words[_INDEX + place] & 1
-        self._write(_page_of(place, other_side), name, hold_nano, note, parts)
+    def rewrite(self, place: int, name: bytes, hold_nano: int, parts: bytes, note: bytes) -> None:
+        """Writes a standing claim anew; its parts say all numbers themselves.  A death in between leaves it as it was."""
+        start = _page_of(place, ~self._words[_INDEX + place] & 1)
+        page = _page(name, hold_nano, 0, parts, note)
+        self._map[start : start + len(page)] = page
         self._words[_INDEX + place] ^= 1
 
     def drop(self, place: int) -> None:
@@ -192,15 +201,6 @@ class Berth(BerthPages):
         """Gives the berth up.  What stands in it is an orphan now."""
         self.unmap()
         os.close(self._file)
-
-    def _write(self, start: int, name: bytes, hold_nano: int, note: bytes, parts: Sequence[int]) -> None:
-        count = len(parts) // 4
-        checksum = zlib.crc32(note, zlib.crc32(name))
-        if parts:
-            _PACK_PARTS[count](self._map, start + _PARTS_AT, *parts)
-        if note:
-            self._map[start + _NOTE_AT : start + _NOTE_AT + len(note)] = note
-        _HEAD.pack_into(self._map, start, checksum, len(name), len(note), count, 0, hold_nano, name)
 
     def _grow(self) -> None:
         more = min(_GROW_CLAIMS, MAX_CLAIMS - self._places)
@@ -221,6 +221,11 @@ class Berth(BerthPages):
         self._map, self._words = wider, memoryview(wider).cast("q")
         self._free.extend(range(self._places + more - 1, self._places - 1, -1))
         self._places += more
+
+
+def written(parts: Iterable[Part]) -> bytes:
+    """Parts as a berth has them."""
+    return b"".join(_PART.pack(*part) for part in parts)
 
 
 def berth_numbers(folder: Path) -> list[int]:
@@ -260,6 +265,13 @@ def is_held(folder: Path, number: int) -> bool:
         return not _lock(file)
     finally:
         os.close(file)
+
+
+def _page(name: bytes, hold_nano: int, tokens: int, parts: bytes, note: bytes) -> bytes:
+    checksum = crc32(note, crc32(name))
+    return (
+        _HEAD.pack(checksum, len(name), len(note), len(parts) // _PART.size, 0, hold_nano, tokens, name) + parts + note
+    )
 
 
 def _page_of(place: int, side: int) -> int:

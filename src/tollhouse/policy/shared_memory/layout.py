@@ -16,7 +16,7 @@ PAGE_BYTES: Final = 4096
 WORD_BYTES: Final = 8
 
 MAGIC: Final = int.from_bytes(b"TOLLCTR\x01", sys.byteorder, signed=True)
-VERSION: Final = 2
+VERSION: Final = 3
 """Count it up with every change to this module or to `berths`."""
 
 # Words of the header.
@@ -30,6 +30,8 @@ AT_SEEN_NS: Final = 5
 """The latest monotonic time that a rate was reckoned with."""
 AT_SERIAL: Final = 6
 """The serial of the newest slot.  Begins at the wall clock's microseconds, so that a file made anew repeats none."""
+AT_MOVED: Final = 7
+"""How often slots were taken from what they counted.  Whoever finds it unchanged knows that every slot is whose it was."""
 
 KIND_MASK: Final = 3
 REQUESTS: Final = 1
@@ -49,11 +51,13 @@ VALUE: Final = 1
 FLAGS: Final = 1
 SEEDED: Final = 2
 """What the ledger said."""
-SETTLED: Final = 3
-"""What claims added that no sum of the ledger will have."""
-EARLY: Final = 4
+EARLY: Final = 3
 """What claims added that began before the purse's moment.  The sum that confirms it will have that too, so until then it counts
 here; what is added after the confirmation is in no sum and stays.
+"""
+SPENT: Final = 4
+"""All that is spent: the two above, and what claims added that no sum of the ledger will have.  `UNSEEDED` as long as the
+ledger has said nothing.
 """
 HELD: Final = 5
 MOMENT: Final = 6
@@ -65,6 +69,11 @@ EARLY_AT: Final = 8
 NAME_BYTES: Final = 9
 NAME: Final = 10
 MAX_NAME_BYTES: Final = PURSE_BYTES - (NAME - DIGEST) * WORD_BYTES
+
+CEILING: Final = (1 << 62) - 1
+"""No sum of a purse passes it; it is also the limit of a purse without one."""
+UNSEEDED: Final = 1 << 62
+"""More than any limit, so that one look tells a purse that cannot be spent from."""
 
 IS_SEEDED: Final = 1
 IS_CONFIRMED: Final = 2

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from typing import Final
 
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.shared_memory.layout import DIGEST, PAGE_BYTES, VALUE, WORD_BYTES
+from tollhouse.policy.shared_memory.layout import AT_MOVED, DIGEST, PAGE_BYTES, VALUE, WORD_BYTES
 
 _FREE_DIGEST: Final = bytes(16)
 _PAGE_WORDS: Final = PAGE_BYTES // WORD_BYTES
@@ -84,6 +84,7 @@ class SlotTable:
         return self._in_buckets([bucket for bucket, is_used in enumerate(marks) if is_used])
 
     def _free(self, at: int) -> None:
+        self._words[AT_MOVED] += 1
         self._file[(at + DIGEST) * WORD_BYTES : at * WORD_BYTES] = _FREE_DIGEST
         self._words[at] = 0
 

@@ -19,32 +19,34 @@ that for at most `patience_seconds`; the methods of `Counters` are the synchrono
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.policy.counters import (
     MAX_CLAIM_PARTS,
     MAX_LIMIT_NANO,
     MAX_NOTE_BYTES,
+    MAX_TOKENS,
     MINUTE_NS,
     Answer,
     Claim,
-    Level,
+    Ending,
     Orphan,
+    Parts,
     Placed,
     Purse,
     PurseEmpty,
     PurseState,
-    Rate,
     RateFull,
+    Seats,
     SeatsTaken,
     Spending,
     Unseeded,
+    level_of,
 )
 from tollhouse.policy.shared_memory.berths import (
     MAX_BERTHS,
@@ -55,22 +57,17 @@ from tollhouse.policy.shared_memory.berths import (
     berth_numbers,
     is_held,
     reading,
+    written,
 )
 from tollhouse.policy.shared_memory.file import CountersFile
-from tollhouse.policy.shared_memory.flights import (
-    Flight,
-    PursePart,
-    RatePart,
-    Slot,
-    merged_purses,
-    merged_rates,
-    row_of,
-)
+from tollhouse.policy.shared_memory.flights import Flight, Slot, merged
 from tollhouse.policy.shared_memory.guard import Guard
 from tollhouse.policy.shared_memory.layout import (
     AT_DIRTY,
+    AT_MOVED,
     AT_SEEN_NS,
     AT_SERIAL,
+    CEILING,
     EARLY,
     EARLY_AT,
     ENDS_AT,
@@ -87,11 +84,13 @@ from tollhouse.policy.shared_memory.layout import (
     REQUESTS,
     SEATS,
     SEEDED,
-    SETTLED,
+    SPENT,
     TOKENS,
+    UNSEEDED,
     VALUE,
     Layout,
 )
+from tollhouse.policy.shared_memory.sites import MAX_SITES, Sites
 from tollhouse.policy.shared_memory.slots import digest_of
 
 PATIENCE_SECONDS: Final = 1.0
@@ -103,20 +102,12 @@ STALE_AFTER_US: Final = 60_000_000
 MAX_DEBT_NS: Final = 86_400_000_000_000
 """However many tokens a provider says it used, a rate is out of debt after a day."""
 
-_CEILING: Final = 1 << 62
-"""No sum of a purse passes it; it is also the limit of a purse without one."""
 _PLACED: Final = Placed()
 _NEVER_ASKED: Final = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class _Owed:
-    """An end that could not be written yet, because the lock was not to be had."""
-
-    claim_id: str
-    cost_nano: int | None
-    """`None`: release it."""
-    tokens: int | None
+Ended: TypeAlias = tuple[int, Flight, int, int | None]
+"""A claim that is being settled: its place among those that are, itself, cost and tokens."""
 
 
 class SharedCounters:
@@ -148,18 +139,19 @@ class SharedCounters:
         self._wall_us = wall_us
         self._flights: dict[str, Flight] = {}
         self._adopted: dict[int, Berth] = {}
-        self._unasked: deque[str] = deque()
-        """Orphans of adopted berths that nobody has asked for yet."""
-        self._owed: deque[_Owed] = deque()
+        self._unasked: deque[tuple[str, bytes]] = deque()
+        """Orphans of adopted berths that nobody has asked for yet, and their notes."""
+        self._owed: deque[Ending] = deque()
+        """Ends that could not be written yet, because the lock was not to be had."""
         self._asked_ns = _NEVER_ASKED
         """When somebody last asked whether all earlier claims are settled, and they were."""
-        self._rates: dict[str, Slot] = {}
-        self._seats: dict[str, Slot] = {}
-        self._purses: dict[str, Slot] = {}
+        self._sites: dict[int, Sites] = {}
+        """By the identity of their parts, which they keep."""
         self._names: dict[Slot, str] = {}
         """Of purses, read once each."""
-        self._inside: Final = _Inside(self)
-        self._is_closed = False
+        self._inside: Final = _Inside(
+            file.words, guard if is_shared else None, self._mend_or_give_up, self._owed, self._pay
+        )
 
     @classmethod
     def open(
@@ -213,205 +205,254 @@ class SharedCounters:
 
     def place_now(self, claim: Claim, *, extends: bool = False) -> Answer:
         """`Counters.place`.  Raises `ValueError` when the claim stands already or is out of bounds."""
-        if self._is_closed:
+        if self._inside.is_closed:
             raise StoreUnavailable("The shared counters are closed.")
         if claim.id in self._flights and not extends:
             raise ValueError(f"claim {claim.id!r} stands already")
-        _check(claim)
-        if not (claim.rates or claim.seats or claim.purses):
-            self._put(claim, self._flights.get(claim.id), [], [], [])
-            return _PLACED
+        name = _checked_name(claim)
+        sites = self._sites.get(id(claim.parts))
+        if sites is None:
+            _check_parts(claim.parts)
+            if claim.parts.is_empty:
+                self._put(claim, name, self._flights.get(claim.id), None)
+                return _PLACED
         with self._inside:
-            return self._place(claim)
+            return self._place(claim, name, sites)
 
-    def _place(self, claim: Claim) -> Answer:
-        flight = self._flights.get(claim.id)
-        words, read_purse = self._words, self._file.read_purse
-        hold = claim.hold_nano
-        unseeded: list[Purse] = []
-        empty: PurseEmpty | None = None
-        purses: list[PursePart] = []
-        for purse in claim.purses:
-            slot = self._purses.get(purse.name)
-            if slot is None or words[slot[0]] != slot[1]:
-                slot = self._find_purse(purse.name)
-            if slot is None:
-                unseeded.append(purse)
-                continue
-            at, identity = slot
-            _, flags, seeded, settled, early, held, _ = read_purse(at)
-            if not flags & IS_SEEDED:
-                unseeded.append(purse)
-                continue
-            spent = seeded + settled + early
-            if empty is None and spent + held + hold > (_CEILING if purse.limit_nano is None else purse.limit_nano):
-                empty = PurseEmpty(purse, spent, held)
-            purses.append((at, identity, hold))
-        if unseeded:
-            return Unseeded(tuple(unseeded))
-        if empty is not None:
-            return empty
-
+    def _place(self, claim: Claim, name: bytes, sites: Sites | None) -> Answer:
+        words = self._words
         words[AT_SEEN_NS] = now = self._monotonic_ns()
-        wait = 0
-        slowest: Rate | None = None
-        rates: list[RatePart] = []
-        moves: list[tuple[int, int]] = []
-        levels: list[Level] = []
-        for rate in claim.rates:
-            slot = self._rates.get(rate.name)
-            if slot is None or words[slot[0]] != slot[1]:
-                slot = self._open_meter(self._rates, _kind_of(rate), rate.name, now, rates)
-            at, identity = slot
-            full_at = words[at + VALUE]
-            if full_at < now:  # noqa: PLR1730 - half the time of `max`, and this is the hot path
-                full_at = now
-            full_at += rate.amount * MINUTE_NS // rate.per_minute
-            ahead = full_at - now
-            if ahead - MINUTE_NS > wait:
-                wait, slowest = ahead - MINUTE_NS, rate
-            rates.append((at, identity, rate.amount, rate.per_minute))
-            moves.append((at + VALUE, full_at))
-            levels.append(_level(rate, ahead))
-        if slowest is not None:
-            levels = [
-                _level(rate, max(words[part[0] + VALUE] - now, 0))
-                for rate, part in zip(claim.rates, rates, strict=True)
-            ]
-            return RateFull(slowest, wait / 1e9, tuple(levels))
+        flight = self._flights.get(claim.id)
+        if sites is None or sites.moved != words[AT_MOVED] or flight is not None:
+            found = self._find_sites(claim.parts, flight, now)
+            if isinstance(found, Unseeded):
+                return found
+            sites = found
+        hold, tokens = claim.hold_nano, claim.tokens
+        for spent, held, limit in sites.purses:
+            if words[spent] + words[held] + hold > limit:
+                return self._refused_by_purse(sites, hold)
+        ahead_ns: list[int] = []
+        for word, take_ns, most_tokens, per_minute in sites.rates:
+            ahead = words[word] - now
+            if ahead < 0:  # noqa: PLR1730 - half the time of `max`, and this is the hot path
+                ahead = 0
+            ahead += take_ns if tokens >= most_tokens else tokens * MINUTE_NS // per_minute
+            if ahead > MINUTE_NS:
+                return self._refused_by_rate(claim, sites, now)
+            ahead_ns.append(ahead)
+        for word, seats in sites.seats:
+            if words[word] >= seats.limit:
+                return SeatsTaken(seats)
 
-        seats: list[Slot] = []
-        for some in claim.seats:
-            slot = self._seats.get(some.name)
-            if slot is None or words[slot[0]] != slot[1]:
-                slot = self._open_meter(self._seats, SEATS, some.name, now, [*rates, *seats])
-            if flight is not None and slot in flight.seats:
-                continue
-            if words[slot[0] + VALUE] >= some.limit:
-                return SeatsTaken(some)
-            seats.append(slot)
+        self._put(claim, name, flight, sites)
+        for word, ahead in zip(sites.rate_words, ahead_ns, strict=True):
+            words[word] = now + ahead
+        for word, _ in sites.seats:
+            words[word] += 1
+        for _, held, _ in sites.purses:
+            words[held] += hold
+        return Placed(claim.parts.rates, tuple(ahead_ns))
 
-        self._put(claim, flight, rates, seats, purses)
-        for word, full_at in moves:
-            words[word] = full_at
-        for at, _ in seats:
-            words[at + VALUE] += 1
-        for at, _, _ in purses:
-            words[at + HELD] += hold
-        return Placed(tuple(levels))
+    def _refused_by_purse(self, sites: Sites, hold_nano: int) -> PurseEmpty | Unseeded:
+        """Why a claim is refused of which some purse has too little or is unseeded."""
+        words, purses = self._words, sites.parts.purses
+        unseeded = tuple(
+            purse for purse, (spent, _, _) in zip(purses, sites.purses, strict=True) if words[spent] >= UNSEEDED
+        )
+        if unseeded:
+            return Unseeded(unseeded)
+        return next(
+            PurseEmpty(purse, words[spent], words[held])
+            for purse, (spent, held, limit) in zip(purses, sites.purses, strict=True)
+            if words[spent] + words[held] + hold_nano > limit
+        )
 
-    def _put(
-        self,
-        claim: Claim,
-        flight: Flight | None,
-        rates: list[RatePart],
-        seats: list[Slot],
-        purses: list[PursePart],
-    ) -> None:
+    def _refused_by_rate(self, claim: Claim, sites: Sites, now: int) -> RateFull:
+        rates = claim.parts.rates
+        ahead_ns = [max(self._words[word] - now, 0) for word in sites.rate_words]
+        after_ns = [
+            ahead + claim.takes(rate) * MINUTE_NS // rate.per_minute
+            for ahead, rate in zip(ahead_ns, rates, strict=True)
+        ]
+        longest = max(after_ns)
+        return RateFull(
+            rates[after_ns.index(longest)], (longest - MINUTE_NS) / 1e9, tuple(map(level_of, rates, ahead_ns))
+        )
+
+    def _put(self, claim: Claim, name: bytes, flight: Flight | None, sites: Sites | None) -> None:
         """Writes the claim into the berth.  `StoreUnavailable` if there is no room; then nothing was written."""
-        if flight is None:
-            flight = Flight(self._berth, claim.id.encode(), claim.began_at_us)
-            flight.rates, flight.seats, flight.purses = rates, seats, purses
-            flight.hold_nano, flight.note = claim.hold_nano, claim.note
-            self._berth.reserve()
-            flight.place = self._berth.put(
-                flight.name, flight.began_at_us, flight.hold_nano, flight.note, row_of(rates, seats, purses)
-            )
-            self._flights[claim.id] = flight
+        if flight is not None:
+            self._put_beside(claim, flight, sites)
             return
-        rates = merged_rates(flight.rates, rates)
-        seats = [*flight.seats, *seats]
-        purses = merged_purses(flight.purses, purses)
-        if len(rates) + len(seats) + len(purses) > MAX_PARTS:
+        berth, row = self._berth, b"" if sites is None else sites.row
+        berth.reserve()
+        place = berth.put(claim, name, row)
+        self._flights[claim.id] = Flight(
+            berth, place, claim.began_at_us, claim.hold_nano, claim.tokens, sites, sites is not None
+        )
+
+    def _put_beside(self, claim: Claim, flight: Flight, sites: Sites | None) -> None:
+        """Adds a claim to one that stands."""
+        standing = flight.berth.read(flight.place)
+        parts = standing.parts if sites is None else merged(standing.parts, sites.spelled_out(claim))
+        if len(parts) > MAX_PARTS:
             raise StoreUnavailable(f"A call with its retries counts in more than {MAX_PARTS} places.")
-        hold, note = flight.hold_nano + claim.hold_nano, claim.note or flight.note
-        flight.berth.rewrite(flight.place, flight.name, hold, note, row_of(rates, seats, purses))
-        flight.rates, flight.seats, flight.purses, flight.hold_nano, flight.note = rates, seats, purses, hold, note
+        hold = flight.hold_nano + claim.hold_nano
+        flight.berth.rewrite(flight.place, standing.id.encode(), hold, written(parts), claim.note or standing.note)
+        flight.hold_nano, flight.sites, flight.counts = hold, None, bool(parts)
 
     # --------------------------------------------------------------------------------------------- settle, release
 
     def settle_now(self, claim_id: str, *, cost_nano: int, tokens: int | None) -> Sequence[Spending]:
         """`Counters.settle`."""
-        flight = self._flights.get(claim_id)
-        if flight is None:
-            return []
-        if not flight.has_parts:
-            self._drop(claim_id, flight)
-            return []
+        return self.settle_all_now([Ending(claim_id, cost_nano, tokens)])[0]
+
+    def settle_all_now(self, endings: Sequence[Ending]) -> Sequence[Sequence[Spending]]:
+        """Settles several claims, in one step for all others: what that did to purses, for each ending.
+
+        Of claims of one kind it is told together, with one of them.
+        """
+        if not any((flight := self._flights.get(ending.claim_id)) and flight.counts for ending in endings):
+            for ending in endings:
+                self._end_bare(ending.claim_id)
+            return [[]] * len(endings)
         try:
             with self._inside:
-                return self._settle(claim_id, cost_nano, tokens)
+                return self._settle_all(endings)
         except StoreUnavailable:
-            self._owed.append(_Owed(claim_id, cost_nano, tokens))
+            self._owed.extend(endings)
             raise
 
     def release_now(self, claim_id: str) -> None:
         """`Counters.release`."""
         flight = self._flights.get(claim_id)
-        if flight is None:
-            return
-        if not flight.has_parts:
-            self._drop(claim_id, flight)
+        if flight is None or not flight.counts:
+            self._end_bare(claim_id)
             return
         try:
             with self._inside:
                 self._release(claim_id)
         except StoreUnavailable:
-            self._owed.append(_Owed(claim_id, None, None))
+            self._owed.append(Ending(claim_id, None, None))
             raise
 
-    def _settle(self, claim_id: str, cost_nano: int, tokens: int | None) -> list[Spending]:
-        flight = self._flights.get(claim_id)
-        if flight is None:
-            return []  # it was owed, and paid just now
+    def _settle_all(self, endings: Sequence[Ending]) -> list[list[Spending]]:
         words, now = self._words, self._monotonic_ns()
-        if tokens is not None:
-            for at, identity, amount, per_minute in flight.rates:
-                if words[at] == identity and identity & KIND_MASK == TOKENS:
-                    debt = max(words[at + VALUE], now) + (tokens - amount) * MINUTE_NS // per_minute
-                    words[at + VALUE] = min(debt, now + MAX_DEBT_NS)
-        steps = []
-        cost_nano = min(cost_nano, MAX_LIMIT_NANO)
-        for at, identity, _ in flight.purses:
-            found, flags, seeded, settled, early, _, moment = self._file.read_purse(at)
-            if found != identity:
-                continue  # it ended long ago, and was forgotten
-            if flags & IS_SEEDED and flight.began_at_us >= moment:
-                words[at + SETTLED] = min(settled + cost_nano, _CEILING)
+        moved = words[AT_MOVED]
+        told: list[list[Spending]] = [[]] * len(endings)
+        alike: dict[Sites, list[Ended]] = {}
+        for index, ending in enumerate(endings):
+            flight = self._flights.pop(ending.claim_id, None)
+            if flight is None:
+                continue  # it was owed, and paid just now
+            ended = index, flight, min(ending.cost_nano or 0, MAX_LIMIT_NANO), ending.tokens
+            sites = flight.sites
+            if sites is None or sites.moved != moved:
+                told[index] = self._settle_apart(ended, now)
+            elif sites in alike:
+                alike[sites].append(ended)
             else:
-                words[at + EARLY] = min(early + cost_nano, _CEILING)
-                words[at + EARLY_AT] = now
-            if flags & IS_SEEDED:
-                before = seeded + settled + early
-                steps.append(Spending(self._purse_name(at, identity), before, before + cost_nano))
-        self._give_back(claim_id, flight)
+                alike[sites] = [ended]
+            self._drop(flight)
+        for sites, some in alike.items():
+            told[some[-1][0]] = self._settle_alike(sites, some, now)
+        return told
+
+    def _settle_alike(self, sites: Sites, some: Sequence[Ended], now: int) -> list[Spending]:
+        """Settles claims that have the same parts: each word is read and written once."""
+        words = self._words
+        for word, most, per_minute in sites.tokens:
+            full_at = words[word]
+            for _, flight, _, tokens in some:
+                if tokens is not None:
+                    full_at = max(full_at, now) + (tokens - min(flight.tokens, most)) * MINUTE_NS // per_minute
+            words[word] = min(full_at, now + MAX_DEBT_NS)
+        for word, _ in sites.seats:
+            words[word] -= len(some)
+        if not sites.purses:
+            return []
+        oldest, hold, cost = MAX_TOKENS, 0, 0
+        for _, flight, each, _ in some:
+            oldest = min(oldest, flight.began_at_us)
+            hold += flight.hold_nano
+            cost += each
+        steps: list[Spending] = []
+        for at in sites.purse_slots:
+            words[at + HELD] -= hold
+            moment = words[at + MOMENT]
+            if oldest >= moment:
+                step = self._spend(at, cost, None, now)
+            else:
+                early = sum(each for _, flight, each, _ in some if flight.began_at_us < moment)
+                step = self._spend(at, cost - early, early, now)
+            if step is not None:
+                steps.append(step)
         return steps
 
+    def _settle_apart(self, ended: Ended, now: int) -> list[Spending]:
+        """Settles a claim by what its berth says."""
+        _, flight, cost, tokens = ended
+        words = self._words
+        steps: list[Spending] = []
+        for at, identity, number, per_minute in flight.berth.parts(flight.place):
+            if words[at] != identity:
+                continue  # it ended long ago, and was forgotten
+            kind = identity & KIND_MASK
+            if kind == TOKENS and tokens is not None:
+                debt = max(words[at + VALUE], now) + (tokens - number) * MINUTE_NS // per_minute
+                words[at + VALUE] = min(debt, now + MAX_DEBT_NS)
+            elif kind == SEATS:
+                words[at + VALUE] -= 1
+            elif kind == PURSE:
+                words[at + HELD] -= number
+                is_early = flight.began_at_us < words[at + MOMENT]
+                step = self._spend(at, 0, cost, now) if is_early else self._spend(at, cost, None, now)
+                if step is not None:
+                    steps.append(step)
+        return steps
+
+    def _spend(self, at: int, cost_nano: int, early_nano: int | None, now: int) -> Spending | None:
+        """Counts what was spent from a purse, by claims that began since its moment and, if there are any, before it."""
+        words = self._words
+        identity, flags, _, early, before, _, _ = self._file.read_purse(at)
+        if not flags & IS_SEEDED:
+            early_nano, cost_nano = (early_nano or 0) + cost_nano, 0
+        if early_nano is not None:
+            words[at + EARLY] = min(early + early_nano, CEILING)
+            words[at + EARLY_AT] = now
+            cost_nano += early_nano
+        if not flags & IS_SEEDED:
+            return None
+        words[at + SPENT] = min(before + cost_nano, CEILING)
+        return Spending(self._purse_name(at, identity), before, before + cost_nano)
+
     def _release(self, claim_id: str) -> None:
-        flight = self._flights.get(claim_id)
+        flight = self._flights.pop(claim_id, None)
         if flight is None:
             return
         words = self._words
-        for at, identity, amount, per_minute in flight.rates:
-            if words[at] == identity:
-                words[at + VALUE] -= amount * MINUTE_NS // per_minute
-        self._give_back(claim_id, flight)
-
-    def _give_back(self, claim_id: str, flight: Flight) -> None:
-        """Gives back what the claim occupied, and ends it."""
-        words = self._words
-        for at, identity in flight.seats:
-            if words[at] == identity:
+        for at, identity, number, per_minute in flight.berth.parts(flight.place):
+            if words[at] != identity:
+                continue
+            kind = identity & KIND_MASK
+            if kind == SEATS:
                 words[at + VALUE] -= 1
-        for at, identity, hold in flight.purses:
-            if words[at] == identity:
-                words[at + HELD] -= hold
-        self._drop(claim_id, flight)
+            elif kind == PURSE:
+                words[at + HELD] -= number
+            else:
+                words[at + VALUE] -= number * MINUTE_NS // per_minute
+        self._drop(flight)
 
-    def _drop(self, claim_id: str, flight: Flight) -> None:
+    def _end_bare(self, claim_id: str) -> None:
+        """Ends a claim that counts nowhere."""
+        flight = self._flights.pop(claim_id, None)
+        if flight is not None:
+            self._drop(flight)
+
+    def _drop(self, flight: Flight) -> None:
         berth = flight.berth
         berth.drop(flight.place)
-        del self._flights[claim_id]
         if berth is not self._berth and berth.is_empty:
             del self._adopted[berth.number]
             berth.leave()
@@ -447,12 +488,14 @@ class SharedCounters:
                 return words[at + MOMENT]
             if is_confirmed and flags & IS_SEEDED and self._is_doubtful(at):
                 return before_us
-            words[at + SEEDED] = min(spent_nano, _CEILING)
+            settled = words[at + SPENT] - words[at + SEEDED] - words[at + EARLY] if flags & IS_SEEDED else 0
+            words[at + SEEDED] = min(spent_nano, CEILING)
             if is_confirmed:
                 words[at + EARLY] = 0  # the sum has them now
                 words[at + FLAGS] = IS_SEEDED | IS_CONFIRMED
             else:
                 words[at + FLAGS] = IS_SEEDED
+            words[at + SPENT] = min(words[at + SEEDED] + settled + words[at + EARLY], CEILING)
             return before_us
 
     def _is_doubtful(self, at: int) -> bool:
@@ -487,7 +530,7 @@ class SharedCounters:
                 found.append(
                     PurseState(
                         name=name,
-                        spent_nano=words[at + SEEDED] + words[at + SETTLED] + words[at + EARLY],
+                        spent_nano=words[at + SPENT],
                         held_nano=words[at + HELD],
                         seeded_before_us=words[at + MOMENT],
                         is_confirmed=bool(words[at + FLAGS] & IS_CONFIRMED),
@@ -497,7 +540,8 @@ class SharedCounters:
 
     def _unseed(self, at: int) -> None:
         words = self._words
-        words[at + FLAGS] = words[at + SEEDED] = words[at + SETTLED] = words[at + EARLY] = 0
+        words[at + FLAGS] = words[at + SEEDED] = words[at + EARLY] = 0
+        words[at + SPENT] = UNSEEDED
         words[at + MOMENT] = self._wall_us()
 
     # ------------------------------------------------------------------------------------------- what others left
@@ -527,9 +571,9 @@ class SharedCounters:
                     raise self._unreadable(error) from error
         handed: list[Orphan] = []
         while self._unasked and len(handed) < at_most:
-            claim_id = self._unasked.popleft()
+            claim_id, note = self._unasked.popleft()
             flight = self._flights[claim_id]
-            handed.append(Orphan(claim_id, flight.began_at_us, flight.hold_nano, flight.note))
+            handed.append(Orphan(claim_id, flight.began_at_us, flight.hold_nano, note))
         return handed
 
     def _adopt(self) -> None:
@@ -544,12 +588,14 @@ class SharedCounters:
                 continue
             self._adopted[number] = berth
             for place in berth.standing():
-                written = berth.read(place)
-                claim_id = written.id
+                found = berth.read(place)
+                claim_id = found.id
                 while claim_id in self._flights:
                     claim_id += "'"  # ids are unique; should they not be, none of the two may be lost
-                self._flights[claim_id] = Flight.of(berth, place, written)
-                self._unasked.append(claim_id)
+                self._flights[claim_id] = Flight(
+                    berth, place, found.began_at_us, found.hold_nano, 0, None, bool(found.parts)
+                )
+                self._unasked.append((claim_id, found.note))
 
     def _all_berths(self) -> Iterator[BerthPages]:
         yield self._berth
@@ -564,7 +610,7 @@ class SharedCounters:
         return StoreUnavailable(f"What other processes have claimed in {self._folder} cannot be read: {error}.")
 
     def _check_files(self) -> None:
-        if self._is_closed:
+        if self._inside.is_closed:
             raise StoreUnavailable("The shared counters are closed.")
         if self._guard.is_deleted():
             raise StoreUnavailable(
@@ -574,33 +620,14 @@ class SharedCounters:
 
     # ------------------------------------------------------------------------------------------- entering, mending
 
-    def _enter(self) -> None:
-        """For `_Inside`."""
-        if self._is_closed:
-            raise StoreUnavailable("The shared counters are closed.")
-        if self._is_shared:
-            self._guard.take()
-        words = self._words
-        if words[AT_DIRTY]:
-            self._mend_or_give_up()
-        words[AT_DIRTY] = 1
-        if self._owed:
-            self._pay()
-
-    def _leave(self, *, is_sound: bool) -> None:
-        """For `_Inside`.  What is not sound is mended by the next to enter."""
-        if is_sound:
-            self._words[AT_DIRTY] = 0
-        if self._is_shared:
-            self._guard.give()
-
     def _pay(self) -> None:
+        """Writes the ends that are owed."""
         while self._owed:
             owed = self._owed.popleft()
             if owed.cost_nano is None:
                 self._release(owed.claim_id)
             else:
-                self._settle(owed.claim_id, owed.cost_nano, owed.tokens)
+                self._settle_all([owed])
 
     def _mend_or_give_up(self) -> None:
         try:
@@ -643,9 +670,41 @@ class SharedCounters:
 
     # ------------------------------------------------------------------------------------------------------- slots
 
+    def _find_sites(self, parts: Parts, flight: Flight | None, now: int) -> Sites | Unseeded:
+        """Where all parts of a claim are, without the seats that it has already; unless a purse is nowhere."""
+        words = self._words
+        purses = [self._find_purse(purse.name) for purse in parts.purses]
+        if None in purses:
+            return Unseeded(
+                tuple(
+                    purse
+                    for purse, slot in zip(parts.purses, purses, strict=True)
+                    if slot is None or words[slot[0] + SPENT] >= UNSEEDED
+                )
+            )
+        rates: list[Slot] = []
+        for rate in parts.rates:
+            rates.append(self._open_meter(TOKENS if rate.counts == "tokens" else REQUESTS, rate.name, now, rates))
+        taken = set() if flight is None else {part[:2] for part in flight.berth.parts(flight.place)}
+        seats: list[Slot] = []
+        wanted: list[Seats] = []
+        for each in parts.seats:
+            slot = self._open_meter(SEATS, each.name, now, [*rates, *seats])
+            if slot not in taken:
+                seats.append(slot)
+                wanted.append(each)
+        if len(wanted) < len(parts.seats):
+            parts = Parts(parts.rates, tuple(wanted), parts.purses)
+        sites = Sites(parts, words[AT_MOVED], rates, seats, [slot for slot in purses if slot is not None])
+        if flight is None:
+            if len(self._sites) >= MAX_SITES:
+                self._sites.clear()
+            self._sites[id(parts)] = sites
+        return sites
+
     def _find_purse(self, name: str) -> Slot | None:
         at = self._file.purses.find(digest_of(PURSE, name))
-        return None if at is None else self._remember(self._purses, name, at)
+        return None if at is None else (at, self._words[at])
 
     def _open_purse(self, name: str) -> int:
         words, now = self._words, self._wall_us()
@@ -658,11 +717,10 @@ class SharedCounters:
             return 0 < words[at + ENDS_AT] < now - FORGET_AFTER_US
 
         at = self._file.purses.add(digest_of(PURSE, name), self._file.next_identity(PURSE), is_idle)
-        return self._remember(self._purses, name, at)[0]
+        words[at + SPENT] = UNSEEDED
+        return at
 
-    def _open_meter(
-        self, known: dict[str, Slot], kind: int, name: str, now: int, pinned: Sequence[Sequence[int]]
-    ) -> Slot:
+    def _open_meter(self, kind: int, name: str, now: int, pinned: Sequence[Slot]) -> Slot:
         """Finds or makes a meter.  `pinned` are slots that this claim is about to use, which must not be taken for idle."""
         words = self._words
         digest = digest_of(kind, name)
@@ -673,15 +731,9 @@ class SharedCounters:
                 return words[at + VALUE] <= (0 if words[at] & KIND_MASK == SEATS else now)
 
             at = self._file.meters.add(
-                digest, self._file.next_identity(kind), is_idle, pinned={part[0] for part in pinned}
+                digest, self._file.next_identity(kind), is_idle, pinned={other for other, _ in pinned}
             )
-        return self._remember(known, name, at)
-
-    def _remember(self, known: dict[str, Slot], name: str, at: int) -> Slot:
-        if len(known) >= self._file.layout.meters:
-            known.clear()
-        known[name] = slot = at, self._words[at]
-        return slot
+        return at, words[at]
 
     def _purse_name(self, at: int, identity: int) -> str:
         name = self._names.get((at, identity))
@@ -728,9 +780,9 @@ class SharedCounters:
 
     async def aclose(self) -> None:
         """Lets go of the files; see `Counters.aclose`.  May be called twice."""
-        if self._is_closed:
+        if self._inside.is_closed:
             return
-        self._is_closed = True
+        self._inside.is_closed = True
         self._flights.clear()
         for berth in (self._berth, *self._adopted.values()):
             berth.leave()
@@ -741,21 +793,46 @@ class SharedCounters:
 class _Inside:
     """With the counters to ourselves.
 
-    `StoreUnavailable` is raised in there before anything has changed; any other error leaves a mess.
+    `StoreUnavailable` is raised in there before anything has changed; any other error leaves a mess, for the next to mend.
     """
 
-    __slots__ = ("_counters",)
+    __slots__ = ("_guard", "_mend", "_owed", "_pay", "_words", "is_closed")
 
-    def __init__(self, counters: SharedCounters) -> None:
-        self._counters = counters
+    def __init__(
+        self,
+        words: "memoryview[int]",
+        guard: Guard | None,
+        mend: Callable[[], None],
+        owed: Collection[Ending],
+        pay: Callable[[], None],
+    ) -> None:
+        """Without a guard there is nobody else.  `mend` is called on a mess, and `pay` when ends are owed."""
+        self._words = words
+        self._guard = guard
+        self._mend = mend
+        self._owed = owed
+        self._pay = pay
+        self.is_closed = False
 
     def __enter__(self) -> None:
-        self._counters._enter()  # noqa: SLF001 - they are two halves of one thing
+        if self.is_closed:
+            raise StoreUnavailable("The shared counters are closed.")
+        if self._guard is not None:
+            self._guard.take()
+        words = self._words
+        if words[AT_DIRTY]:
+            self._mend()
+        words[AT_DIRTY] = 1
+        if self._owed:
+            self._pay()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._counters._leave(is_sound=kind is None or issubclass(kind, StoreUnavailable))  # noqa: SLF001
+        if kind is None or issubclass(kind, StoreUnavailable):
+            self._words[AT_DIRTY] = 0
+        if self._guard is not None:
+            self._guard.give()
 
 
 def _count_living(folder: Path) -> int:
@@ -793,26 +870,24 @@ def _own_berth(folder: Path) -> Berth:
     raise ConfigError([f"All {MAX_BERTHS} places for processes in {folder} are taken."])
 
 
-def _check(claim: Claim) -> None:
-    """Raises `ValueError` for what no caller means, and what the files could not keep."""
-    if not 0 < len(claim.id.encode()) <= MAX_ID_BYTES or "\0" in claim.id:
+def _checked_name(claim: Claim) -> bytes:
+    """The claim's id in bytes.  Raises `ValueError` for what no caller means, and what the files could not keep."""
+    name = claim.id.encode()
+    if not 0 < len(name) <= MAX_ID_BYTES or 0 in name:
         raise ValueError(f"the id of a claim has 1 to {MAX_ID_BYTES} bytes")
     if len(claim.note) > MAX_NOTE_BYTES:
         raise ValueError(f"the note of a claim has at most {MAX_NOTE_BYTES} bytes")
-    if len(claim.rates) + len(claim.seats) + len(claim.purses) > MAX_CLAIM_PARTS:
+    if not 0 <= claim.hold_nano <= MAX_LIMIT_NANO or claim.began_at_us < 0 or not 0 <= claim.tokens <= MAX_TOKENS:
+        raise ValueError(
+            f"claim {claim.id!r} holds {claim.hold_nano} for {claim.tokens} tokens from {claim.began_at_us}"
+        )
+    return name
+
+
+def _check_parts(parts: Parts) -> None:
+    """As `_checked_name`."""
+    if len(parts.rates) + len(parts.seats) + len(parts.purses) > MAX_CLAIM_PARTS:
         raise ValueError(f"a claim has at most {MAX_CLAIM_PARTS} parts")
-    for rate in claim.rates:
+    for rate in parts.rates:
         if rate.per_minute < 1 or rate.amount < 0:
-            raise ValueError(f"claim {claim.id!r} takes {rate.amount} of {rate.per_minute} a minute")
-    if not 0 <= claim.hold_nano <= MAX_LIMIT_NANO or claim.began_at_us < 0:
-        raise ValueError(f"claim {claim.id!r} holds {claim.hold_nano} from {claim.began_at_us}")
-
-
-def _kind_of(rate: Rate) -> int:
-    return TOKENS if rate.counts == "tokens" else REQUESTS
-
-
-def _level(rate: Rate, ahead: int) -> Level:
-    """`ahead` is how far it is from full, in nanoseconds."""
-    remaining = (MINUTE_NS - ahead) * rate.per_minute // MINUTE_NS
-    return Level(rate, max(remaining, 0), ahead / 1e9)
+            raise ValueError(f"a claim takes {rate.amount} of {rate.per_minute} a minute")

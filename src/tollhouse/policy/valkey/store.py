@@ -18,16 +18,17 @@ from tollhouse.policy.counters import (
     MINUTE_NS,
     Answer,
     Claim,
-    Level,
     Orphan,
     Placed,
     Purse,
     PurseEmpty,
     PurseState,
+    Rate,
     RateFull,
     SeatsTaken,
     Spending,
     Unseeded,
+    level_of,
 )
 from tollhouse.policy.valkey import ValkeySettings
 from tollhouse.policy.valkey.scripts import Name, Script, load
@@ -241,16 +242,17 @@ def complaints(info: str) -> Sequence[str]:
 
 def _packed(claim: Claim) -> bytes:
     """A part of a claim as the scripts read it (`ending.lua`)."""
+    parts = claim.parts
     return msgspec.msgpack.encode(
         (
             claim.began_at_us,
             claim.hold_nano,
             claim.note.decode(_BYTES_AS_TEXT),
-            [(rate.name, rate.per_minute, rate.amount, int(rate.counts == "tokens")) for rate in claim.rates],
-            [(seats.name, seats.limit) for seats in claim.seats],
+            [(rate.name, rate.per_minute, claim.takes(rate), int(rate.counts == "tokens")) for rate in parts.rates],
+            [(seats.name, seats.limit) for seats in parts.seats],
             [
                 (purse.name, -1 if purse.limit_nano is None else purse.limit_nano, purse.ends_at_us or 0)
-                for purse in claim.purses
+                for purse in parts.purses
             ],
         )
     )
@@ -258,35 +260,31 @@ def _packed(claim: Claim) -> bytes:
 
 def _answer(claim: Claim, reply: Reply) -> Answer:
     """What `place.lua` has answered."""
+    parts = claim.parts
     match reply:
         case [0, *missing]:
-            return Placed(_levels(claim, missing))
+            return Placed(parts.rates, _ahead(parts.rates, missing))
         case [1, *missing]:
             waits = [
-                ((lacking + rate.amount * _MINUTE_US) / rate.per_minute - _MINUTE_US) / 1e6
-                for rate, lacking in zip(claim.rates, missing, strict=True)
+                ((lacking + claim.takes(rate) * _MINUTE_US) / rate.per_minute - _MINUTE_US) / 1e6
+                for rate, lacking in zip(parts.rates, missing, strict=True)
             ]
             longest = max(waits)
-            return RateFull(claim.rates[waits.index(longest)], longest, _levels(claim, missing))
+            levels = tuple(map(level_of, parts.rates, _ahead(parts.rates, missing)))
+            return RateFull(parts.rates[waits.index(longest)], longest, levels)
         case [2, n]:
-            return SeatsTaken(claim.seats[n - 1])
+            return SeatsTaken(parts.seats[n - 1])
         case [3, n, spent, held]:
-            return PurseEmpty(claim.purses[n - 1], spent, held)
+            return PurseEmpty(parts.purses[n - 1], spent, held)
         case [4, *unseeded]:
-            return Unseeded(tuple(claim.purses[n - 1] for n in unseeded))
+            return Unseeded(tuple(parts.purses[n - 1] for n in unseeded))
         case _:
             raise StoreUnavailable(f"The shared store answers what is no answer: {reply!r}.")
 
 
-def _levels(claim: Claim, missing: Sequence[int]) -> tuple[Level, ...]:
-    return tuple(
-        Level(
-            rate,
-            max(0, (rate.per_minute * _MINUTE_US - lacking) // _MINUTE_US),
-            lacking / rate.per_minute / 1e6,
-        )
-        for rate, lacking in zip(claim.rates, missing, strict=True)
-    )
+def _ahead(rates: Sequence[Rate], missing: Sequence[int]) -> tuple[int, ...]:
+    """How far rates are from full, in nanoseconds, by the microseconds' worth of each that is missing."""
+    return tuple(lacking * 1000 // rate.per_minute for rate, lacking in zip(rates, missing, strict=True))
 
 
 def _groups(reply: Sequence[Reply], size: int) -> Sequence[Sequence[Reply]]:

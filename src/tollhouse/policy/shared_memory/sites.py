@@ -1,0 +1,74 @@
+"""Where the parts of a kind of claim stand in the file of counters: looked up once, and good until a slot was moved."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from tollhouse.policy.counters import MINUTE_NS, Claim, Parts
+from tollhouse.policy.shared_memory.berths import Part, written
+from tollhouse.policy.shared_memory.layout import CEILING, HELD, SPENT, VALUE
+
+MAX_SITES: Final = 4096
+"""Kinds of claims whose sites are remembered."""
+
+
+class Sites:
+    """The words that a claim of one kind reads and writes, each by its index."""
+
+    __slots__ = ("_slots", "moved", "parts", "purse_slots", "purses", "rate_words", "rates", "row", "seats", "tokens")
+
+    def __init__(
+        self,
+        parts: Parts,
+        moved: int,
+        rates: Sequence[tuple[int, int]],
+        seats: Sequence[tuple[int, int]],
+        purses: Sequence[tuple[int, int]],
+    ) -> None:
+        """The slots of all parts: where each is, and its identity.  They are good as long as `AT_MOVED` is `moved`."""
+        self.parts: Final = parts
+        self.moved: Final = moved
+        self._slots: Final = (*rates, *seats, *purses)
+        counted = list(zip(rates, parts.rates, strict=True))
+        self.rate_words: Final = [at + VALUE for at, _ in rates]
+        self.rates: Final = [
+            (
+                at + VALUE,
+                rate.amount * MINUTE_NS // rate.per_minute,
+                rate.amount if rate.counts == "tokens" else 0,
+                rate.per_minute,
+            )
+            for (at, _), rate in counted
+        ]
+        """Of each rate its value; how many nanoseconds a call takes of it, unless it has fewer tokens than follows; its number
+        a minute."""
+        self.tokens: Final = [
+            (at + VALUE, rate.amount, rate.per_minute) for (at, _), rate in counted if rate.counts == "tokens"
+        ]
+        """Of each rate of tokens its value, the most that a call takes, and how many it has a minute."""
+        self.seats: Final = [(at + VALUE, each) for (at, _), each in zip(seats, parts.seats, strict=True)]
+        self.purses: Final = [
+            (at + SPENT, at + HELD, CEILING if purse.limit_nano is None else purse.limit_nano)
+            for (at, _), purse in zip(purses, parts.purses, strict=True)
+        ]
+        self.purse_slots: Final = [at for at, _ in purses]
+        self.row: Final = written(
+            [
+                *(
+                    (at, identity, -rate.amount if rate.counts == "tokens" else rate.amount, rate.per_minute)
+                    for (at, identity), rate in counted
+                ),
+                *((at, identity, 0, 0) for at, identity in seats),
+                *((at, identity, -1, 0) for at, identity in purses),
+            ]
+        )
+        """What a berth says of such a claim's parts."""
+
+    def spelled_out(self, claim: Claim) -> list[Part]:
+        """The parts of one claim with all numbers."""
+        parts = self.parts
+        numbers = [
+            *((claim.takes(rate), rate.per_minute) for rate in parts.rates),
+            *((0, 0) for _ in parts.seats),
+            *((claim.hold_nano, 0) for _ in parts.purses),
+        ]
+        return [(*slot, *number) for slot, number in zip(self._slots, numbers, strict=True)]
