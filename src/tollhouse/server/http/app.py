@@ -9,9 +9,10 @@ from typing import Any
 
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.gemini import DIALECT as GEMINI
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.errors import ClientLeft, GatewayError, MethodNotAllowed, NotFound, TollhouseError
-from tollhouse.server.http import chat, embeddings, models, passthrough, responses, status, typed
+from tollhouse.server.http import chat, embeddings, gemini, models, passthrough, responses, status, typed
 from tollhouse.server.http.asgi import Receive, Scope, Send
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route
@@ -23,6 +24,7 @@ DOORS: tuple[Callable[[Front], Door], ...] = (
     responses.door,
     embeddings.door,
     models.door,
+    gemini.door,
     typed.door,
     passthrough.door,
 )
@@ -99,6 +101,8 @@ class PublicApp:
 
 
 def _guess(scope: Scope) -> Dialect[Any]:
+    if scope["path"].startswith("/v1beta/"):
+        return GEMINI
     is_anthropic = "/messages" in scope["path"] or any(name == b"anthropic-version" for name, _ in scope["headers"])
     return ANTHROPIC if is_anthropic else OPENAI_CHAT
 

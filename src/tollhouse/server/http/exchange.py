@@ -17,6 +17,7 @@ from tollhouse.server.http.callers import FORWARDED, caller_address
 
 JSON: Final = b"application/json"
 _CONTENT_TYPE: Final = b"content-type"
+_EVENTS: Final = b"text/event-stream"
 
 
 class OwnRequest(Protocol):
@@ -37,6 +38,18 @@ class OwnRequest(Protocol):
         ...
 
 
+class Framing(Protocol):
+    """Another framing of a streamed answer than server-sent events."""
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes for the client, of the next bytes of events."""
+        ...
+
+    def close(self) -> bytes:
+        """The last bytes."""
+        ...
+
+
 class Exchange:
     """One HTTP request and the way back to its client.  It is the gateway's `Sink`."""
 
@@ -52,7 +65,9 @@ class Exchange:
         "media_types",
         "method",
         "path",
+        "query_key",
         "receive",
+        "reframe",
         "request",
         "scope",
     )
@@ -76,6 +91,11 @@ class Exchange:
         self.media_types: Mapping[bytes, bytes] | None = None
         """How a door that does not speak JSON calls what the gateway calls JSON and events, by the gateway's word."""
 
+        self.query_key: bytes | None = None
+        """A key in the query, where the door's API allows one there; never logged."""
+        self.reframe: Framing | None = None
+        """How a stream is framed for a client that does not read events; whole answers and errors stay as they are."""
+
     async def read(self, limit_bytes: int) -> bytes:
         """The request's body; see `read_body`."""
         request = self.request
@@ -90,6 +110,11 @@ class Exchange:
         request_id = self.id.encode()
         self.is_begun = True
         names = self.media_types
+        if self.reframe is not None:
+            if any(name == _CONTENT_TYPE and value.startswith(_EVENTS) for name, value in headers):
+                headers = [(name, JSON if name == _CONTENT_TYPE else value) for name, value in headers]
+            else:
+                self.reframe = None
         if names is not None:
             headers = [(name, names.get(value, value) if name == _CONTENT_TYPE else value) for name, value in headers]
         await self._send(
@@ -102,6 +127,8 @@ class Exchange:
 
     async def body(self, data: bytes, *, more: bool) -> None:
         """Sends a piece of the answer."""
+        if self.reframe is not None:
+            data = self.reframe.feed(data) if more else self.reframe.feed(data) + self.reframe.close()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def reply(self, status: int, data: bytes, content_type: bytes = JSON) -> None:
@@ -135,7 +162,7 @@ class Exchange:
 
     def credential(self) -> bytes | None:
         """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
-        other = None
+        other = self.query_key
         for name, value in self.headers:
             if name == b"authorization":
                 scheme, _, token = value.partition(b" ")

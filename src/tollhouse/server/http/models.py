@@ -1,9 +1,11 @@
 """The lists of models.  Their path is shared by several dialects; their SDKs' headers tell them apart."""
 
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
+from tollhouse.dialects.gemini import DIALECT as GEMINI
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Route
+from tollhouse.server.http.gemini import query_key
 from tollhouse.server.http.typed import answer_in_protobuf
 
 PATH = "/v1/models"
@@ -36,3 +38,7 @@ def _speak(exchange: Exchange) -> None:
         return
     if exchange.has_header(b"anthropic-version"):
         exchange.dialect = ANTHROPIC
+        return
+    exchange.query_key = query_key(exchange)
+    if exchange.query_key or exchange.has_header(b"x-goog-api-key") or exchange.has_header(b"x-goog-api-client"):
+        exchange.dialect = GEMINI
