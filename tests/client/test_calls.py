@@ -30,7 +30,10 @@ from tollhouse.client import (
     tool_result,
 )
 
-WAYS = ("direct", "json")
+WAYS = ("direct", "json", "protobuf", "auto")
+PROTOCOLS = {"json": "json", "protobuf": "protobuf", "auto": "protobuf"}
+TELLS_COST = {"direct", "protobuf", "auto"}
+"""Ways on which a stream says what it cost."""
 TEXT = words(8)
 
 
@@ -64,6 +67,7 @@ def test_every_provider_answers_whole(town: Town, client: Client, way: str, prov
         assert (answer.usage.input_tokens, answer.usage.output_tokens) == (10, 8)
         assert answer.model == named(provider)
         assert answer.marks.mode == ("direct" if way == "direct" else "proxy")
+        assert answer.marks.protocol == PROTOCOLS.get(way, answer.marks.protocol)
         assert answer.marks.attempts == 1
         assert not answer.marks.fell_back_to_direct
         assert [call.key for call in fake.calls] == [UPSTREAM_KEYS[provider]]
@@ -93,6 +97,18 @@ def test_every_providers_tools_go_there_and_back(town: Town, client: Client, pro
         assert (call.name, json.loads(call.arguments), asked.finish) == ("add", {"a": 1}, "tool_calls")
         assert answer.text == "2"
         assert call.id in fake.calls[1].body.decode()
+
+
+def test_what_a_call_cost_is_told_where_the_way_has_room_for_it(town: Town, client: Client, way: str):
+    with town.saying(Answer(text=TEXT)):
+        answer = client.chat("hi", model=named("openai"))
+        with client.stream("hi", model=named("openai")) as stream:
+            streamed = stream.finished()
+
+    assert streamed.cost_nano == (6300 if way in TELLS_COST else None)
+    assert answer.cost_nano in {6300, streamed.cost_nano}
+    assert answer.request_id
+    assert streamed.request_id
 
 
 def test_messages_are_taken_as_openais_sdk_writes_them(town: Town, client: Client):

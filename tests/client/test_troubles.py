@@ -24,6 +24,7 @@ from tollhouse.client import (
     ConnectionRefused,
     NoSuchModel,
     NotAuthenticated,
+    NotSpoken,
     OverBudget,
     OverLimit,
     ProviderFailed,
@@ -257,6 +258,36 @@ async def test_a_cancelled_call_leaves_at_once_and_frees_its_place(tmp_path: Pat
             task.cancel()
             await (await peer.visit()).client_closed.wait()
         assert (await calling.chat("hi", model="m")).text == "ok"
+
+
+@pytest.mark.parametrize(
+    "unspoken",
+    [
+        response(error("unsupported_media_type"), status=415),
+        response(error("not_found"), status=404),
+        response(error("method_not_allowed"), status=405),
+        response(b"<html>nothing here</html>", status=404, content_type="text/html"),
+        response(CHAT),
+    ],
+    ids=["415", "404", "405", "page", "JSON all the same"],
+)
+async def test_a_server_without_protobuf_is_spoken_to_in_json_and_that_is_remembered(tmp_path: Path, unspoken: bytes):
+    environ = {"HOME": str(tmp_path)}
+    async with Peer(gateway(unspoken, response(CHAT))) as peer, AsyncClient(peer.url, environ=environ) as calling:
+        answers = [await calling.chat("hi", model="m") for _ in range(3)]
+
+    assert [answer.marks.protocol for answer in answers] == ["json"] * 3
+    assert [answer.marks.attempts for answer in answers] == [1, 1, 1]
+    assert [request.target for request in peer.requests] == ["/health", "/v1/chat", *["/v1/chat/completions"] * 3]
+
+
+async def test_protobuf_alone_is_an_error_where_it_is_not_spoken(tmp_path: Path):
+    async with (
+        Peer(gateway(response(error("not_found"), status=404))) as peer,
+        AsyncClient(peer.url, environ={"HOME": str(tmp_path)}, protocol="protobuf") as calling,
+    ):
+        with pytest.raises(NotSpoken, match="PROXY_PROTOCOL=json"):
+            await calling.chat("hi", model="m")
 
 
 # ------------------------------------------------------------------------------------------------------------------ TLS

@@ -67,9 +67,10 @@ class Engine:
         self._legs: tuple[Mode, ...] = (settings.mode,)
         self._gateway: GatewayDoor | None = None
         self._direct: Door | None = None
+        self._pool: WireTransport | None = None
         try:
             if settings.mode == "proxy":
-                self._gateway = gateway_door(settings, self._transport(settings.connections + SPARE_CONNECTIONS))
+                self._gateway = gateway_door(settings, self._transport_of_gateway)
                 if settings.fallback_to_direct:
                     self._legs = ("proxy", "direct")
             if "direct" in self._legs:
@@ -78,6 +79,12 @@ class Engine:
                 self._direct = DirectDoor(settings, self._transport(DIRECT_CONNECTIONS))
         except ConfigError as error:
             raise BadSettings(error.problems) from error
+
+    def _transport_of_gateway(self) -> WireTransport:
+        """One pool, whichever protocols are tried over it."""
+        if self._pool is None:
+            self._pool = self._transport(self.settings.connections + SPARE_CONNECTIONS)
+        return self._pool
 
     def _transport(self, connections: int) -> WireTransport:
         settings = self.settings

@@ -63,6 +63,11 @@ class Place:
         """The scene of a call to that model."""
         return replace(self.scene, model=model)
 
+    @staticmethod
+    def wall() -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
     def deadlines(self, until: float) -> Deadlines:
         """What is left of the caller's patience."""
         left = max(0.001, until - asyncio.get_running_loop().time())
@@ -87,7 +92,7 @@ class Place:
                 address=self.address,
                 method=method,
                 target=path if isinstance(path, bytes) else target(self.address, path),
-                headers=[*self.provider.headers(time.time()), *extra],
+                headers=_with(self.provider.headers(time.time()), extra),
                 body=body,
             ),
             self.deadlines(until),
@@ -141,6 +146,14 @@ class Place:
             cost_nano=int(cost) if cost.isdecimal() else None,
             cache=_text(said.get(b"x-tollhouse-cache")),
         )
+
+
+def _with(headers: Sequence[tuple[bytes, bytes]], extra: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers, with some in place of those of the same name."""
+    if not extra:
+        return list(headers)
+    replaced = {name for name, _ in extra}
+    return [*(entry for entry in headers if entry[0] not in replaced), *extra]
 
 
 def _text(value: bytes | None) -> str:

@@ -37,6 +37,7 @@ from tollhouse.errors import (
     ConnectFailed,
     ConnectionLost,
     ModelNotFound,
+    NotFound,
     ProviderRefused,
     StreamFailed,
     TollhouseError,
@@ -225,7 +226,6 @@ def _not_understood(error: TollhouseError, scene: Scene) -> CallFailed:
 _NEAREST: Final = re.compile(r"Did you mean (.+?)\?")
 _QUOTED: Final = re.compile(r"'([^']{1,512})'")
 _BUSY: Final = frozenset({"draining", "overloaded", "store_unavailable"})
-_NO_MODEL: Final = frozenset({"model_not_found", "not_found_error", "model_not_available", "NOT_FOUND"})
 _NO_MONEY: Final = frozenset({"insufficient_quota", "budget_exceeded", "no_price"})
 
 
@@ -245,14 +245,14 @@ def of_status(
     kind: type[CallFailed]
     match status:
         case 401:
-            kind, hint = NotAuthenticated, hint or _how_to_authenticate(scene)
+            kind, hint = NotAuthenticated, _how_to_authenticate(scene) or hint
         case 402:
             kind = OverBudget
         case 403 if scene.mode == "direct":
             kind, hint = NotAuthenticated, hint or _how_to_authenticate(scene)
         case 403:
             kind = NotAllowed
-        case 404 if scene.mode == "direct" or code in _NO_MODEL or code == "model_not_allowed":
+        case 404 if scene.mode == "direct" or code not in {"", NotFound.code}:
             nearest = nearest or _nearest_in(message)
             return NoSuchModel(
                 message,
