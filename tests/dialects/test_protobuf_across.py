@@ -2,8 +2,8 @@
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from support.typed_values import requests
 
+from support.typed_values import requests
 from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.protobuf import TypedTraits, typed

@@ -20,7 +20,8 @@ from support.typed_client import Streamed, question
 from tollhouse.dialects.protobuf.reports import Trouble
 from tollhouse.errors import TollhouseError
 from tollhouse.proto.v1 import gateway_pb2 as wire
-from tollhouse.server.grpc.gateway import NAME, service, status_of
+from tollhouse.server.grpc.details import status_of
+from tollhouse.server.grpc.gateway import NAME, service
 
 BEARER = (("authorization", f"Bearer {KEY}"),)
 DEADLINE_SECONDS = 60.0
@@ -203,6 +204,7 @@ async def test_nobody_calls_without_a_key(serving: Serving, fake_provider: FakeP
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await client.gather(method.name, request, [], metadata=())
             assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+            assert error_in(caught.value).status == 401
     assert not fake_provider.calls
 
 

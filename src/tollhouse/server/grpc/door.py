@@ -14,10 +14,12 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
+from tollhouse.dialects.protobuf.failure import trouble_of
 from tollhouse.errors import ClientLeft, GatewayError, TollhouseError, Unauthenticated
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.policy.identity import Principal, check_address
 from tollhouse.policy.peer_certificate import PeerCertificate
+from tollhouse.server.grpc import details
 from tollhouse.server.grpc.credentials import peer_of
 from tollhouse.server.http.callers import FORWARDED, caller_address
 from tollhouse.server.http.exchange import new_request_id
@@ -30,7 +32,6 @@ ANSWER_SECONDS: Final = 0.5
 """How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock."""
 LAST_SECONDS: Final = 1.0
 """How long a client may take for the message that was under way when its call was ended."""
-MAX_DETAILS_CHARACTERS: Final = 1_000
 _HTTP_ALONE: Final = frozenset({b"content-type", b"cache-control", b"content-length"})
 
 
@@ -158,11 +159,12 @@ def _our_fault() -> GatewayError:
 
 
 async def refuse(context: Context, error: TollhouseError, request_id: str) -> NoReturn:
-    """Ends an RPC with the error's own gRPC status, its words, and its stable code as `x-tollhouse-code`."""
+    """Ends an RPC with the error's own gRPC status and words; the trailing metadata has its stable code, and all of it."""
+    trouble = trouble_of(error, request_id)
     await context.abort(
-        grpc.StatusCode[error.grpc_status],
-        str(error)[:MAX_DETAILS_CHARACTERS],
-        (("x-request-id", request_id), ("x-tollhouse-code", error.code)),
+        details.status_of(trouble),
+        details.words_of(trouble),
+        (("x-request-id", request_id), *details.metadata_of(trouble)),
     )
 
 

@@ -1,18 +1,18 @@
 """The typed service `tollhouse.v1.Gateway`: the whole conversation, in the messages of `gateway.proto`.
 
 The dialect makes whole messages; here they get the settlement, and become RPCs.  A call that never began ends its RPC with the
-error's status, and with `tollhouse.v1.Error` among the status details (as google.rpc.Status has them).  A stream that breaks
+error's status, and with `tollhouse.v1.Error` among the status details.  A stream that breaks
 says so in an event, is settled, and then ends with that status too: a clean end would make a cut answer look whole to whoever
 does not read every event.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NoReturn, TypeVar
 
 import grpc
 
-from tollhouse.dialects.delimited import Splitter, delimit
+from tollhouse.dialects.delimited import Splitter
 from tollhouse.dialects.protobuf import typed
 from tollhouse.dialects.protobuf.dialect import listed
 from tollhouse.dialects.protobuf.failure import trouble_of
@@ -23,26 +23,22 @@ from tollhouse.dialects.protobuf.messages import (
     RESPONSE,
     SERVER_INFO,
     TOKEN_COUNT,
-    TROUBLE,
 )
 from tollhouse.dialects.protobuf.reports import Models, Settlement, TokenCount, Trouble
 from tollhouse.dialects.protobuf.wire import MessageShape
-from tollhouse.errors import GatewayError, ProviderRefused, StreamFailed, TollhouseError
+from tollhouse.errors import TollhouseError
 from tollhouse.gateway.call import Call, Headers
 from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.embed import embed
 from tollhouse.ledger.record import CallRecord
 from tollhouse.proto.v1 import gateway_pb2
+from tollhouse.server.grpc import details
 from tollhouse.server.grpc.door import Caller, Context, RpcDoor, metadata_of, send
 from tollhouse.server.grpc.service import Service, described
 from tollhouse.server.http.typed import CHAT, COUNT, EMBED
 from tollhouse.server.settlement import server_info, settlement_of
 
 NAME: Final = "tollhouse.v1.Gateway"
-MAX_DETAILS_CHARACTERS: Final = 1_000
-DETAILS: Final = "grpc-status-details-bin"
-"""Where gRPC's libraries look for `google.rpc.Status`
-(https://grpc.io/docs/guides/error/, "Richer error model"; read in November 2026)."""
 
 _DIALECT: Final = typed("protobuf")
 T = TypeVar("T")
@@ -248,65 +244,8 @@ async def _carried(door: RpcDoor, caller: Caller, context: Context, work: Callab
 
 async def _refuse(context: Context, caller: Caller, trouble: Trouble, headers: Headers = ()) -> NoReturn:
     """Ends an RPC with the status of an error, and the error itself in the details."""
-    status = status_of(trouble)
-    words = f"{trouble.message} {trouble.hint}".strip()[:MAX_DETAILS_CHARACTERS]
     await context.abort(
-        status,
-        words,
-        (
-            *metadata_of(caller, headers),
-            ("x-tollhouse-code", trouble.code),
-            (DETAILS, status_details(status, words, trouble)),
-        ),
-    )
-
-
-def status_of(trouble: Trouble) -> grpc.StatusCode:
-    """The gRPC status of an error.
-
-    What a provider refused keeps the sense of its own status: a client tries UNAVAILABLE again by itself, and a request that
-    was refused for what it says would be refused again.
-    """
-    if trouble.code in {ProviderRefused.code, StreamFailed.code}:
-        match trouble.status:
-            case 429:
-                return grpc.StatusCode.RESOURCE_EXHAUSTED
-            case 408 | 504:
-                return grpc.StatusCode.DEADLINE_EXCEEDED
-            case status if 400 <= status < 500:
-                return grpc.StatusCode.INVALID_ARGUMENT
-            case _:
-                return grpc.StatusCode.UNAVAILABLE
-    return _STATUSES.get(trouble.code, grpc.StatusCode.INTERNAL)
-
-
-def _statuses(kind: type[TollhouseError]) -> dict[str, grpc.StatusCode]:
-    """The status of each error's code, throughout the tree."""
-    found = {kind.code: grpc.StatusCode[kind.grpc_status]}
-    for narrower in kind.__subclasses__():
-        # Of a code that several share, the widest class counts.
-        found = {**_statuses(narrower), **found}
-    return found
-
-
-_STATUSES: Final[Mapping[str, grpc.StatusCode]] = {
-    **_statuses(TollhouseError),
-    GatewayError.code: grpc.StatusCode.INTERNAL,
-}
-
-_STATUS_CODE, _STATUS_MESSAGE, _STATUS_DETAILS = b"\x08", b"\x12", b"\x1a"
-_ANY_TYPE, _ANY_VALUE = b"\x0a", b"\x12"
-_ERROR_TYPE: Final = b"type.googleapis.com/tollhouse.v1.Error"
-
-
-def status_details(status: grpc.StatusCode, words: str, trouble: Trouble) -> bytes:
-    """`google.rpc.Status` with the error as its one detail.
-
-    Written by hand, for its message class belongs to a package that has the same file in the same registry:
-    `message Status { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3; }`.
-    """
-    detail = _ANY_TYPE + delimit(_ERROR_TYPE) + _ANY_VALUE + delimit(_DIALECT.writes.pack(TROUBLE, trouble))
-    number = status.value[0]
-    return (
-        _STATUS_CODE + bytes((number,)) + _STATUS_MESSAGE + delimit(words.encode()) + _STATUS_DETAILS + delimit(detail)
+        details.status_of(trouble),
+        details.words_of(trouble),
+        (*metadata_of(caller, headers), *details.metadata_of(trouble)),
     )
