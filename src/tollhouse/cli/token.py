@@ -262,11 +262,15 @@ def keys(as_json: bool, config_file: str | None, url: str | None) -> None:
     mint = mint_of(register)
     now_us = time.time_ns() // 1000
     rows = []
+    signs = mint.settings.secret is None
     for key in found:
-        state = "accepted" if key.until_us is None or key.until_us > now_us else "ended"
+        is_good = key.until_us is None or key.until_us > now_us
+        state = "accepted" if is_good else "ended"
         until = "" if key.until_us is None else f" until {moment(key.until_us)}"
-        here = "yes" if mint.secrets.secret(key.kid) is not None else "no"
-        rows.append((key.kid, key.algorithm, f"{state}{until}", here, moment(key.created_at_us)))
+        is_here = mint.secrets.secret(key.kid) is not None
+        if signs and is_here and key.until_us is None and key.algorithm == mint.settings.algorithm:
+            until, signs = ", and new ones made with it", False
+        rows.append((key.kid, key.algorithm, f"{state}{until}", "yes" if is_here else "no", moment(key.created_at_us)))
     if rows:
         print_table(("key", "algorithm", "its tokens are", "secret here", "made"), rows)
     else:
