@@ -4,6 +4,8 @@ All of it in plain text and over TLS, where reading ahead, back-pressure and lea
 """
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -546,3 +548,24 @@ async def test_a_stop_lets_requests_end_and_closes_what_is_idle() -> None:
         assert await server.listener.stop(5)
         with pytest.raises(OSError, match=r"refused|Connect"):
             await asyncio.open_connection(server.place.host, server.place.port)
+
+
+async def test_an_answered_request_leaves_nothing_for_the_collector() -> None:
+    left: list[weakref.ref[object]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        left.append(weakref.ref(asyncio.current_task()))
+        await echo(scope, receive, send)
+
+    gc.disable()
+    try:
+        async with serving(app) as server:
+            client = await server.client()
+            for _ in range(2):
+                await client.send(GET)
+                await client.until(b"\r\n\r\n")
+            await client.send(BYE)
+            await client.rest()
+            assert left[0]() is None
+    finally:
+        gc.enable()

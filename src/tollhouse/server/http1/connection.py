@@ -362,6 +362,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._ended(request)
             else:
                 self.abort()
+        finally:
+            # The request, its scope and its task refer to each other: a circle, which the collector would have to find.
+            del request.scope["tollhouse.request"]
+            request.task = None
 
     def _ended(self, request: Request) -> None:
         self._active = None
