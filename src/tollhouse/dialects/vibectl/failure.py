@@ -4,6 +4,7 @@ A provider's own words never get here: they may quote the prompt, an address or 
 whatever they are told.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -116,4 +117,4 @@ def _named(error: ProviderError) -> str:
 
 
 def _try_again(seconds: float) -> str:
-    return f"Try again in {max(1, round(seconds + 0.5))} s."
+    return f"Try again in {max(1, math.ceil(seconds))} s."
