@@ -24,6 +24,7 @@ _ENDS: Final = ("response.completed", "response.incomplete")
 _OWN_IDENTITY: Final = 48
 """Characters of what our own ids are made of (`dialect.random_identity`)."""
 
+_NULL: Final = msgspec.Raw(b"null")
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _string: Final = msgspec.json.Decoder(str)
 
@@ -250,10 +251,14 @@ def _without_own_id(raw: msgspec.Raw, identity: str) -> msgspec.Raw:
 
 
 def _with_id(raw: msgspec.Raw, invented: str) -> tuple[str, msgspec.Raw]:
+    """An item in the form in which items are listed: with an id and a type, and content in parts."""
     item = _fields.decode(raw)
+    item.setdefault("type", msgspec.Raw(b'"message"'))
     name = item.get("id")
     if name is None or is_null(name):
         item = {"id": msgspec.Raw(msgspec.json.encode(invented)), **item}
-        item.setdefault("type", msgspec.Raw(b'"message"'))
-        return invented, msgspec.Raw(msgspec.json.encode(item))
-    return _string.decode(name), raw
+    content = item.get("content")
+    if content is not None and bytes(content).lstrip().startswith(b'"'):
+        kind = b"output_text" if bytes(item.get("role", _NULL)) == b'"assistant"' else b"input_text"
+        item["content"] = msgspec.Raw(b'[{"type":"%b","text":%b}]' % (kind, bytes(content)))
+    return _string.decode(item["id"]), msgspec.Raw(msgspec.json.encode(item))
