@@ -47,7 +47,7 @@ from tollhouse.server.stores import Stores
 from tollhouse.server.tls import LiveTls, live_tls
 from tollhouse.server.wiring import Engine, LocalAddress, assemble, bounds_of
 from tollhouse.telemetry import logs
-from tollhouse.telemetry.bodies import BodySettings, BodyStore
+from tollhouse.telemetry.bodies import BodySettings, BodyStore, Readable
 from tollhouse.telemetry.bodies_file import path_of
 from tollhouse.telemetry.calls_log import CallsLog
 from tollhouse.telemetry.metrics import Metrics
@@ -349,7 +349,14 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
             anthropic.DIALECT.name: lambda: anthropic.DIALECT.stream_decoder(AnthropicTraits()),
             openai_responses.DIALECT.name: lambda: openai_responses.DIALECT.stream_decoder(ResponsesTraits()),
         },
+        {"vibectl": _vibectl_as_json},
     )
+
+
+def _vibectl_as_json() -> Readable:
+    from tollhouse.dialects.vibectl.readable import READABLE
+
+    return READABLE
 
 
 def _server(config: Config, tls: LiveTls | None) -> Callable[[App, Place], Server]:

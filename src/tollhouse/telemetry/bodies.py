@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -44,6 +45,25 @@ Decoders = Mapping[str, Callable[[], StreamDecoder]]
 """How to read the streams of each client's dialect, by the dialect's name."""
 
 log = logs.get("telemetry")
+
+
+class Readable(Protocol):
+    """Makes JSON of the bodies of a dialect that is none: only then can they be redacted, and read by people.
+
+    May raise anything for a body that it cannot read; nothing is kept of that.
+    """
+
+    def request(self, body: bytes) -> bytes:
+        """A request."""
+        ...
+
+    def answer(self, body: bytes, *, is_stream: bool, is_error: bool) -> bytes:
+        """An answer, as far as it came."""
+        ...
+
+
+Readables = Mapping[str, Callable[[], Readable]]
+"""By the dialect's name."""
 
 
 class Sink(Protocol):
@@ -160,6 +180,7 @@ class BodyStore:
         redactor: Redactor,
         decoders: Decoders,
         *,
+        readables: Readables = MappingProxyType({}),
         wall: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -171,13 +192,19 @@ class BodyStore:
         self._done_bytes = 0
         self._dropped = 0
         self._is_closed = False
-        self._clerk = _Clerk(settings, _Shower(settings, redactor, decoders), wall, monotonic)
+        self._clerk = _Clerk(settings, _Shower(settings, redactor, decoders, readables), wall, monotonic)
         self._thread = threading.Thread(target=self._work, name="tollhouse-bodies", daemon=True)
 
     @classmethod
-    def start(cls, settings: BodySettings, redactor: Redactor, decoders: Decoders) -> "BodyStore":
+    def start(
+        cls,
+        settings: BodySettings,
+        redactor: Redactor,
+        decoders: Decoders,
+        readables: Readables = MappingProxyType({}),
+    ) -> "BodyStore":
         """Starts the thread, which opens the file; one that cannot be opened is told of, and tried again."""
-        store = cls(settings, redactor, decoders)
+        store = cls(settings, redactor, decoders, readables=readables)
         store._thread.start()
         return store
 
@@ -267,29 +294,44 @@ class BodyStore:
 class _Shower:
     """Turns bodies into what may be kept of them."""
 
-    def __init__(self, settings: BodySettings, redactor: Redactor, decoders: Decoders) -> None:
+    def __init__(self, settings: BodySettings, redactor: Redactor, decoders: Decoders, readables: Readables) -> None:
         self._settings = settings
         self._redactor = redactor
         self._decoders = decoders
+        self._readables = readables
         self.refused = 0
         self.reasons: dict[str, int] = {}
 
     def request(self, entry: Entry) -> bytes | None:
         """What is kept of a request; `None` if nothing may be."""
-        return self._safely(entry.request)
+        make = self._readables.get(entry.dialect)
+        if make is None or not entry.request:
+            return self._safely(entry.request)
+        return self._made(lambda: make().request(entry.request))
 
     def answer(self, entry: Entry) -> bytes | None:
         """What is kept of an answer."""
-        if entry.is_stream:
-            try:
-                document = self._folded(entry)
-            except Exception as error:  # noqa: BLE001  # a body that cannot be read is not kept, whatever the reason
-                self._refuse(type(error).__name__)
+        make = self._readables.get(entry.dialect)
+        if make is not None:
+            if not entry.answer or (entry.is_cut and not entry.is_stream):
                 return None
-            return self._safely(document)
+            return self._made(
+                lambda: make().answer(entry.answer, is_stream=entry.is_stream, is_error=entry.status >= 400)
+            )
+        if entry.is_stream:
+            return self._made(lambda: self._folded(entry))
         if entry.is_cut and len(entry.answer) < self._settings.max_read_bytes and not _is_json(entry.answer):
             return None  # the client left before all of it was there
         return self._safely(entry.answer)
+
+    def _made(self, document: Callable[[], bytes]) -> bytes | None:
+        """What is kept of a document that has to be made of a body first."""
+        try:
+            made = document()
+        except Exception as error:  # noqa: BLE001  # a body that cannot be read is not kept, whatever the reason
+            self._refuse(type(error).__name__)
+            return None
+        return self._safely(made)
 
     def _safely(self, body: bytes) -> bytes | None:
         settings = self._settings

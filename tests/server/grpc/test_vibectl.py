@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,6 +16,7 @@ from support.fake_replies import Answer, Cut, ErrorAfter, Failure, Stall, Tokens
 from support.serving import KEY, Running, Serving
 from support.vibectl_client import BEARER, Streamed, calling, prompt
 from tollhouse.proto import vibectl_pb2 as wire
+from tollhouse.telemetry.bodies_file import BodiesFile
 
 TEXT = words(60)
 PRICES = "\nprices: {openai/*: {input: 1, output: 2}}"
@@ -375,3 +377,29 @@ async def test_an_unknown_method_is_unimplemented(serving: Serving, fake_provide
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await unknown(b"", metadata=BEARER, timeout=60)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+# -- what is kept of it
+
+
+async def test_prompts_and_answers_are_kept_redacted_like_those_of_other_doors(
+    serving: Serving, fake_provider: FakeProvider, tmp_path: Path
+):
+    fake_provider.default = Answer(text="Write to ann@example.com soon.")
+    gateway = await serving(
+        settings(fake_provider)
+        + f"\nlogging: {{calls: 'off', bodies: redacted, bodies_path: '{tmp_path / 'bodies.db'}'}}"
+    )
+    async with calling(gateway) as client:
+        await client.execute(prompt(user=["Who is bob@example.com?"]))
+        await client.stream(prompt(user=["And eve@example.com?"]))
+        await client.execute(prompt("nothing"))
+    ids = [row["id"] for row in gateway.rows()]
+    await gateway.close()
+    kept = [BodiesFile(tmp_path / "bodies.db").read(call_id) for call_id in ids]
+    for one, asked, said in zip(kept, ("Who is [email]?", "And [email]?"), ("success", '"complete":true'), strict=True):
+        assert one is not None
+        assert asked in str(one.request)
+        assert "Write to [email] soon." in str(one.answer)
+        assert said in str(one.answer)
+        assert "@example.com" not in f"{one.request!r}{one.answer!r}"
