@@ -4,7 +4,18 @@ import msgspec
 import pytest
 
 from tollhouse.chat.model import Opaque, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
-from tollhouse.chat.opaque import SEAL, carried, carrier, holds_sealed, read_id, rejoin, seal, signed_id, unseal
+from tollhouse.chat.opaque import (
+    GATEWAY,
+    SEAL,
+    carried,
+    carrier,
+    holds_sealed,
+    read_id,
+    rejoin,
+    seal,
+    signed_id,
+    unseal,
+)
 
 
 def test_a_value_in_the_dialect_of_its_home_is_bare():
@@ -61,6 +72,17 @@ def test_an_id_carries_its_calls_signature(identity: str):
 )
 def test_any_other_id_is_itself(text: str):
     assert read_id(text) == (text, None)
+
+
+def test_what_another_gateway_sealed_comes_back_to_it_closed():
+    theirs = seal(SIGNATURE, "openrouter")
+    ours = unseal(theirs, GATEWAY)
+    assert ours == Opaque(theirs, GATEWAY)
+    assert seal(unseal(seal(ours, "anthropic"), "anthropic"), GATEWAY) == theirs
+    their_id = signed_id("call_1", SIGNATURE)
+    our_id = signed_id(their_id, None)
+    assert our_id != their_id
+    assert read_id(our_id) == (their_id, None)
 
 
 @pytest.mark.parametrize("sealed", [seal(SIGNATURE, "anthropic"), signed_id("c", SIGNATURE)])

@@ -22,6 +22,9 @@ MARK: Final = b'"' + SEAL.removesuffix(".").encode()
 BASE64_MARK: Final = b'"' + urlsafe_b64encode(SEAL.encode())[: len(SEAL) // 3 * 4]
 """The same where a dialect has such values in base64 (Gemini); its last characters depend on what follows the seal."""
 
+GATEWAY: Final = "tollhouse"
+"""The home of what comes from another gateway."""
+
 _SEALED: Final = re.compile(r"tollhouse-sealed\.([a-z0-9-]{1,40})\.(.*)", re.DOTALL)
 
 
@@ -36,14 +39,18 @@ def seal(value: Opaque, native: str) -> str:
 
 
 def unseal(text: str, native: str) -> Opaque:
-    """The value behind a text that `seal` made, or that came from a provider of type `native` itself."""
-    sealed = _SEALED.fullmatch(text)
+    """The value behind a text that `seal` made, or that came from a provider of type `native` itself.
+
+    What another gateway sealed stays as it is: it belongs to that gateway, whatever provider stands behind it.
+    """
+    sealed = None if native == GATEWAY else _SEALED.fullmatch(text)
     return Opaque(text, native) if sealed is None else Opaque(sealed[2], sealed[1])
 
 
 # A signature over a call or over text has no place of its own in most dialects: it rides on something that clients send back.
 
 _CARRIER: Final = "of-the-part-before:"
+_NOTHING: Final = Opaque("", "")
 _SIGNED_ID: Final = SEAL.removesuffix(".") + "-"
 
 
@@ -73,11 +80,16 @@ def rejoin(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(joined)
 
 
-def signed_id(identity: str, signature: Opaque) -> str:
+def signed_id(identity: str, signature: Opaque | None) -> str:
     """The id of a call with the call's signature in it: what every client of a dialect without opaque parts sends back.
 
-    Letters, digits, hyphens and underscores, as ids are.
+    Letters, digits, hyphens and underscores, as ids are.  Without a signature it is the id itself, unless that is one which
+    another gateway made: then `read_id` must give it back closed.
     """
+    if signature is None:
+        if not identity.startswith(_SIGNED_ID):
+            return identity
+        signature = _NOTHING
     packed = f"{signature.home}\0{identity}\0{signature.value}".encode()
     return _SIGNED_ID + urlsafe_b64encode(packed).decode().rstrip("=")
 
@@ -91,4 +103,7 @@ def read_id(text: str) -> tuple[str, Opaque | None]:
         home, identity, value = urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode().split("\0", 2)
     except ValueError:  # not base64, not UTF-8, or not three
         return text, None
-    return (identity, Opaque(value, home)) if home else (text, None)
+    signature = Opaque(value, home)
+    if signature == _NOTHING:
+        return (identity, None) if identity.startswith(_SIGNED_ID) else (text, None)
+    return (identity, signature) if home else (text, None)

@@ -251,7 +251,7 @@ class OpenAIChatEncoder:
         )
         call: dict[str, Json] = {
             "index": place,
-            "id": part.id if part.signature is None else signed_id(part.id, part.signature),
+            "id": signed_id(part.id, part.signature),
             "type": kind,
             kind: {"name": part.name, field: part.arguments},
         }

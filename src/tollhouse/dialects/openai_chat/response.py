@@ -277,8 +277,11 @@ def _write_choice(choice: Choice, request: Request, receipt: Receipt) -> Json:
 
 def _write_call(call: ToolCall, *, is_cut: bool) -> Json:
     kind, field = ("custom", "input") if call.custom else ("function", "arguments")
-    identity = call.id if call.signature is None else signed_id(call.id, call.signature)
-    wire: dict[str, Json] = {"id": identity, "type": kind, kind: _write_function(call, field, is_cut=is_cut)}
+    wire: dict[str, Json] = {
+        "id": signed_id(call.id, call.signature),
+        "type": kind,
+        kind: _write_function(call, field, is_cut=is_cut),
+    }
     if call.extra is not None and call.extra.dialect == NAME:
         wire.update({name: decoded(raw) for name, raw in call.extra.fields.items()})
     return wire
