@@ -38,8 +38,9 @@ _REASONS = {
 def asked(path: str) -> tuple[str, str] | None:
     """The model and the method of a path; `None` for another path."""
     resource, _, method = path.rpartition(":")
-    collection, _, model = resource.rpartition("/models/")
-    return (model, method) if collection and method in METHODS else None
+    _, _, name = resource.removeprefix("/").partition("/")
+    collection, _, model = name.partition("/")
+    return (model, method) if collection in {"models", "tunedModels"} and method in METHODS else None
 
 
 def render(answer: Answer, model: str, *, streamed: bool) -> Rendered:
