@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "project": ("tollhouse.cli.project", "Make and change projects of a tenant."),
     "serve": ("tollhouse.cli.serve", "Run the gateway."),
     "setup-proxy": ("tollhouse.cli.setup_proxy", "Choose the gateway that this person's programs go through."),
+    "subject": ("tollhouse.cli.subject", "Say what the bearers of signed tokens may do, whatever their tokens say."),
     "tenant": ("tollhouse.cli.tenant", "Make and change tenants: whom keys belong to, and what they may spend."),
     "token": (
         "tollhouse.cli.token",

@@ -219,17 +219,17 @@ def create_project(desk: Desk, new: NewProject) -> Project:
 
 def edit_tenant(desk: Desk, name: str, edit: Edit) -> Tenant:
     """Changes its terms.  Raises `NotFound`."""
-    terms = _edited(live_tenant(desk.transaction, name).terms, edit)
+    terms = edited(live_tenant(desk.transaction, name).terms, edit)
     desk.transaction.run(
         "UPDATE tenants SET terms = $1, revision = $2 WHERE name = $3", encode(terms), desk.revision, name
     )
-    desk.note("tenant.edit", f"tenant:{name}", _named(edit))
+    desk.note("tenant.edit", f"tenant:{name}", named_fields(edit))
     return tenant(desk.transaction, name)
 
 
 def edit_project(desk: Desk, tenant_name: str, name: str, edit: Edit) -> Project:
     """Changes its terms.  Raises `NotFound`."""
-    terms = _edited(live_project(desk.transaction, tenant_name, name).terms, edit)
+    terms = edited(live_project(desk.transaction, tenant_name, name).terms, edit)
     desk.transaction.run(
         "UPDATE projects SET terms = $1, revision = $2 WHERE tenant = $3 AND name = $4",
         encode(terms),
@@ -237,7 +237,7 @@ def edit_project(desk: Desk, tenant_name: str, name: str, edit: Edit) -> Project
         tenant_name,
         name,
     )
-    desk.note("project.edit", f"project:{tenant_name}/{name}", _named(edit))
+    desk.note("project.edit", f"project:{tenant_name}/{name}", named_fields(edit))
     return project(desk.transaction, tenant_name, name)
 
 
@@ -324,7 +324,7 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
             raise BadRequest("A project belongs to a tenant; name the tenant too.", param="tenant")
         live_project(desk.transaction, new.tenant, new.project)
     terms = _without_two_totals(checked(new.terms), new.balance_nano)
-    _check_expiry(desk, new.expires_at_us)
+    check_expiry(desk, new.expires_at_us)
     secret = key_text(desk.random_bytes(RANDOM_BYTES))
     desk.transaction.run(
         "INSERT INTO keys (name, tenant, project, digest, expires_at_us, cut, terms, created_at_us, revision) "
@@ -339,7 +339,9 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
         desk.revision,
     )
     fields = {"tenant": new.tenant, "project": new.project, "expires_at_us": new.expires_at_us}
-    desk.note("key.create", f"key:{new.name}", {name: value for name, value in fields.items() if value} | _set(terms))
+    desk.note(
+        "key.create", f"key:{new.name}", {name: value for name, value in fields.items() if value} | set_fields(terms)
+    )
     if new.balance_nano is not None:
         _begin_balance(desk, "key", new.name, new.balance_nano)
     return Issued(key(desk.transaction, new.name), secret)
@@ -348,10 +350,10 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
 def edit_key(desk: Desk, name: str, edit: KeyEdit) -> Key:
     """Changes terms or expiry, also of one that has expired.  Raises `NotFound`, `Conflict` if revoked, `BadRequest`."""
     found = _live_key(desk.transaction, name)
-    terms = _without_two_totals(_edited(found.terms, edit), found.balance_nano)
+    terms = _without_two_totals(edited(found.terms, edit), found.balance_nano)
     expires_at_us = found.expires_at_us if isinstance(edit.expires_at_us, UnsetType) else edit.expires_at_us
     if not isinstance(edit.expires_at_us, UnsetType):
-        _check_expiry(desk, expires_at_us)
+        check_expiry(desk, expires_at_us)
     desk.transaction.run(
         "UPDATE keys SET terms = $1, expires_at_us = $2, revision = $3 WHERE name = $4",
         encode(terms),
@@ -359,7 +361,7 @@ def edit_key(desk: Desk, name: str, edit: KeyEdit) -> Key:
         desk.revision,
         name,
     )
-    desk.note("key.edit", f"key:{name}", _named(edit))
+    desk.note("key.edit", f"key:{name}", named_fields(edit))
     return key(desk.transaction, name)
 
 
@@ -418,6 +420,40 @@ def top_up(desk: Desk, kind: Kind, name: str, amount_nano: int, *, note: str = "
     return _pay_in(desk, kind, name, amount_nano, note=note)
 
 
+# ---------------------------------------------------------------------------------------------------------------------- edits
+
+
+def check_expiry(desk: Desk, expires_at_us: int | None) -> None:
+    """Raises `BadRequest` for a moment that is over, or further away than anything is good for."""
+    if expires_at_us is not None and not desk.now_us < expires_at_us <= desk.now_us + MAX_EXPIRY_SECONDS * 1_000_000:
+        raise BadRequest("A key expires in the future, within 20 years.", param="expires")
+
+
+def edited(terms: AnyTerms, edit: Edit) -> AnyTerms:
+    """The terms with the edit laid over them, checked."""
+    named = named_fields(edit)
+    named.pop("expires_at_us", None)
+    tags = named.pop("tags", None)
+    known = {one.name: one for one in msgspec.structs.fields(terms)}
+    fresh = type(terms)()
+    changed = {name: getattr(fresh, name) if value is None else value for name, value in named.items() if name in known}
+    if isinstance(tags, dict):
+        merged: dict[str, str | None] = {**terms.tags, **tags}
+        changed["tags"] = {name: value for name, value in merged.items() if value is not None}
+    return checked(msgspec.structs.replace(terms, **changed))
+
+
+def named_fields(edit: Edit) -> dict[str, object]:
+    """The fields that an edit names."""
+    return {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not UNSET}
+
+
+def set_fields(terms: Terms) -> dict[str, object]:
+    """The fields of terms that are not at their defaults."""
+    plain = msgspec.to_builtins(terms)
+    return dict(plain) if isinstance(plain, dict) else {}
+
+
 # -------------------------------------------------------------------------------------------------------------------- private
 
 _WHERE: Final[Mapping[Kind, tuple[str, str]]] = {
@@ -459,7 +495,7 @@ def _create_holder(desk: Desk, kind: Kind, table: str, names: Mapping[str, str],
             desk.now_us,
             desk.revision,
         )
-    desk.note(f"{kind}.create", f"{kind}:{shown}", _set(terms))
+    desk.note(f"{kind}.create", f"{kind}:{shown}", set_fields(terms))
     if new.balance_nano is not None:
         _begin_balance(desk, kind, shown, new.balance_nano)
 
@@ -474,6 +510,7 @@ def _empty(desk: Desk, tenant_name: str, project_name: str, *, revokes_keys: boo
     for one in found:
         _revoke(desk, one, cuts=cuts)
     _empty_of_tokens(desk, tenant_name, project_name, revokes=revokes_keys, cuts=cuts)
+    _empty_of_subjects(desk, tenant_name, project_name, revokes=revokes_keys, cuts=cuts)
 
 
 def _empty_of_tokens(desk: Desk, tenant_name: str, project_name: str, *, revokes: bool, cuts: bool) -> None:
@@ -503,6 +540,32 @@ def _empty_of_tokens(desk: Desk, tenant_name: str, project_name: str, *, revokes
             jti,
         )
         desk.note("token.revoke", f"token:{jti}", {"cut": cuts})
+
+
+def _empty_of_subjects(desk: Desk, tenant_name: str, project_name: str, *, revokes: bool, cuts: bool) -> None:
+    """The same for subjects of signed tokens."""
+    live = [
+        name
+        for (name,) in desk.transaction.rows(
+            "SELECT name FROM subjects WHERE tenant = $1 AND ($2 = '' OR project = $2) AND revoked_at_us IS NULL "
+            "ORDER BY name",
+            tenant_name,
+            project_name,
+        )
+    ]
+    if live and not revokes:
+        what = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
+        shown = ", ".join(live[:10]) + (", …" if len(live) > 10 else "")
+        raise Conflict(f"The {what} has subjects: {shown}.", hint="Revoke them first, or with it: --revoke-keys.")
+    for name in live:
+        desk.transaction.run(
+            "UPDATE subjects SET revoked_at_us = $1, cut = $2, revision = $3 WHERE name = $4",
+            desk.now_us,
+            int(cuts),
+            desk.revision,
+            name,
+        )
+        desk.note("subject.revoke", f"subject:{name}", {"cut": cuts})
 
 
 def _revoke(desk: Desk, found: Key, *, cuts: bool) -> None:
@@ -551,37 +614,7 @@ def _balance(transaction: Transaction, kind: Kind, name: str) -> int | None:
     return _live_key(transaction, name).balance_nano
 
 
-def _check_expiry(desk: Desk, expires_at_us: int | None) -> None:
-    if expires_at_us is not None and not desk.now_us < expires_at_us <= desk.now_us + MAX_EXPIRY_SECONDS * 1_000_000:
-        raise BadRequest("A key expires in the future, within 20 years.", param="expires")
-
-
 def _without_two_totals(terms: AnyTerms, balance_nano: int | None) -> AnyTerms:
     if balance_nano is not None and terms.total_nano is not None:
         raise BadRequest("A prepaid balance is a total budget already; leave one of them out.", param="total")
     return terms
-
-
-def _edited(terms: AnyTerms, edit: Edit) -> AnyTerms:
-    """The terms with the edit laid over them, checked."""
-    named = _named(edit)
-    named.pop("expires_at_us", None)
-    tags = named.pop("tags", None)
-    known = {one.name: one for one in msgspec.structs.fields(terms)}
-    fresh = type(terms)()
-    changed = {name: getattr(fresh, name) if value is None else value for name, value in named.items() if name in known}
-    if isinstance(tags, dict):
-        merged: dict[str, str | None] = {**terms.tags, **tags}
-        changed["tags"] = {name: value for name, value in merged.items() if value is not None}
-    return checked(msgspec.structs.replace(terms, **changed))
-
-
-def _named(edit: Edit) -> dict[str, object]:
-    """The fields that an edit names."""
-    return {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not UNSET}
-
-
-def _set(terms: Terms) -> dict[str, object]:
-    """The fields of terms that are not at their defaults."""
-    plain = msgspec.to_builtins(terms)
-    return dict(plain) if isinstance(plain, dict) else {}
