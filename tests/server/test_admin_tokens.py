@@ -81,3 +81,22 @@ async def test_an_odd_secret_of_the_configuration_is_not_rotated(desk: AdminDesk
     jwt_settings = JwtSettings(secret=Secret("a-configured-secret-0123456789abcdef"))
     desk.config = replace(desk.config, auth=replace(desk.config.auth, jwt=jwt_settings))
     assert (await desk.post("/admin/v1/signing-keys/rotate")).status == 409
+
+
+async def test_a_subject_is_made_edited_revoked_and_restored(desk: AdminDesk):
+    one = "/admin/v1/subjects/one"
+    name = "name=corp/ann%40example.com"
+    made = await desk.post("/admin/v1/subjects", {"name": "corp/ann@example.com", "terms": {"models": ["fast"]}})
+    assert made.status == 201
+    assert (await desk.get(f"{one}?{name}", token=VIEWER)).json() == made.json()
+    edited = await desk.ask("PATCH", f"{one}?{name}", {"models": None, "daily_nano": 5})
+    assert edited.json()["terms"] == {"daily_nano": 5}
+    assert (await desk.post(f"{one}/revoke?{name}", {"cut": True})).json()["revoked_at_us"] > 0
+    assert (await desk.get("/admin/v1/subjects")).json()["items"] == []
+    assert len((await desk.get("/admin/v1/subjects?revoked=true")).json()["items"]) == 1
+    assert (await desk.post(f"{one}/restore?{name}")).json()["revoked_at_us"] is None
+    assert (await desk.get("/admin/v1/subjects")).json()["items"] == [edited.json()]
+    assert (await desk.get(f"{one}?name=nobody")).status == 404
+    assert (await desk.post(f"{one}/revoke?{name}", {}, token=VIEWER)).status == 403
+    actions = [record.action for record in await desk.audited() if record.outcome == "ok"]
+    assert actions == [f"subject.{verb}" for verb in ("create", "edit", "revoke", "restore")]

@@ -127,9 +127,9 @@ def _ended(subject: str, ending: Ending) -> TokenRevoked | TokenExpired:
     if ending.kind == "revoked":
         return TokenRevoked(
             f"The subject {subject!r} was revoked on {shown(ending.at_us)}, and all its tokens with it.",
-            hint="Ask whoever runs this gateway.",
+            hint=f"Whoever runs this gateway can let it in again: tollhouse subject restore {subject}.",
         )
     return TokenExpired(
         f"The time of the subject {subject!r} ended on {shown(ending.at_us)}.",
-        hint="Whoever runs this gateway can extend it.",
+        hint=f"Whoever runs this gateway can extend it: tollhouse subject edit {subject} --expires-in 30d.",
     )

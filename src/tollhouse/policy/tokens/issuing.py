@@ -368,11 +368,14 @@ def _check_stored(desk: Desk, name: str, grant: Grant) -> None:
     if not rows:
         return
     if rows[0][0] is not None:
-        raise Conflict(f"The subject {name!r} is revoked, and so would be its tokens.")
+        raise Conflict(
+            f"The subject {name!r} is revoked, and so would be its tokens.",
+            hint=f"`tollhouse subject restore {name}` lets it in again.",
+        )
     if grant != Grant():
         raise Conflict(
             f"The subject {name!r} stands in the database, and what that says counts for all its tokens.",
-            hint="Leave the terms out, or change the subject.",
+            hint=f"Leave the terms out, or change the subject: tollhouse subject edit {name}.",
         )
 
 

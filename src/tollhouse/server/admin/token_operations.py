@@ -1,4 +1,7 @@
-"""Signed tokens over the network: the same functions that the command line calls."""
+"""Signed tokens and their subjects over the network: the same functions that the command line calls.
+
+A subject's name stands in the query and not in the path, for that of an OIDC issuer has a slash in it.
+"""
 
 import time
 from collections.abc import Callable
@@ -9,8 +12,9 @@ import msgspec
 
 from tollhouse.config.schema import JwtSettings
 from tollhouse.ledger.transaction import Transaction
-from tollhouse.policy import register, registrar
-from tollhouse.policy.registrar import Desk
+from tollhouse.policy import register, registrar, subjects
+from tollhouse.policy.registrar import Desk, KeyEdit
+from tollhouse.policy.subjects import NewSubject, Subject
 from tollhouse.policy.tokens import issuing
 from tollhouse.policy.tokens.issuing import MAX_OVERLAP_SECONDS, Mint, NewToken, SigningKeyRecord, Token
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
@@ -52,6 +56,30 @@ class IssuedToken(msgspec.Struct, frozen=True, kw_only=True):
 
     token: Token
     text: str
+
+
+class ManySubjects(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which subjects are wanted."""
+
+    after: str = ""
+    """Those whose names come behind this one."""
+    limit: Limit = 100
+    revoked: bool = False
+    """Those that were revoked too."""
+
+
+class OneSubject(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which subject is meant."""
+
+    name: str
+    """`ISSUER/SUB` for one of an OIDC issuer."""
+
+
+class SubjectRevocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a subject is revoked."""
+
+    cut: bool = False
+    """End its calls in flight too."""
 
 
 def _write(asked: Asked[Any, Any], work: Callable[[Desk], T]) -> T:
@@ -115,7 +143,38 @@ def _rotate(asked: Asked[Nothing, KeyRotation]) -> SigningKeyRecord:
     return _write(asked, lambda desk: issuing.rotate_signing_key(desk, _mint(asked), overlap_seconds=overlap))
 
 
+def _list_subjects(asked: Asked[ManySubjects, Nothing]) -> Page[Subject]:
+    query = asked.query
+    found = _read(
+        asked,
+        lambda open_: subjects.subjects(open_, after=query.after, at_most=query.limit + 1, revoked_too=query.revoked),
+    )
+    items = list(found[: query.limit])
+    return Page(items=items, next=items[-1].name if len(found) > query.limit else None)
+
+
+def _create_subject(asked: Asked[Nothing, NewSubject]) -> Subject:
+    return _write(asked, lambda desk: subjects.create_subject(desk, asked.body))
+
+
+def _show_subject(asked: Asked[OneSubject, Nothing]) -> Subject:
+    return _read(asked, lambda open_: subjects.subject(open_, asked.query.name))
+
+
+def _edit_subject(asked: Asked[OneSubject, KeyEdit]) -> Subject:
+    return _write(asked, lambda desk: subjects.edit_subject(desk, asked.query.name, asked.body))
+
+
+def _revoke_subject(asked: Asked[OneSubject, SubjectRevocation]) -> Subject:
+    return _write(asked, lambda desk: subjects.revoke_subject(desk, asked.query.name, cuts=asked.body.cut))
+
+
+def _restore_subject(asked: Asked[OneSubject, Nothing]) -> Subject:
+    return _write(asked, lambda desk: subjects.restore_subject(desk, asked.query.name))
+
+
 _TOKENS: Final = "/admin/v1/tokens"
+_SUBJECTS: Final = "/admin/v1/subjects"
 _KEYS: Final = "/admin/v1/signing-keys"
 
 TOKEN_OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
@@ -192,5 +251,78 @@ TOKEN_OPERATIONS: Final[tuple[Operation[Any, Any], ...]] = (
         answer=SigningKeyRecord,
         status=201,
         work=_rotate,
+    ),
+    Operation(
+        id="listSubjects",
+        method="GET",
+        path=_SUBJECTS,
+        role="viewer",
+        summary="Subjects of signed tokens by name; what stands here counts, and not what their tokens say",
+        tag="subjects",
+        query=ManySubjects,
+        body=Nothing,
+        answer=Page[Subject],
+        work=_list_subjects,
+    ),
+    Operation(
+        id="createSubject",
+        method="POST",
+        path=_SUBJECTS,
+        role="admin",
+        summary="Write a subject down",
+        tag="subjects",
+        query=Nothing,
+        body=NewSubject,
+        answer=Subject,
+        status=201,
+        work=_create_subject,
+    ),
+    Operation(
+        id="showSubject",
+        method="GET",
+        path=f"{_SUBJECTS}/one",
+        role="viewer",
+        summary="A subject, revoked or not",
+        tag="subjects",
+        query=OneSubject,
+        body=Nothing,
+        answer=Subject,
+        work=_show_subject,
+    ),
+    Operation(
+        id="editSubject",
+        method="PATCH",
+        path=f"{_SUBJECTS}/one",
+        role="admin",
+        summary="Change its terms or its end: what is not named stays, `null` takes away",
+        tag="subjects",
+        query=OneSubject,
+        body=KeyEdit,
+        answer=Subject,
+        work=_edit_subject,
+    ),
+    Operation(
+        id="revokeSubject",
+        method="POST",
+        path=f"{_SUBJECTS}/one/revoke",
+        role="admin",
+        summary="Let no token of it in any more",
+        tag="subjects",
+        query=OneSubject,
+        body=SubjectRevocation,
+        answer=Subject,
+        work=_revoke_subject,
+    ),
+    Operation(
+        id="restoreSubject",
+        method="POST",
+        path=f"{_SUBJECTS}/one/restore",
+        role="admin",
+        summary="Let it in again, with the tokens of it that are still good",
+        tag="subjects",
+        query=OneSubject,
+        body=Nothing,
+        answer=Subject,
+        work=_restore_subject,
     ),
 )
