@@ -27,7 +27,7 @@ from tollhouse.upstream.wire import WireTransport
 
 PATIENCE_SECONDS: Final = 60.0
 """How long a test waits for something that comes at once on an idle machine."""
-ANNOUNCED: Final = re.compile(r"answers at (http://\S+) \(admin (http://[^\s,)]+)")
+ANNOUNCED: Final = re.compile(r"answers at (https?://\S+) \(admin (https?://[^\s,)]+)")
 
 
 @dataclass
@@ -120,7 +120,7 @@ def ledger_url(folder: Path) -> str:
 def written(folder: Path, text: str) -> Path:
     """The configuration's file; ledger and log are added, and a key where it has none."""
     file = folder / "tollhouse.yaml"
-    auth = "" if "auth:" in text else f"auth: {{keys: [{{name: test, key: {KEY}}}]}}"
+    auth = "" if re.search("^auth:", text, re.MULTILINE) else f"auth: {{keys: [{{name: test, key: {KEY}}}]}}"
     file.write_text(
         f"{text}\n{auth}\nledger: {{url: '{ledger_url(folder)}'}}\nlogging: {{calls: 'off', format: text}}\n"
     )

@@ -8,6 +8,7 @@ The fixture runs on our own server, on granian (the one with HTTP/2) and on uvic
 """
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -151,10 +152,13 @@ Serving = Callable[[str], Awaitable[Running]]
 """The fixture: starts a gateway from a configuration's text."""
 
 
-async def start(text: str, folder: Path, listen: type[Server], *, grpc: bool = False) -> Running:
-    """Starts a gateway from a configuration's text; `auth`, `ledger` and `logging` are added where it has none."""
+async def start(text: str, folder: Path, listen: type[Server] | None, *, grpc: bool = False) -> Running:
+    """Starts a gateway from a configuration's text; `auth`, `ledger` and `logging` are added where it has none.
+
+    `listen` is the HTTP server; by default the one that the configuration asks for, which alone speaks TLS.
+    """
     ledger = folder / "ledger.db"
-    if "auth:" not in text:
+    if re.search("^auth:", text, re.MULTILINE) is None:
         text += f"\nauth: {{keys: [{{name: test, key: {KEY}}}]}}"
     if "ledger:" not in text:
         text += f"\nledger: {{url: 'sqlite:///{ledger}'}}"
@@ -164,7 +168,7 @@ async def start(text: str, folder: Path, listen: type[Server], *, grpc: bool = F
     file.write_text(text)
     config = load(file, {}, defaults_by_type())
     prepare(config.ledger.url)
-    place, held = reserve(Place("127.0.0.1", 0), "gateway")
+    place, held = reserve(Place("127.0.0.1", 0, is_encrypted=config.server.tls is not None), "gateway")
     rpc, held_rpc = reserve(Place("127.0.0.1", 0), "gRPC listener") if grpc else (None, None)
     worker = await Worker.open(Job(config_file=str(file), place=place, grpc=rpc), config, {}, listen=listen)
     await worker.start()
