@@ -18,7 +18,7 @@ def test_every_request_can_be_translated_or_is_refused(name: str):
     kind = PROVIDER_TYPES[name]
     client = typed("protobuf")
 
-    @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=20, suppress_health_check=[HealthCheck.too_slow])
     @given(requests)
     def law(request: Request) -> None:
         body = client.encode_request(request, TypedTraits(), Receipt())

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from support.conversations import responses
 from tollhouse.chat.events import (
@@ -61,6 +61,7 @@ def read(dialect: Typed, data: bytes) -> list[Event]:
 
 
 @by_form
+@settings(max_examples=30)
 @given(response=responses())
 def test_a_stream_comes_back_as_it_was(form: Form, response: Response):
     dialect = typed(form)

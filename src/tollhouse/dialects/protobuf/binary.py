@@ -52,11 +52,10 @@ class BinaryWire:
         return delimited.delimit(self.pack(EVENT, said))
 
     def hear(self, message: bytes) -> Said:
-        event = _parsed("ChatEvent", message)
-        if event.WhichOneof("event") == "delta":
-            delta = event.delta
-            return Delta(delta.index, delta.text, delta.choice)
-        said: Said = EVENT.read(_plain(event))
+        delta = _heard_delta(message)
+        if delta is not None:
+            return delta
+        said: Said = EVENT.read(_plain(_parsed("ChatEvent", message)))
         return said
 
     def splitter(self) -> Splitter:
@@ -135,6 +134,25 @@ def _delta(event: Delta) -> bytes:
         delta += b"\x18" + _varint(choice)
     event_bytes = b"\x1a" + _varint(len(delta)) + delta
     return _varint(len(event_bytes)) + event_bytes
+
+
+def _heard_delta(message: bytes) -> Delta | None:
+    """A short delta of the first choice, as `_delta` writes it; `None` for everything else, which the library reads.
+
+    `1a n 12 n text` or `1a n 08 index 12 n text`, where every number is a single byte.
+    """
+    size = len(message)
+    if size < 4 or message[0] != 0x1A or message[1] != size - 2 or size > 0x7F:
+        return None
+    index, at = 0, 2
+    if message[2] == 0x08 and size > 6:
+        index, at = message[3], 4
+    if message[at] != 0x12 or message[at + 1] != size - at - 2 or index > 0x7F:
+        return None
+    try:
+        return Delta(index, message[at + 2 :].decode())
+    except UnicodeDecodeError as error:
+        raise Fault("holds text that is not UTF-8.") from error
 
 
 def _parsed(name: str, data: bytes) -> Any:

@@ -72,6 +72,7 @@ from tollhouse.dialects.protobuf.shapes import (
     FLAG,
     INT32,
     INT64,
+    JSON,
     JSON_FIELDS,
     JSON_OBJECT,
     OCTETS,
@@ -172,7 +173,7 @@ FUNCTION_TOOL: Final = Record(
     Tool,
     name=WORDS,
     description=WORDS,
-    schema=JSON_OBJECT,
+    schema=JSON,
     strict=FLAG,
     custom=FLAG,
     cache=CACHE,
@@ -189,7 +190,7 @@ RESPONSE_FORMAT: Final[OneOf[JsonObject | JsonSchema]] = OneOf(
         "json_object": (JsonObject, Record("JsonObject", JsonObject)),
         "json_schema": (
             JsonSchema,
-            Record("JsonSchema", JsonSchema, schema=JSON_OBJECT, name=WORDS, description=WORDS, strict=FLAG),
+            Record("JsonSchema", JsonSchema, schema=JSON, name=WORDS, description=WORDS, strict=FLAG),
         ),
     },
 )

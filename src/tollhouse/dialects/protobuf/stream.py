@@ -1,6 +1,6 @@
 """Streams: events to a client, and those of a Tollhouse behind this one, read or only watched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -45,30 +45,36 @@ class TypedStreamEncoder:
 class TypedStreamDecoder:
     """`StreamDecoder` of the typed protocol: its events are the canonical ones, held to their grammar."""
 
-    __slots__ = ("_grammar", "_has_started", "_wire")
+    __slots__ = ("_flowing", "_grammar", "_has_started", "_wire")
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
         self._grammar = Grammar()
         self._has_started = False
+        self._flowing: tuple[int, int] | None = None
+        """The part (and its choice) of which the last event was a delta: one more of it changes nothing in the grammar."""
 
-    def feed(self, frame: Frame) -> Iterator[Event]:
+    def feed(self, frame: Frame) -> Iterable[Event]:
         """The event of one frame, if it is one of the answer's."""
-        event = _event(_heard(self._wire, frame.data))
+        said = _heard(self._wire, frame.data)
+        if type(said) is Delta and self._flowing == (said.index, said.choice):
+            return (said,)
+        event = _event(said)
         if event is None or self._grammar.is_complete or (type(event) is Pinged and not self._has_started):
-            return
+            return ()
         self._has_started = True
         try:
             self._grammar.accept(event)
         except GrammarFault as fault:
             raise UpstreamMalformed(f"The stream's events are out of order: {fault}.") from fault
-        yield event
+        self._flowing = (event.index, event.choice) if type(event) is Delta else None
+        return (event,)
 
-    def close(self) -> Iterator[Event]:
+    def close(self) -> Iterable[Event]:
         """Nothing; raises `UpstreamTruncated` when the answer is cut."""
         if not self._grammar.is_complete:
             raise UpstreamTruncated("The stream stopped before its end.")
-        yield from ()
+        return ()
 
 
 class TypedObserver:
