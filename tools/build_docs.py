@@ -295,6 +295,8 @@ _TYPE_WORDS: Final[Mapping[object, str]] = {
     schema.KeySettings: "key",
     schema.JwtSettings: "jwt",
     schema.OidcSettings: "issuer",
+    schema.TlsSettings: "tls",
+    schema.CertificateSettings: "certificate",
     schema.GrantSettings: "defaults",
     schema.AdminTokenSettings: "token",
     schema.ModelSettings: "model",

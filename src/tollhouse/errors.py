@@ -60,7 +60,7 @@ class Untranslatable(CallerError):
 
 
 class Unauthenticated(CallerError):
-    """A credential that we do not know; the branches below say more where more is known."""
+    """A credential that nobody here knows."""
 
     code = "unauthenticated"
     http_status = 401
