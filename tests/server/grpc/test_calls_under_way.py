@@ -87,9 +87,9 @@ async def test_a_deadline_is_kept_upstream_and_told_while_the_client_still_liste
     gateway = await serving(settings(fake_provider) + ONCE)
     async with calling(gateway) as client:
         if how == "Execute":
-            error = (await client.execute_rpc(prompt(), metadata=BEARER, timeout=1.5)).error
+            error = (await client.execute_rpc(prompt(), metadata=BEARER, timeout=0.8)).error
         else:
-            chunks = [chunk async for chunk in client.stream_rpc(prompt(), metadata=BEARER, timeout=1.5)]
+            chunks = [chunk async for chunk in client.stream_rpc(prompt(), metadata=BEARER, timeout=0.8)]
             error = chunks[-1].error
     assert error.error_code == "PROVIDER_TIMEOUT"
     assert "did not answer in time" in error.error_message

@@ -29,7 +29,8 @@ from tollhouse.server.serving import Serving
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
 ANSWER_SECONDS: Final = 0.5
-"""How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock."""
+"""How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock.
+Of a short time it is a quarter."""
 LAST_SECONDS: Final = 1.0
 """How long a client may take for the message that was under way when its call was ended."""
 _HTTP_ALONE: Final = frozenset({b"content-type", b"cache-control", b"content-length"})
@@ -102,7 +103,7 @@ class RpcDoor:
             headers=headers,
             arrived=arrived,
             arrived_at_us=time.time_ns() // 1000,
-            deadline=None if remaining is None else arrived + max(0.0, remaining - ANSWER_SECONDS),
+            deadline=None if remaining is None else arrived + remaining - min(ANSWER_SECONDS, remaining / 4),
         )
 
     async def answer(self, caller: Caller, call: Call, sink: Sink) -> None:
