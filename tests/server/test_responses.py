@@ -180,7 +180,7 @@ async def test_anthropic_s_thinking_comes_and_goes_back_with_its_signature(stage
     assert [block["type"] for block in assistant["content"]] == ["thinking", "text", "tool_use"]
     assert assistant["content"][0]["thinking"] == "Let me see."
     assert assistant["content"][0]["signature"], "as Anthropic signed it"
-    assert "tollhouse." not in assistant["content"][0]["signature"]
+    assert "tollhouse-sealed" not in assistant["content"][0]["signature"]
     assert stage.sent()["messages"][2]["content"][0]["tool_use_id"] == call.call_id
 
 

@@ -15,18 +15,17 @@ from tollhouse.chat.model import (
     JsonObject,
     JsonSchema,
     Message,
-    Opaque,
     Part,
     Reasoning,
     Request,
     Role,
     Text,
-    Thinking,
     Tool,
     ToolCall,
     ToolChoice,
     ToolResult,
 )
+from tollhouse.chat.opaque import rejoin
 from tollhouse.dialects.openai_chat.peek import is_null
 from tollhouse.dialects.openai_chat.pieces import encoded
 from tollhouse.dialects.openai_chat.reading import (
@@ -157,6 +156,8 @@ def _reasoning(value: Json, extra: dict[str, msgspec.Raw]) -> Reasoning | None:
     summary = optional_text(fields.get("summary") or fields.get("generate_summary"), "reasoning.summary")
     known = {"effort"} if effort is None else {"effort", "summary", "generate_summary"}
     rest: dict[str, Json] = {name: wish for name, wish in fields.items() if name not in known and wish is not None}
+    if effort is not None and summary not in {None, "auto"}:
+        rest["summary"] = summary  # how much of one: only this dialect has words for that
     if rest:
         extra["reasoning"] = encoded(rest)
     if effort is None:
@@ -336,7 +337,7 @@ class _Turns:
 
     def _close(self) -> None:
         if self._parts:
-            self._done.append(Message("assistant", tuple(self._parts)))
+            self._done.append(Message("assistant", rejoin(self._parts)))
             self._parts = []
 
     def add(self, fields: dict[str, Json], path: str) -> None:
@@ -347,7 +348,9 @@ class _Turns:
             case "message":
                 self._message(fields, path)
             case "reasoning":
-                self._reasoning(Reasoned(fields, path))
+                thought = Reasoned(fields, path).part
+                if thought is not None:
+                    self._parts.append(thought)
             case "function_call":
                 self._parts.append(_call(fields, path))
             case "custom_tool_call":
@@ -380,21 +383,6 @@ class _Turns:
             # `phase` and the like belong to this message, which is only a piece of the turn.
             parts = [msgspec.structs.replace(part, extra=extra) if isinstance(part, Text) else part for part in parts]
         self._parts += parts
-
-    def _reasoning(self, item: Reasoned) -> None:
-        carried = item.carried
-        if carried is not None:
-            self._sign(carried)
-            return
-        part = item.part
-        if part is not None:
-            self._parts.append(part)
-
-    def _sign(self, signature: Opaque) -> None:
-        """Gives a signature back to the part before it, which it belongs to; without one it is nobody's."""
-        last = self._parts[-1] if self._parts else None
-        if isinstance(last, Text | Thinking | ToolCall):
-            self._parts[-1] = msgspec.structs.replace(last, signature=signature)
 
 
 def _call(fields: dict[str, Json], path: str) -> ToolCall:

@@ -50,6 +50,9 @@ from tollhouse.dialects.openai_responses.pieces import write_annotation
 from tollhouse.dialects.openai_responses.traits import ResponsesTraits
 from tollhouse.dialects.openai_responses.wire import ENCRYPTED, LOGPROBS, NAME
 
+MAX_CALL_ID_CHARACTERS: Final = 64
+"""OpenAI's bound on `call_id`."""
+
 _NO_ARGUMENTS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale"})
 _FILE_DIALECTS: Final = frozenset({NAME, CHAT})
@@ -93,7 +96,7 @@ def _add_own(body: Fields, request: Request, receipt: Receipt) -> None:
     for name, raw in extra.fields.items():
         if extra.dialect == NAME or (extra.dialect == CHAT and name in _SHARED):
             present = body.get(name)
-            body[name] = {**_mapping(raw), **present} if isinstance(present, dict) else raw
+            body[name] = {**present, **_mapping(raw)} if isinstance(present, dict) else raw
         elif extra.dialect == CHAT and name == "verbosity":
             text = body.get("text")
             body["text"] = {**(text if isinstance(text, dict) else {}), "verbosity": raw}
@@ -382,7 +385,7 @@ class _Conversation:
         kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"
         item: Fields = {
             "type": kind,
-            "call_id": part.call_id,
+            "call_id": _plain_id(part.call_id),
             "output": "\n\n".join(str(wire["text"]) for wire in content) if is_plain else content,
         }
         _add_extra(item, part.extra, path, self._receipt)
@@ -429,6 +432,7 @@ class _Conversation:
 
     def _words(self, part: Text, path: str) -> Fields:
         self._no_marker(part.cache, path)
+        self._unsign(part, path)
         wire: Fields = {"type": "output_text", "text": part.text}
         annotations = [self._annotation(citation, part, path) for citation in part.citations]
         if annotations:
@@ -458,19 +462,27 @@ class _Conversation:
 
     def _call(self, call: ToolCall, path: str) -> None:
         self._no_marker(call.cache, path)
-        if call.signature is not None and call.signature.home != self._traits.home:
-            self._receipt.dropped(f"{path}.signature", "only the provider that signed this call takes it back")
+        self._unsign(call, path)
         item: Fields
         if call.custom and self._traits.custom_tools:
             self._custom.add(call.id)
-            item = {"type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": call.arguments}
+            item = {
+                "type": "custom_tool_call",
+                "call_id": _plain_id(call.id),
+                "name": call.name,
+                "input": call.arguments,
+            }
         else:
             arguments = (
                 msgspec.json.encode({"input": call.arguments}).decode() if call.custom else call.arguments or "{}"
             )
-            item = {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": arguments}
+            item = {"type": "function_call", "call_id": _plain_id(call.id), "name": call.name, "arguments": arguments}
         _add_extra(item, call.extra, path, self._receipt)
         self._out.append(item)
+
+    def _unsign(self, part: Text | ToolCall, path: str) -> None:
+        if part.signature is not None:
+            self._receipt.dropped(f"{path}.signature", "only the provider that signed this takes it back")
 
     # -- parts of what is given
 
@@ -574,6 +586,13 @@ def _add_extra(wire: Fields, extra: Extra | None, path: str, receipt: Receipt) -
             wire.setdefault(name, raw)
         else:
             receipt.dropped(f"{path}.{name}", f"only {extra.dialect} knows it")
+
+
+def _plain_id(call_id: str) -> str:
+    """A call's id as OpenAI takes it: a longer one is told by its digest, in the call and in its answer alike."""
+    if len(call_id) <= MAX_CALL_ID_CHARACTERS:
+        return call_id
+    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:40]}"
 
 
 def _kind(part: Part) -> str:

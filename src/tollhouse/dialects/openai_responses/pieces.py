@@ -5,8 +5,7 @@ from typing import Final
 import msgspec
 
 from tollhouse.chat.model import Citation, Extra, Opaque
-from tollhouse.chat.opaque import seal
-from tollhouse.dialects.openai_responses.reading import CARRIER
+from tollhouse.chat.opaque import carrier, seal
 from tollhouse.dialects.openai_responses.wire import HOME, NAME
 
 _input: Final = msgspec.json.Decoder(dict[str, object])
@@ -22,8 +21,8 @@ def custom_input(arguments: str) -> str:
 
 
 def carried(signature: Opaque) -> str:
-    """The signature of a call or a text, in the form in which a reasoning item brings it back."""
-    return seal(Opaque(CARRIER + signature.value, signature.home), HOME)
+    """The signature of a call or a text, for a reasoning item behind it: this dialect has no other place for it."""
+    return seal(carrier(signature).data, HOME)
 
 
 def own(extra: Extra | None, name: str) -> msgspec.Raw | None:

@@ -37,9 +37,6 @@ from tollhouse.dialects.openai_chat.reading import (
 from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.dialects.openai_responses.wire import HOME, NAME
 
-CARRIER: Final = "@"
-"""How a value begins that belongs to the part before it and not to reasoning: this dialect has no other place for it."""
-
 
 def kept(fields: dict[str, Json], names: Iterable[str]) -> Extra | None:
     """Those of the named fields that are there and not null, as they are."""
@@ -188,14 +185,6 @@ class Reasoned:
         self.text = "\n\n".join(shown)
         sealed = optional_text(fields.get("encrypted_content"), f"{path}.encrypted_content")
         self.encrypted: Opaque | None = unseal(sealed, home) if sealed else None
-
-    @property
-    def carried(self) -> Opaque | None:
-        """The signature of the part before, if that is what this item carries."""
-        value = self.encrypted
-        if value is None or self.text or not value.value.startswith(CARRIER):
-            return None
-        return Opaque(value.value.removeprefix(CARRIER), value.home)
 
     @property
     def part(self) -> Thinking | RedactedThinking | None:

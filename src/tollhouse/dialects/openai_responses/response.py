@@ -7,15 +7,14 @@ import msgspec
 from tollhouse.chat.model import (
     Choice,
     Foreign,
-    Opaque,
     Part,
     Refusal,
     Response,
     Text,
-    Thinking,
     TokenLogprob,
     ToolCall,
 )
+from tollhouse.chat.opaque import rejoin
 from tollhouse.dialects.dialect import Glance
 from tollhouse.dialects.openai_chat.failure import words_of
 from tollhouse.dialects.openai_chat.logprobs import read_tokens
@@ -108,7 +107,7 @@ def decode_response(body: bytes, traits: ResponsesTraits) -> Response:
         service_tier=answer.service_tier,
         choices=(
             Choice(
-                parts=tuple(found.parts),
+                parts=rejoin(found.parts),
                 finish=reason,
                 finish_detail=detail,
                 logprobs=tuple(found.logprobs) if found.logprobs else None,
@@ -142,12 +141,6 @@ class Output:
         self.parts: list[Part] = []
         self.logprobs: list[TokenLogprob] = []
 
-    def sign(self, signature: Opaque) -> None:
-        """Gives a signature back to the part before it."""
-        last = self.parts[-1] if self.parts else None
-        if isinstance(last, Text | Thinking | ToolCall):
-            self.parts[-1] = msgspec.structs.replace(last, signature=signature)
-
 
 def read_output(items: list[Json], home: str) -> Output:
     """The items of an answer.  Raises `UpstreamMalformed`."""
@@ -167,11 +160,8 @@ def _read_item(item: dict[str, Json], found: Output, home: str) -> None:
         case "message":
             _read_message(item, found)
         case "reasoning":
-            reasoned = Reasoned(item, "output", home)
-            carried = reasoned.carried
-            if carried is not None:
-                found.sign(carried)
-            elif (part := reasoned.part) is not None:
+            part = Reasoned(item, "output", home).part
+            if part is not None:
                 found.parts.append(part)
         case "function_call" | "custom_tool_call":
             found.parts.append(read_call(item))
