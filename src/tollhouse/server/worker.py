@@ -29,6 +29,7 @@ from tollhouse.dialects import anthropic, openai_chat, openai_responses
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.openai_chat.traits import OPENAI
 from tollhouse.dialects.openai_responses import ResponsesTraits
+from tollhouse.dialects.protobuf.readable import READABLES
 from tollhouse.errors import AddressNotAllowed, ConfigError, NotInstalled, TollhouseError, Unauthenticated
 from tollhouse.ledger import price_books
 from tollhouse.ledger.record import CallRecord
@@ -349,7 +350,7 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
             anthropic.DIALECT.name: lambda: anthropic.DIALECT.stream_decoder(AnthropicTraits()),
             openai_responses.DIALECT.name: lambda: openai_responses.DIALECT.stream_decoder(ResponsesTraits()),
         },
-        {"vibectl": _vibectl_as_json},
+        {"vibectl": _vibectl_as_json, **READABLES},
     )
 
 

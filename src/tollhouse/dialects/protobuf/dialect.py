@@ -40,8 +40,7 @@ class Typed:
         """`reads` is how requests come, `writes` how answers go; for a provider they are the same."""
         self.reads: Final = reads
         self.writes: Final = writes
-        form = reads.name if reads is writes else f"{reads.name}_{writes.name}"
-        self.name: Final = f"tollhouse_{form}"
+        self.name: Final = name_of(reads.name, writes.name)
         self.embeddings: Final[EmbeddingDialect] = TypedEmbeddings(reads, writes)
         """The same forms, of calls for vectors."""
 
@@ -129,6 +128,11 @@ class Typed:
             return self.writes.unpack(shape, body)
         except Fault as fault:
             raise UpstreamMalformed(f"The answer is not of the typed protocol: {fault}") from fault
+
+
+def name_of(reads: str, writes: str) -> str:
+    """The dialect's name, by the names of its forms."""
+    return f"tollhouse_{reads}" if reads == writes else f"tollhouse_{reads}_{writes}"
 
 
 def listed(model: ModelCard) -> Listed:
