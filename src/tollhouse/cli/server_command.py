@@ -214,7 +214,7 @@ def generate_certs(
 
 
 def announcement(config: "Config", listening: "Listening") -> Iterator[str]:
-    """What is served, how it is protected, and the address to copy; never a credential."""
+    """What is served, how it is protected, and the address to copy; never a credential.  The last line is `ready`."""
     encryption = _encryption(config)
     yield f"tollhouse-server {__version__}"
     if listening.grpc is not None:
@@ -233,6 +233,7 @@ def announcement(config: "Config", listening: "Listening") -> Iterator[str]:
         yield f"                {scheme}://{_reached(config, listening.http)}:{listening.http.port}"
     if not config.auth.open:
         yield "                with a token and @ before the host; `tollhouse-server generate-token NAME` makes one"
+    yield "ready"
 
 
 def main() -> None:

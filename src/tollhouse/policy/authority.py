@@ -9,6 +9,7 @@ Nothing here reads or writes files, and the time is an argument.
 """
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -29,6 +30,10 @@ from tollhouse.config.certificate_names import alternative_name
 
 MAX_COMMON_NAME: Final = 64
 """Characters; RFC 5280, appendix A.1, `ub-common-name`."""
+MAX_HOST: Final = 253
+_HOST: Final = re.compile(
+    r"(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*\.?"
+)
 BACKDATED: Final = timedelta(hours=1)
 """How far a certificate reaches back, for clocks that are late."""
 
@@ -149,6 +154,8 @@ def host_name(host: str) -> str:
         pass
     if not bare.isascii():
         bare = bare.encode("idna").decode("ascii")
+    if len(bare) > MAX_HOST or not _HOST.fullmatch(bare):
+        raise ValueError("It is neither the name of a host nor an IP address.")
     return alternative_name(f"dns:{bare}")
 
 
