@@ -94,15 +94,17 @@ class ResponsesDecoder:
         "_is_started",
         "_items",
         "_live",
+        "_most",
         "_order",
         "_part",
         "_queued",
         "_waiting",
     )
 
-    def __init__(self, *, home: str) -> None:
+    def __init__(self, *, home: str, max_waiting_events: int = MAX_WAITING_EVENTS) -> None:
         """`home` is the provider's type, where its encrypted reasoning is at home."""
         self._home = home
+        self._most = max_waiting_events
         self._items: dict[int, _Item] = {}
         self._waiting: dict[int, _Waiting] = {}
         self._order: deque[int] = deque()
@@ -340,7 +342,7 @@ class ResponsesDecoder:
             waiting = self._waiting[index] = _Waiting()
             self._order.append(index)
         self._queued += 1
-        if self._queued > MAX_WAITING_EVENTS:
+        if self._queued > self._most:
             raise UpstreamTooLarge("The provider's stream begins item after item and ends none of them.")
         waiting.events.append(event)
 
