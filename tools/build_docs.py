@@ -35,11 +35,13 @@ from tollhouse.chat.model import Reasoning
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.cli import tollhouse as command_line
+from tollhouse.cli.server_command import command as server_command_line
 from tollhouse.config import load, schema
 from tollhouse.config.prices import RATES
 from tollhouse.config.secret import Secret
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import traits as anthropic_traits
+from tollhouse.dialects.gemini import traits as gemini_traits
 from tollhouse.dialects.anthropic.wire import FINISH, STOP_REASON
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.dialects.openai_chat import traits as openai_traits
@@ -65,11 +67,13 @@ Row: TypeAlias = tuple[str, ...]
 SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
     {
         "server": schema.ServerSettings,
+        "tls": schema.TlsSettings,
         "auth": schema.AuthSettings,
         "key": schema.KeySettings,
         "jwt": schema.JwtSettings,
         "oidc": schema.OidcSettings,
         "grant": schema.GrantSettings,
+        "certificate": schema.CertificateSettings,
         "admin": schema.AdminSettings,
         "admin-token": schema.AdminTokenSettings,
         "provider": schema.ProviderSettings,
@@ -103,6 +107,9 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
         ("token_sha256", "text", "", "In place of `token`: its SHA-256 digest, as 64 hex digits."),
     ),
     ("key", "budgets"): (("budget", "budget", "none", "Its own budget, as under `budgets` without a `scope`."),),
+    ("certificate", "budgets"): (
+        ("budget", "budget", "none", "Its own budget, as under `budgets` without a `scope`."),
+    ),
     ("grant", "budgets"): (
         (
             "budget",
@@ -169,6 +176,18 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
 # Meanings of fields whose names say it all to a reader of the code.
 _WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("auth", "keys"): "The keys that may call.",
+    (
+        "server",
+        "tls",
+    ): "The certificate that callers are served with, by HTTP and by gRPC; without one it is plain text.",
+    ("admin", "tls"): "The certificate of the admin listener, as under `server`; without one it is plain text.",
+    ("certificate", "tenant"): "Whom the caller belongs to.",
+    (
+        "certificate",
+        "models",
+    ): "Aliases and `provider/model` names that it may use; `*` at the end of one stands for anything.",
+    ("certificate", "providers"): "Configured providers that may answer it.",
+    ("certificate", "ip_ranges"): "Networks (`10.0.0.0/8`, `2001:db8::/32`) and addresses that it may call from.",
     ("admin", "tokens"): "Who may administer over the network. Without any, the admin API is off.",
     ("key", "tenant"): "Whom the key belongs to.",
     ("key", "project"): "What the key is used for.",
@@ -223,6 +242,13 @@ _DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("oidc", "tenant_claim"): "`defaults.tenant`",
     ("oidc", "project_claim"): "`defaults.project`",
     ("oidc", "allowed_subjects"): "all",
+    ("certificate", "name"): "required",
+    ("certificate", "subject"): "required, or `san`",
+    ("certificate", "models"): "all",
+    ("certificate", "providers"): "all",
+    ("certificate", "ip_ranges"): "all",
+    ("tls", "cert"): "required",
+    ("tls", "key"): "required",
     ("grant", "models"): "all",
     ("grant", "providers"): "all",
     ("grant", "ip_ranges"): "all",
@@ -360,6 +386,17 @@ _SAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "claude-3-haiku",
     ),
     "anthropic-compatible": ("claude-opus-4-8", "claude-sonnet-4-5", "glm-4.6"),
+    "google": (
+        "gemini-3.5-flash",
+        "gemini-3.1-pro-preview",
+        "gemini-3-pro-preview",
+        "gemini-2.5-pro",
+        "gemini-2.5-flash",
+        "gemini-2.5-flash-lite",
+        "gemini-2.0-flash",
+        "gemma-4-26b-a4b-it",
+        "gemma-3-27b-it",
+    ),
     "deepseek": ("deepseek-chat", "deepseek-reasoner", "deepseek-v4"),
     "groq": ("openai/gpt-oss-120b", "qwen/qwen3-32b", "llama-3.3-70b-versatile"),
     "xai": ("grok-4", "grok-3-mini", "grok-3"),
@@ -382,6 +419,7 @@ _TRAIT_WORDS: Final[Mapping[str, str]] = {
 _TRAITS: Final[Mapping[str, tuple[ModuleType, type]]] = {
     "openai_chat": (openai_traits, openai_traits.OpenAIChatTraits),
     "anthropic": (anthropic_traits, anthropic_traits.AnthropicTraits),
+    "gemini": (gemini_traits, gemini_traits.GeminiTraits),
 }
 
 
@@ -701,7 +739,15 @@ def _context(command: click.Command, name: str, parent: click.Context | None) ->
 
 
 def _command_line() -> str:
-    return "\n".join(f"## `{path}`\n\n```text\n{text.rstrip()}\n```\n" for path, text in command_tree())
+    return _helps(command_tree())
+
+
+def _server_command_line() -> str:
+    return _helps(commands(server_command_line, _context(server_command_line, "tollhouse-server", None)))
+
+
+def _helps(tree: Iterable[tuple[str, str]]) -> str:
+    return "\n".join(f"## `{path}`\n\n```text\n{text.rstrip()}\n```\n" for path, text in tree)
 
 
 # ----------------------------------------------------------------------------------------------------------- common
@@ -764,6 +810,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "calls-log.usage": _logged(usage_module, Usage, _USAGE_WORDS),
         "calls-log.attempts": _logged(record_module, Attempt, _ATTEMPT_WORDS),
         "commands": _command_line,
+        "server-commands": _server_command_line,
         "admin-operations": _admin_operations,
     }
 )

@@ -40,6 +40,7 @@ class GeminiTraits:
     min_budget: int = 0
     """The least thinking budget over 0 that the model takes."""
     max_budget: int = 24_576
+    """The largest thinking budget."""
     can_stop_thinking: bool = True
     """Whether a budget of 0, or the level `MINIMAL`, is taken: the professional models always think."""
     wants_signatures: bool = True
@@ -51,15 +52,22 @@ class GeminiTraits:
     validated_mode: bool = True
     """Whether function calls can be held to their schemas without being forced (mode `VALIDATED`)."""
     images: bool = True
+    """Pictures are understood."""
     documents: bool = True
+    """PDF and text documents are understood."""
     audio: bool = True
+    """Sound is understood."""
     tools: bool = True
     """Whether functions can be declared."""
     system: bool = True
     """Whether there is a `systemInstruction`; models without one get it as the user's text."""
     penalties: bool = True
+    """`presencePenalty` and `frequencyPenalty` are understood."""
     logprobs: bool = True
+    """`responseLogprobs` is understood."""
     seed: bool = True
+    """`seed` is understood."""
     max_candidates: int = 8
+    """The most answers that can be asked for at once."""
     drop_fields: frozenset[str] = frozenset()
     """Top-level fields that the provider refuses."""
