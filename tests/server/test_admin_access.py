@@ -20,6 +20,8 @@ ROLES = {
         "GET /admin/v1/tenants", "GET /admin/v1/tenants/{tenant}",
         "GET /admin/v1/projects", "GET /admin/v1/projects/{tenant}/{project}",
         "GET /admin/v1/keys", "GET /admin/v1/keys/{key}", "GET /admin/v1/topups",
+        "GET /admin/v1/tokens", "GET /admin/v1/tokens/{jti}", "GET /admin/v1/signing-keys",
+        "GET /admin/v1/subjects", "GET /admin/v1/subjects/one",
         "GET /admin/v1/usage", "GET /admin/v1/calls", "GET /admin/v1/budgets",
         "GET /admin/v1/audit", "GET /admin/v1/config", "GET /admin/v1/providers",
     },
@@ -30,6 +32,9 @@ ROLES = {
         "DELETE /admin/v1/projects/{tenant}/{project}", "POST /admin/v1/projects/{tenant}/{project}/topup",
         "POST /admin/v1/keys", "PATCH /admin/v1/keys/{key}", "POST /admin/v1/keys/{key}/revoke",
         "POST /admin/v1/keys/{key}/rotate", "POST /admin/v1/keys/{key}/topup",
+        "POST /admin/v1/tokens", "POST /admin/v1/tokens/{jti}/revoke", "POST /admin/v1/signing-keys/rotate",
+        "POST /admin/v1/subjects", "PATCH /admin/v1/subjects/one", "POST /admin/v1/subjects/one/revoke",
+        "POST /admin/v1/subjects/one/restore",
         "POST /admin/v1/reload",
     },
 }  # fmt: skip
@@ -54,7 +59,13 @@ def filled(operation: Operation[Any, Any]) -> str:
     return path
 
 
-QUERIES = {"listTopUps": b"kind=key&name=x"}
+QUERIES = {
+    "listTopUps": b"kind=key&name=x",
+    "showSubject": b"name=x",
+    "editSubject": b"name=x",
+    "revokeSubject": b"name=x",
+    "restoreSubject": b"name=gone",
+}
 BODIES = {
     "createTenant": {"name": "y"},
     "createProject": {"tenant": "x", "name": "y"},
@@ -65,6 +76,10 @@ BODIES = {
     "editTenant": {"concurrent": 3},
     "editProject": {"concurrent": 3},
     "editKey": {"concurrent": 3},
+    "issueToken": {"subject": "y", "expires_at_us": 2_000_000_000_000_000},
+    "revokeToken": {"cut": True},
+    "createSubject": {"name": "y"},
+    "editSubject": {"concurrent": 3},
 }
 """What operations need to succeed; the others do without."""
 
@@ -74,8 +89,12 @@ async def furnish(desk: AdminDesk) -> None:
         ("tenants", {"name": "x", "balance_nano": 9}),
         ("projects", {"tenant": "x", "name": "x", "balance_nano": 9}),
         ("keys", {"name": "x", "balance_nano": 9}),
+        ("subjects", {"name": "x"}),
+        ("subjects", {"name": "gone"}),
     ):
         assert (await desk.post(f"/admin/v1/{path}", body)).status == 201
+    assert (await desk.post("/admin/v1/tokens/x/revoke", {"foreign": True})).status == 200
+    assert (await desk.post("/admin/v1/subjects/one/revoke?name=gone")).status == 200
 
 
 # ------------------------------------------------------------------------------------------------------------------- roles
@@ -130,7 +149,8 @@ async def test_every_operation_lets_in_whom_it_should_and_nobody_else(desk: Admi
 
 async def state_of(desk: AdminDesk) -> list[bytes]:
     """All that operations can change, but for the audit log."""
-    return [(await desk.get(f"/admin/v1/{what}")).body for what in ("keys", "tenants", "projects")]
+    what = ("keys", "tenants", "projects", "tokens?all=true", "signing-keys", "subjects?revoked=true")
+    return [(await desk.get(f"/admin/v1/{each}")).body for each in what]
 
 
 async def test_without_an_admin_token_in_the_configuration_every_operation_is_off(tmp_path: Path):

@@ -15,8 +15,7 @@ FAR_US = 2_000_000_000_000_000
 
 
 @pytest.fixture
-async def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AdminDesk]:
-    monkeypatch.setenv("HOME", str(tmp_path))  # where a secret is kept for want of XDG_CONFIG_HOME
+async def desk(tmp_path: Path) -> AsyncIterator[AdminDesk]:
     async with admin_desk(tmp_path) as made:
         yield made
 
@@ -25,7 +24,7 @@ async def test_a_token_is_issued_listed_and_revoked(desk: AdminDesk, tmp_path: P
     made = await desk.post(TOKENS, {"subject": "ann", "expires_at_us": FAR_US, "terms": {"models": ["fast"]}})
     assert made.status == 201
     text, token = made.json()["text"], made.json()["token"]
-    secret = SecretsFile(secrets_path({}, tmp_path)).secret(token["kid"])
+    secret = SecretsFile(secrets_path(desk.office.environ, tmp_path)).secret(token["kid"])
     assert secret is not None
     found = jwt.decode(text, secret, algorithms=["HS256"])
     assert (found["sub"], found["jti"], found["tollhouse"]) == ("ann", token["jti"], {"models": ["fast"]})
@@ -49,7 +48,10 @@ async def test_keys_are_rotated_and_listed_without_their_secrets(desk: AdminDesk
     kids = {key["kid"]: key["until_us"] for key in listed.json()["items"]}
     assert len(kids) == 2
     assert kids[rotated.json()["kid"]] is None
-    assert [SecretsFile(secrets_path({}, tmp_path)).secret(kid) is not None for kid in kids] == [True, True]
+    assert [SecretsFile(secrets_path(desk.office.environ, tmp_path)).secret(kid) is not None for kid in kids] == [
+        True,
+        True,
+    ]
     assert b"secret" not in listed.body
 
 

@@ -90,7 +90,7 @@ class AdminDesk:
         self.office = Office(
             config=lambda: self.config,
             config_file=self.file,
-            environ={},
+            environ={"XDG_CONFIG_HOME": str(self.file.parent / "config")},
             ledger_url=self.url,
             reload=self.reload,
             providers=lambda: self.health,
