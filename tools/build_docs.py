@@ -41,8 +41,8 @@ from tollhouse.config.prices import RATES
 from tollhouse.config.secret import Secret
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import traits as anthropic_traits
-from tollhouse.dialects.gemini import traits as gemini_traits
 from tollhouse.dialects.anthropic.wire import FINISH, STOP_REASON
+from tollhouse.dialects.gemini import traits as gemini_traits
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.dialects.openai_chat import traits as openai_traits
 from tollhouse.dialects.openai_chat.finish import finish_reason, finish_word

@@ -124,7 +124,7 @@ def _private_key(data: bytes, path: str, flaws: list[Flaw]) -> "PrivateKeyTypes 
     except UnsupportedAlgorithm:
         sentence = "The key is of a kind that cannot be used here; make one for ECDSA (P-256) or RSA (2048 bits)."
     except ValueError:
-        sentence = "The file holds no private key in PEM (-----BEGIN PRIVATE KEY-----)."
+        sentence = "The file holds no private key in PEM."
     flaws.append(Flaw("key", sentence))
     return None
 
