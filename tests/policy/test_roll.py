@@ -12,7 +12,18 @@ from hypothesis import strategies as st
 from tollhouse.config.schema import BudgetSettings, RateSettings, Scope, ScopedRates
 from tollhouse.errors import StoreUnavailable
 from tollhouse.policy.identity import Ending, digest
-from tollhouse.policy.roll import EMPTY, Delta, HolderRow, KeyRow, Mark, Roll, SubjectRow, advance
+from tollhouse.policy.roll import (
+    EMPTY,
+    Delta,
+    HolderRow,
+    KeyRow,
+    Mark,
+    Roll,
+    SigningKeyRow,
+    SubjectRow,
+    TokenRow,
+    advance,
+)
 from tollhouse.policy.roll_file import mark_on_disk, read_roll, write_roll
 from tollhouse.policy.terms import KeyTerms, Terms, encode
 
@@ -39,8 +50,12 @@ def delta(
     revision: int = 1,
     epoch: str = EPOCH,
     is_whole: bool = False,
+    tokens: Iterable[TokenRow] = (),
+    signing_keys: Iterable[SigningKeyRow] = (),
 ) -> Delta:
-    return Delta(Mark(epoch, revision), is_whole, list(holders), list(subjects), list(keys))
+    return Delta(
+        Mark(epoch, revision), is_whole, list(holders), list(subjects), list(keys), list(tokens), list(signing_keys)
+    )
 
 
 def rolled(*keys: KeyRow, **fields: Any) -> Roll:
@@ -202,6 +217,36 @@ def test_revoked_keys_are_cut_once_and_when_asked():
     assert advance(before, missed).cut == {"a"}
 
 
+def test_revoked_tokens_and_subjects_are_cut_when_asked():
+    before = rolled(row("a"), subjects=[subject("ann"), subject("bob")])
+    step = advance(
+        before,
+        delta(
+            subjects=[subject("ann", revoked_at_us=5, cut=1, revision=2), subject("bob", revoked_at_us=5, revision=2)],
+            tokens=[TokenRow("t1", 9, 5, 1, 2), TokenRow("t2", None, 6, 0, 2)],
+            revision=2,
+        ),
+    )
+    assert step.cut == {"subject:ann", "token:t1"}
+    assert step.touches_known, "the copy on disk is written at once"
+    assert [step.roll.token_revoked_at(jti) for jti in ("t1", "t2", "t3")] == [5, 6, None]
+    assert before.token_revoked_at("t1") is None
+    later = advance(step.roll, delta(row("b"), revision=3))
+    assert later.cut == frozenset()
+    assert later.roll.token_revoked_at("t1") == 5
+
+
+def test_a_signing_key_of_a_newer_version_is_closed_until_it_can_be_read():
+    step = advance(EMPTY, delta(signing_keys=[SigningKeyRow("k1", "ML-DSA-44", b"x", None, 1)]))
+    assert step.roll.signing_key("k1") is None
+    assert step.roll.unreadable == ("signing-key:k1",)
+    mended = advance(step.roll, delta(signing_keys=[SigningKeyRow("k1", "HS256", None, 7, 2)], revision=2)).roll
+    assert mended.unreadable == ()
+    found = mended.signing_key("k1")
+    assert found is not None
+    assert (found.algorithm, found.until_us) == ("HS256", 7)
+
+
 def test_new_keys_alone_touch_nothing_that_was_known():
     before = rolled(row("a"))
     assert not advance(before, delta(row("b"), revision=2)).touches_known
@@ -216,6 +261,8 @@ WHOLE = delta(
     *(row(f"k{number}") for number in range(1200)),
     holders=[tenant("acme", Terms(concurrent=9))],
     subjects=[subject("alice")],
+    tokens=[TokenRow("t1", None, 5, 0, 3), TokenRow("t2", 9, 5, 1, 4)],
+    signing_keys=[SigningKeyRow("k1", "HS256", None, 9, 5), SigningKeyRow("k2", "EdDSA", bytes(32), None, 6)],
     revision=7,
     is_whole=True,
 )

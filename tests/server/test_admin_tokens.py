@@ -102,3 +102,16 @@ async def test_a_subject_is_made_edited_revoked_and_restored(desk: AdminDesk):
     assert (await desk.post(f"{one}/revoke?{name}", {}, token=VIEWER)).status == 403
     actions = [record.action for record in await desk.audited() if record.outcome == "ok"]
     assert actions == [f"subject.{verb}" for verb in ("create", "edit", "revoke", "restore")]
+
+
+async def test_budgets_of_tokens_and_subjects_are_among_all_budgets(desk: AdminDesk):
+    def budget(subject: str, **terms: int) -> dict[str, object]:
+        return {"subject": subject, "expires_at_us": FAR_US, "terms": terms}
+
+    for body in (budget("ann", total_nano=9), budget("ann", total_nano=5), budget("bob", daily_nano=3)):
+        assert (await desk.post(TOKENS, body)).status == 201
+    await desk.post("/admin/v1/subjects", {"name": "bob", "terms": {"daily_nano": 7}})
+    items = (await desk.get("/admin/v1/budgets")).json()["items"]
+    found = {(item["scope"], item["period"]): item["limit_nano"] for item in items}
+    assert found[("key:subject:ann", "total")] == 5
+    assert found[("key:subject:bob", "day")] == 7

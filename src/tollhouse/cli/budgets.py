@@ -27,9 +27,9 @@ COLUMNS: Final = ("budget", "limit", "spent", "held", "left", "resets (UTC)")
 
 
 @click.command(
-    "budgets", help="Say what is left of budgets: those of the configuration, of tenants, projects and keys."
+    "budgets", help="Say what is left of budgets: those of the configuration, of tenants, projects, keys and subjects."
 )
-@click.option("--key", default="", metavar="NAME", help="Only this key's own.")
+@click.option("--key", default="", metavar="NAME", help="Only this key's own; subject:NAME is a key too.")
 @click.option("--tenant", default="", metavar="NAME", help="Only this tenant's own, and those of its projects.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line; money in nano-USD.")
 @place_options

@@ -277,6 +277,7 @@ class Worker:
                 **self._health(),
                 "ledger": {"status": ledger.status, "reason": ledger.reason},
                 "missing": self.stores.complaints(),
+                "issuers": self._engine.issuers.problems(),
                 "providers": self.app.serving.gateway.health.snapshot(),
             }
         )

@@ -12,7 +12,9 @@ from tollhouse.ledger.transaction import Transaction
 from tollhouse.policy import register
 from tollhouse.policy.counters import PurseState
 from tollhouse.policy.identity import wall_us
+from tollhouse.policy.subjects import subjects
 from tollhouse.policy.terms import budgets as budgets_of
+from tollhouse.policy.tokens.issuing import tokens
 from tollhouse.policy.windows import Window, window
 from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Moment, Nothing, Operation, Page, RowNumber
 
@@ -204,10 +206,28 @@ def budgets_of_register(open_: Transaction, query: ManyBudgets) -> tuple[list[Bu
         for project in register.projects(open_):
             scope = Scope("project", f"{project.tenant}/{project.name}")
             found += budgets_of(project.terms, scope, project.balance_nano)
+        found += _budgets_of_subjects(open_)
     keys = register.keys(open_, after=query.after, at_most=query.limit + 1)
     for key in keys[: query.limit]:
         found += budgets_of(key.terms, Scope("key", key.name), key.balance_nano)
     return found, keys[query.limit - 1].name if len(keys) > query.limit else None
+
+
+def _budgets_of_subjects(open_: Transaction) -> list[BudgetSettings]:
+    """Those of subjects in the database, and of tokens that are good; of several alike the smallest, which is met first."""
+    known = subjects(open_, at_most=MAX_PAGE)
+    stored = {each.name for each in known}
+    carried = [each for each in tokens(open_, at_most=MAX_PAGE, good_at_us=wall_us()) if each.subject not in stored]
+    smallest: dict[tuple[Scope, Period, bool], BudgetSettings] = {}
+    for name, terms in (
+        *((each.name, each.terms) for each in known),
+        *((each.subject, each.terms) for each in carried),
+    ):
+        for budget in budgets_of(terms, Scope("key", f"subject:{name}"), None):
+            place = (budget.scope, budget.period, budget.is_hard)
+            if place not in smallest or budget.limit_nano < smallest[place].limit_nano:
+                smallest[place] = budget
+    return list(smallest.values())
 
 
 def _standing(
