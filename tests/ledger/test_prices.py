@@ -23,6 +23,7 @@ from tollhouse.ledger.prices import (
     Rates,
     cost,
     overrides_from,
+    total_nano,
 )
 
 BOOK = PriceBook.load()
@@ -32,6 +33,7 @@ NANO = 10**9
 def total(price: ModelPrice | None, usage: Usage, at_us: int = NOON_US) -> int:
     bill = cost(price, usage, at_us)
     assert bill is not None
+    assert total_nano(price, usage, at_us) == bill.total_nano
     return bill.total_nano
 
 
@@ -76,6 +78,31 @@ def priced(rates: Rates) -> ModelPrice:
 
 
 # ------------------------------------------------------------------------------------------------------------------ bills
+
+
+@given(
+    rates=st.builds(
+        Rates,
+        *[
+            st.none() | st.integers(0, 10**9) | st.just(((0, 10), (200, 25)))
+            for name in Rates.__struct_fields__
+            if name != "request"
+        ],
+        st.none() | st.integers(0, 10**6),
+    ),
+    counts=st.dictionaries(st.sampled_from(CLASSES), st.integers(0, 1_000)),
+    is_priced=st.booleans(),
+)
+def test_the_total_of_a_bill_is_the_same_without_its_lines(
+    rates: Rates, counts: dict[str, int], is_priced: bool
+) -> None:
+    price = priced(rates) if is_priced else None
+    usage = counted(counts)
+    try:
+        bill = cost(price, usage, NOON_US)
+    except TypeError:  # output audio that has a rate, without a rate of output
+        return
+    assert total_nano(price, usage, NOON_US) == (None if bill is None else bill.total_nano)
 
 
 def test_cached_tokens_cost_what_cached_tokens_cost() -> None:

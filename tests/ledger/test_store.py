@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
 from support.call_records import ids_in, make_call
+from tollhouse.chat.usage import Usage
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger import migrations, store
-from tollhouse.ledger.rows import COLUMNS, row_of
+from tollhouse.ledger.rows import COLUMNS, NULLABLE, row_of
 from tollhouse.ledger.schema import CALLS
 from tollhouse.ledger.sqlite import SqliteStorage
 
@@ -175,3 +176,22 @@ def test_a_full_disk_is_an_unavailable_store_and_heals(tmp_path: Path) -> None:
     storage.close()
 
     assert sorted(ids_in(path)) == [f"{number:03}" for number in range(200)]
+
+
+def test_a_column_that_said_nothing_for_a_while_keeps_what_it_says_later(tmp_path: Path) -> None:
+    storage = SqliteStorage(tmp_path / "t.db", busy_timeout_ms=1000)
+    storage.open()
+    quiet = row_of(make_call("quiet", usage=Usage(input_tokens=5, output_tokens=3)))
+    loud = tuple(
+        900 + place if name in NULLABLE and value is None else value
+        for place, (name, value) in enumerate(zip(COLUMNS, row_of(make_call("loud")), strict=True))
+    )
+    again = row_of(make_call("again", usage=Usage()))
+    for batch in ([quiet], [quiet, loud], [again]):
+        assert storage.insert(batch) == frozenset()
+    storage.close()
+    with closing(sqlite3.connect(tmp_path / "t.db")) as connection:
+        kept = connection.execute(f"SELECT {', '.join(COLUMNS)} FROM calls ORDER BY seq").fetchall()
+    assert [tuple(str(value) for value in row) for row in kept] == [
+        tuple(str(value) for value in row) for row in (quiet, loud, again)
+    ]

@@ -6,6 +6,8 @@ https://docs.anthropic.com/en/api/rate-limits (response headers); read in Novemb
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import ceil
+from typing import Final
 
 from tollhouse.errors import Quota
 
@@ -16,13 +18,19 @@ def openai_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:  # n
     """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a reset is a duration such as `1s`, `6m0s` or `120ms`."""
     headers: Headers = []
     for quota in quotas:
-        kind = quota.counts.encode("ascii")
+        limit, remaining, reset = _OPENAI_NAMES[quota.counts]
         headers += (
-            (b"x-ratelimit-limit-" + kind, b"%d" % quota.limit),
-            (b"x-ratelimit-remaining-" + kind, b"%d" % quota.remaining),
-            (b"x-ratelimit-reset-" + kind, _duration(quota.reset_seconds)),
+            (limit, b"%d" % quota.limit),
+            (remaining, b"%d" % quota.remaining),
+            (reset, _duration(quota.reset_seconds)),
         )
     return headers
+
+
+_OPENAI_NAMES: Final = {
+    kind: tuple(f"x-ratelimit-{what}-{kind}".encode("ascii") for what in ("limit", "remaining", "reset"))
+    for kind in ("requests", "tokens")
+}
 
 
 def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
@@ -41,9 +49,9 @@ def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
 
 def _duration(seconds: float) -> bytes:
     """As Go prints it, which is what OpenAI's clients parse."""
-    milli = int(-(-seconds * 1000 // 1))
+    milli = ceil(seconds * 1000)
     if milli < 1000:
-        return b"%dms" % max(0, milli)
+        return b"%dms" % milli if milli > 0 else b"0ms"
     minutes, rest = divmod(int(-(-seconds // 1)), 60)
     if not minutes:
         return b"%ds" % rest

@@ -63,7 +63,7 @@ from tollhouse.gateway.routing import Candidate, Route, Router, allowed
 from tollhouse.gateway.sharing import SSE_HEAD, Keeper, Sharing
 from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.weight import Scales, worst_cost
-from tollhouse.ledger.prices import ModelPrice, PriceBook, cost
+from tollhouse.ledger.prices import ModelPrice, PriceBook, total_nano
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
 from tollhouse.policy.admission import Admission, Ask, Hold, Weight
 from tollhouse.policy.redaction import Redactor
@@ -791,8 +791,7 @@ class _Run:
         candidate = self._candidate
         if candidate is None:
             return
-        bill = cost(self._price_of(candidate), usage, record.started_at_us)
-        record.cost_nano = None if bill is None else bill.total_nano
+        record.cost_nano = total_nano(self._price_of(candidate), usage, record.started_at_us)
 
     def _decoded(self) -> Request:
         if self._request is None:

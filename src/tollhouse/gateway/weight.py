@@ -9,14 +9,14 @@ is some.
 """
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from tollhouse.chat.model import Request
 from tollhouse.chat.usage import Usage
 from tollhouse.gateway import estimate
-from tollhouse.ledger.prices import ModelPrice, Rate
+from tollhouse.ledger.prices import ModelPrice, Rate, Rates
 from tollhouse.policy.admission import Weight
 
 USUAL_TOKENS_PER_BYTE: Final = 0.25
@@ -52,11 +52,20 @@ class _Pan(msgspec.Struct):
     output: float = USUAL_OUTPUT_TOKENS
     samples: int = 0
 
-    @property
-    def worst(self) -> float:
-        """Tokens that a byte makes at worst."""
-        least = MOST_TOKENS_PER_BYTE if self.samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
-        return min(1.0, max(least, self.most * MARGIN))
+    worst: float = MOST_TOKENS_PER_BYTE
+    """Tokens that a byte makes at worst."""
+
+    def learn(self, body_bytes: int, input_tokens: int, output_tokens: int | None) -> None:
+        """Takes in one call."""
+        ratio = input_tokens / body_bytes
+        self.samples = samples = self.samples + 1
+        self.usual += (ratio - self.usual) * MEMORY
+        self.most = most = max(ratio, self.most - (self.most - ratio) * FADING)
+        least = MOST_TOKENS_PER_BYTE if samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
+        self.worst = worst = min(1.0, max(least, most * MARGIN))
+        self.extra = max(input_tokens - body_bytes * worst, self.extra * (1 - FADING))
+        if output_tokens is not None:
+            self.output += (output_tokens - self.output) * MEMORY
 
 
 class Scales:
@@ -106,13 +115,7 @@ class Scales:
             if len(self._pans) >= MAX_MODELS:
                 self._pans.clear()
             pan = self._pans[model] = _Pan()
-        ratio = usage.input_tokens / body_bytes
-        pan.samples += 1
-        pan.usual += (ratio - pan.usual) * MEMORY
-        pan.most = max(ratio, pan.most - (pan.most - ratio) * FADING)
-        pan.extra = max(usage.input_tokens - body_bytes * pan.worst, pan.extra * (1 - FADING))
-        if usage.output_tokens is not None:
-            pan.output += (usage.output_tokens - pan.output) * MEMORY
+        pan.learn(body_bytes, usage.input_tokens, usage.output_tokens)
 
 
 _NEW: Final = _Pan()
@@ -128,14 +131,31 @@ def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, 
     if price.is_free:
         return 0
     rates = price.rates_at(at_us)
-    most_input = _dearest(input_tokens, rates.input, rates.cache_write, rates.cache_write_1h, rates.input_audio)
-    most_output = _dearest(input_tokens, rates.output, rates.reasoning, rates.output_audio)
-    if most_output is None and not output_tokens:
-        most_output = 0  # an embedding has no output, and its price says so
+    dearest = _flat.get(id(rates))
+    if dearest is None:
+        dearest = _dearest_of(rates, input_tokens)
+    most_input, most_output, fee = dearest[1:]
     if most_input is None or most_output is None:
         return None
     amount = input_tokens * most_input + output_tokens * most_output
-    return (-(-amount // 1_000_000) + _ROUNDING_NANO if amount else 0) + (rates.request or 0)
+    return (-(-amount // 1_000_000) + _ROUNDING_NANO if amount else 0) + fee
+
+
+_Dearest: TypeAlias = tuple[Rates, int | None, int | None, int]
+"""Rates, the dearest of input and of output among them, and the fee for a call."""
+_flat: Final[dict[int, _Dearest]] = {}
+"""Of rates that are the same for any amount of tokens: worked out once, by the identity of what is kept with it."""
+
+
+def _dearest_of(rates: Rates, input_tokens: int) -> _Dearest:
+    of_input = rates.input, rates.cache_write, rates.cache_write_1h, rates.input_audio
+    of_output = rates.output, rates.reasoning, rates.output_audio
+    found = rates, _dearest(input_tokens, *of_input), _dearest(input_tokens, *of_output), rates.request or 0
+    if all(rate is None or isinstance(rate, int) for rate in (*of_input, *of_output)):
+        if len(_flat) >= MAX_MODELS:
+            _flat.clear()
+        _flat[id(rates)] = found
+    return found
 
 
 def _dearest(total_input: int, *rates: Rate | None) -> int | None:

@@ -202,6 +202,39 @@ def cost(price: ModelPrice | None, usage: Usage, at_us: int) -> Cost | None:
     return Cost(total, tuple(lines))
 
 
+def total_nano(price: ModelPrice | None, usage: Usage, at_us: int) -> int | None:
+    """What a call costs in all: the sum of `cost`, without its lines where most calls need none."""
+    if price is not None and not (
+        usage.cache_read_tokens
+        or usage.cache_write_tokens
+        or usage.reasoning_tokens
+        or usage.input_audio_tokens
+        or usage.output_audio_tokens
+    ):
+        rates = price.rates_at(at_us)
+        per_input, per_output, tokens_in, tokens_out = (
+            rates.input,
+            rates.output,
+            usage.input_tokens,
+            usage.output_tokens,
+        )
+        if (
+            per_input.__class__ is int
+            and per_output.__class__ is int
+            and tokens_in is not None
+            and tokens_out is not None
+        ):
+            assert isinstance(per_input, int)
+            assert isinstance(per_output, int)
+            return (
+                (tokens_in * per_input + 500_000) // 1_000_000
+                + (tokens_out * per_output + 500_000) // 1_000_000
+                + (rates.request or 0)
+            )
+    bill = cost(price, usage, at_us)
+    return None if bill is None else bill.total_nano
+
+
 class PriceBook:
     """Finds prices by provider and model.  Build it once, share it; `find` costs one dictionary look-up when warm."""
 

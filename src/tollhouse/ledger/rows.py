@@ -47,6 +47,21 @@ COLUMNS: Final = (
     "attempts_detail",
 )
 
+NULLABLE: Final = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+    "input_audio_tokens",
+    "output_audio_tokens",
+    "cost_nano",
+    "first_byte_us",
+    "attempts_detail",
+)
+"""Those that may say nothing."""
+
 MAX_NAME_CHARS: Final = 200
 """A model's name as the client wrote it is cut here: it can be as long as a body."""
 MAX_RECEIPT_CHARS: Final = 500

@@ -7,14 +7,16 @@ never half of one.
 
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger.revisions import HEAD, known, migrate_apart
-from tollhouse.ledger.rows import COLUMNS, Row, storable
+from tollhouse.ledger.rows import COLUMNS, NULLABLE, Row, storable
 
 SNAPSHOT: Final = Path(__file__).with_name("schema.sql")
 MAX_INSERT_ROWS: Final = 64
@@ -50,7 +52,9 @@ class SqliteStorage:
         self._busy_timeout_ms = busy_timeout_ms
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
+        self._unseen = _Unseen(NULLABLE)
         self._statements: dict[int, str] = {}
+        """By the number of rows, without the columns that are unseen."""
 
     def open(self) -> None:
         """Connects; a file that has gone missing is created anew."""
@@ -117,12 +121,15 @@ class SqliteStorage:
         return self._connection
 
     def _execute(self, rows: Sequence[Row]) -> None:
+        if not self._unseen.are_unseen_in(rows):
+            self._unseen = self._unseen.without(rows)
+            self._statements.clear()
         statement = self._statements.get(len(rows))
         if statement is None:
-            statement = self._statements[len(rows)] = _insert_statement(len(rows))
+            statement = self._statements[len(rows)] = _insert_statement(len(rows), self._unseen.others)
         # One step, hence one release of the GIL, whatever the number of rows; with `executemany` it is one a row, and
         # each costs up to a switch interval (5 ms) when the event loop is busy.
-        self._connected().execute(statement, [value for row in rows for value in row])
+        self._connected().execute(statement, [*chain.from_iterable(map(self._unseen.pick_others, rows))])
 
     def _insert_apart(self, rows: Sequence[Row]) -> Iterator[str]:
         """Saves the neighbours of a bad row, and the row itself if its values can be made storable."""
@@ -206,10 +213,36 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     )
 
 
-def _insert_statement(count: int) -> str:
-    values = f"({','.join('?' * len(COLUMNS))})"
+class _Unseen:
+    """Columns of which no row has brought a value yet, so that statements leave them out.
+
+    To bind a NULL costs three times as much as a number (`sqlite3` looks for an adapter, and makes an exception of not finding
+    one), and most rows are from providers that never say some of the counts.
+    """
+
+    def __init__(self, columns: Iterable[str]) -> None:
+        unseen = frozenset(columns)
+        self.others: Final = tuple(name for name in COLUMNS if name not in unseen)
+        self.pick_others: Final[Callable[[Row], Row]] = itemgetter(*map(COLUMNS.index, self.others))
+        self._columns: Final = [(name, COLUMNS.index(name)) for name in unseen]
+        self._pick: Final[Callable[[Row], object] | None] = (
+            itemgetter(*(index for _, index in self._columns)) if unseen else None
+        )
+        self._nothing: Final = {self._pick((None,) * len(COLUMNS))} if self._pick is not None else set()
+
+    def are_unseen_in(self, rows: Iterable[Row]) -> bool:
+        """Whether that stays so with these rows."""
+        return self._pick is None or {*map(self._pick, rows)} == self._nothing
+
+    def without(self, rows: Sequence[Row]) -> "_Unseen":
+        """What is unseen still, after these rows."""
+        return _Unseen(name for name, index in self._columns if all(row[index] is None for row in rows))
+
+
+def _insert_statement(count: int, columns: Sequence[str]) -> str:
+    values = f"({','.join('?' * len(columns))})"
     return (
-        f"INSERT INTO calls ({','.join(COLUMNS)}) VALUES {','.join([values] * count)} "  # noqa: S608 - our own names
+        f"INSERT INTO calls ({','.join(columns)}) VALUES {','.join([values] * count)} "  # noqa: S608 - our own names
         "ON CONFLICT (id) DO NOTHING"
     )
 

@@ -46,7 +46,7 @@ class WriterSettings:
     journal_max_bytes: int = 256 * 1024 * 1024
     retry_seconds: float = 1.0
     """How often a database that failed is tried again."""
-    gather_seconds: float = 0.002
+    gather_seconds: float = 0.004
     """How long a busy gateway waits for more rows before it commits.  The answers wait with them, so it is small; a quiet
     gateway does not wait.  A commit of one row costs four times the CPU of one in a group of eight."""
 

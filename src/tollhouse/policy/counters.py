@@ -128,8 +128,8 @@ class Level(msgspec.Struct, frozen=True):
     """Until it is full again."""
 
 
-class Placed(msgspec.Struct, frozen=True):
-    """The claim stands."""
+class _Rates(msgspec.Struct, frozen=True):
+    """How the rates of a claim are."""
 
     rates: tuple[Rate, ...] = ()
     """Those of the claim, in its order."""
@@ -138,8 +138,12 @@ class Placed(msgspec.Struct, frozen=True):
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """How full the rates are, one for each."""
+        """How full they are, one for each."""
         return tuple(map(level_of, self.rates, self.ahead_ns))
+
+
+class Placed(_Rates, frozen=True):
+    """The claim stands."""
 
 
 def level_of(rate: Rate, ahead_ns: int) -> Level:
@@ -147,14 +151,12 @@ def level_of(rate: Rate, ahead_ns: int) -> Level:
     return Level(rate, max(0, (MINUTE_NS - ahead_ns) * rate.per_minute // MINUTE_NS), ahead_ns / 1e9)
 
 
-class RateFull(msgspec.Struct, frozen=True):
-    """Refused by a rate: the one that needs the longest wait."""
+class RateFull(_Rates, frozen=True, kw_only=True):
+    """Refused by a rate: the one that needs the longest wait.  The rates are untouched."""
 
     rate: Rate
     wait_seconds: float
     """Until the claim would fit."""
-    levels: tuple[Level, ...] = ()
-    """Of every rate of the claim, untouched."""
 
 
 class SeatsTaken(msgspec.Struct, frozen=True):

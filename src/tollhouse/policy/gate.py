@@ -7,7 +7,7 @@ have spent (and telling it once more when that is certain), the errors that a ca
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import msgspec
 
@@ -16,15 +16,16 @@ from tollhouse.errors import BudgetExceeded, NoPrice, Quota, RateLimited, StoreU
 from tollhouse.ledger.moments import moment_at
 from tollhouse.policy.admission import NO_WEIGHT, Ask
 from tollhouse.policy.counters import (
+    MINUTE_NS,
     Answer,
     Claim,
     Counters,
-    Level,
     Parts,
     Placed,
     Purse,
     PurseEmpty,
     PurseState,
+    Rate,
     RateFull,
     SeatsTaken,
     Spending,
@@ -125,12 +126,12 @@ class Gate:
         try:
             answer = await self._counters.place(claim)
             if type(answer) is Placed:
-                return GateHold(self, bound, claim, answer.levels)
+                return GateHold(self, bound, claim, answer)
             began = self._monotonic()
             answer = await self._insist(bound, claim, answer, extends=False)
         except StoreUnavailable as error:
             raise _unchecked(error) from error
-        hold = GateHold(self, bound, claim, answer.levels)
+        hold = GateHold(self, bound, claim, answer)
         hold.waited_seconds = self._monotonic() - began
         return hold
 
@@ -303,20 +304,21 @@ class Gate:
 class GateHold:
     """The `Hold` of a claim that stands."""
 
-    __slots__ = ("_gate", "_levels", "bounds", "held_nano", "id", "waited_seconds")
+    __slots__ = ("_gate", "_placed", "bounds", "held_nano", "id", "waited_seconds")
 
-    def __init__(self, gate: Gate, bound: Bound, claim: Claim, levels: tuple[Level, ...]) -> None:
+    def __init__(self, gate: Gate, bound: Bound, claim: Claim, placed: Placed) -> None:
         self.id = claim.id
         self.held_nano = claim.hold_nano
         self.waited_seconds = 0.0
         self._gate = gate
-        self._levels = levels
+        self._placed = placed
         self.bounds = [bound]
 
     @property
     def quotas(self) -> Sequence[Quota]:
         """See `Hold.quotas`."""
-        return _tightest(self._levels)
+        placed = self._placed
+        return _tightest(placed.rates, placed.ahead_ns)
 
     async def extend(self, ask: Ask) -> None:
         """See `Hold.extend`."""
@@ -346,21 +348,15 @@ def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
     return msgspec.structs.replace(claim, parts=more)
 
 
-_Levels: TypeAlias = tuple[Level, ...]
-
-
-def _tightest(levels: _Levels) -> tuple[Quota, ...]:
-    if not levels:
-        return ()
-    found: dict[str, Level] = {}
-    for level in levels:
-        counts = level.rate.counts
-        if counts not in found or level.remaining < found[counts].remaining:
-            found[counts] = level
-    return tuple(
-        Quota(level.rate.counts, level.rate.per_minute, level.remaining, level.reset_seconds)
-        for level in found.values()
-    )
+def _tightest(rates: Sequence[Rate], ahead_ns: Sequence[int]) -> tuple[Quota, ...]:
+    """Of requests and of tokens the rate with the least left."""
+    found: dict[str, Quota] = {}
+    for rate, ahead in zip(rates, ahead_ns, strict=True):
+        counts, per_minute = rate.counts, rate.per_minute
+        remaining = max(0, (MINUTE_NS - ahead) * per_minute // MINUTE_NS)
+        if counts not in found or remaining < found[counts].remaining:
+            found[counts] = Quota(counts, per_minute, remaining, ahead / 1e9)
+    return tuple(found.values())
 
 
 def _too_fast(answer: RateFull, wait_seconds: float) -> RateLimited:
@@ -370,7 +366,7 @@ def _too_fast(answer: RateFull, wait_seconds: float) -> RateLimited:
         f"{max(1, -(-wait_seconds // 1)):.0f} s.",
         retry_after_seconds=wait_seconds,
         limit=rate.name,
-        quotas=_tightest(answer.levels),
+        quotas=_tightest(answer.rates, answer.ahead_ns),
     )
 
 

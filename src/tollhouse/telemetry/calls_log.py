@@ -30,14 +30,15 @@ _FREE_WORDS: Final = ("requested_model", "route", "model", "receipt", "message")
 class CallsLog:
     """Encodes records into lines and hands batches of them to `write`."""
 
-    __slots__ = ("_encode", "_hides_client", "_lines", "_redact", "_size", "_write")
+    __slots__ = ("_are_plain", "_encode", "_hides_client", "_lines", "_redact", "_size", "_write")
 
     def __init__(
         self, write: Callable[[bytes], object], redactor: Redactor | None = None, *, hides_client: bool = False
     ) -> None:
         """`redactor` finds credentials unless given.  `hides_client`: of a caller's address only the network is written."""
         self._encode = msgspec.json.Encoder(enc_hook=_encodable).encode
-        self._redact = lru_cache(REMEMBERED_WORDS)((redactor or Redactor(["secrets"])).redact)
+        self._redact = redact = lru_cache(REMEMBERED_WORDS)((redactor or Redactor(["secrets"])).redact)
+        self._are_plain = lru_cache(REMEMBERED_WORDS)(lambda *names: all(redact(name) == name for name in names))
         self._hides_client = hides_client
         self._lines: list[bytes] = []
         self._size = 0
@@ -63,7 +64,17 @@ class CallsLog:
 
     def _shown(self, record: CallRecord) -> CallRecord:
         """The record as the log may show it."""
-        redact = self._redact
+        redact, model = self._redact, record.model
+        if (
+            not (record.receipt or record.message or (self._hides_client and record.client))
+            and len(record.requested_model) <= MAX_WORDS_CHARACTERS
+            and self._are_plain(record.requested_model, record.route, model)
+        ):
+            for attempt in record.attempts:
+                if attempt.detail or attempt.model != model:
+                    break
+            else:
+                return record  # as nearly all are
         changes: dict[str, object] = {}
         for name in _FREE_WORDS:
             words: str = getattr(record, name)

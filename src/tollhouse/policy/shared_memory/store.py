@@ -46,7 +46,6 @@ from tollhouse.policy.counters import (
     SeatsTaken,
     Spending,
     Unseeded,
-    level_of,
 )
 from tollhouse.policy.shared_memory.berths import (
     MAX_BERTHS,
@@ -277,7 +276,10 @@ class SharedCounters:
         ]
         longest = max(after_ns)
         return RateFull(
-            rates[after_ns.index(longest)], (longest - MINUTE_NS) / 1e9, tuple(map(level_of, rates, ahead_ns))
+            rates,
+            tuple(ahead_ns),
+            rate=rates[after_ns.index(longest)],
+            wait_seconds=(longest - MINUTE_NS) / 1e9,
         )
 
     def _put(self, claim: Claim, name: bytes, flight: Flight | None, sites: Sites | None) -> None:

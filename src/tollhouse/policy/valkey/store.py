@@ -28,7 +28,6 @@ from tollhouse.policy.counters import (
     SeatsTaken,
     Spending,
     Unseeded,
-    level_of,
 )
 from tollhouse.policy.valkey import ValkeySettings
 from tollhouse.policy.valkey.scripts import Name, Script, load
@@ -270,8 +269,8 @@ def _answer(claim: Claim, reply: Reply) -> Answer:
                 for rate, lacking in zip(parts.rates, missing, strict=True)
             ]
             longest = max(waits)
-            levels = tuple(map(level_of, parts.rates, _ahead(parts.rates, missing)))
-            return RateFull(parts.rates[waits.index(longest)], longest, levels)
+            slowest = parts.rates[waits.index(longest)]
+            return RateFull(parts.rates, _ahead(parts.rates, missing), rate=slowest, wait_seconds=longest)
         case [2, n]:
             return SeatsTaken(parts.seats[n - 1])
         case [3, n, spent, held]:
