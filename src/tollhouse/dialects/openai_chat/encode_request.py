@@ -174,7 +174,12 @@ def _tools(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Body
     custom: set[str] = set()
     for index, tool in enumerate(request.tools):
         path = f"tools[{index}]"
-        if isinstance(tool, Tool):
+        if isinstance(tool, Tool) and tool.custom and traits.custom_tools:
+            custom.add(tool.name)
+            tools.append(_free_form(tool, path, receipt))
+        elif isinstance(tool, Tool):
+            if tool.custom:
+                receipt.changed(path, "a free-form tool is offered as a function with one string")
             tools.append(_tool(tool, path, traits, receipt))
         elif tool.dialect != NAME:
             receipt.dropped(path, f"`{tool.kind}` exists only in {tool.dialect}")
@@ -213,6 +218,23 @@ def _tool(tool: Tool, path: str, traits: OpenAIChatTraits, receipt: Receipt) -> 
     wire: Body = {"type": "function", "function": function}
     _add_cache(wire, tool.cache, path, traits, receipt)
     return wire
+
+
+def _free_form(tool: Tool, path: str, receipt: Receipt) -> object:
+    """A free-form tool in this dialect's words; the Responses API has its grammar one level higher."""
+    inner: Body = {"name": tool.name}
+    if tool.description is not None:
+        inner["description"] = tool.description
+    for name, raw in tool.extra.fields.items() if tool.extra is not None else ():
+        form = decoded(raw) if name == "format" else None
+        match form:
+            case {"type": "grammar", "syntax": str(syntax), "definition": str(definition)}:
+                inner["format"] = {"type": "grammar", "grammar": {"syntax": syntax, "definition": definition}}
+            case {"type": "text"}:
+                inner["format"] = {"type": "text"}
+            case _:
+                receipt.dropped(f"{path}.{name}", "a free-form tool has no such field here")
+    return {"type": "custom", "custom": inner}
 
 
 def _custom(tool: ForeignTool) -> Mapping[str, Json]:

@@ -111,9 +111,7 @@ def _request(body: bytes) -> Request:
         extra["truncation"] = fields["truncation"]
     if "max_tool_calls" in fields:
         extra["max_tool_calls"] = fields["max_tool_calls"]
-    include = [] if values.get("include") is None else list_at(values.get("include"), "include")
-    if others_included := [word for word in include if word not in {ENCRYPTED, LOGPROBS}]:
-        extra["include"] = encoded(others_included)
+    include = _include(values.get("include"), extra)
     top_logprobs = optional_count(values.get("top_logprobs"), "top_logprobs")
     echo = {name: fields[name] for name in ECHOED if name in fields}
     return Request(
@@ -146,6 +144,17 @@ def _instructions(value: Json) -> tuple[Message, ...]:
         return read_input(value, "instructions")
     text = optional_text(value, "instructions")
     return (Message("system", (Text(text),)),) if text else ()
+
+
+def _include(value: Json, extra: dict[str, msgspec.Raw]) -> set[str]:
+    """What the answer shall hold; what only a provider's own tools could add is kept apart."""
+    if value is None:
+        return set()
+    wanted = [text_at(word, f"include[{index}]") for index, word in enumerate(list_at(value, "include"))]
+    others: list[Json] = [word for word in wanted if word not in {ENCRYPTED, LOGPROBS}]
+    if others:
+        extra["include"] = encoded(others)
+    return set(wanted)
 
 
 def _reasoning(value: Json, extra: dict[str, msgspec.Raw]) -> Reasoning | None:
