@@ -245,7 +245,7 @@ async def test_what_it_says_first_is_true(
     port = free_port()
     async with served(
         environ, tmp_path, "--config", str(file), "--require-auth", "--port", port, "--http-port", "0",
-        "--max-rpm", "2", "--model", "to-openai", "--log-level", "error",
+        "--max-rpm", "2", "--workers", "2", "--model", "to-openai", "--log-level", "error",
         "--cert-file", str(certs / "server.crt"), "--key-file", str(certs / "server.key"),
     ) as server:  # fmt: skip
         text = "\n".join(server.lines)

@@ -101,6 +101,17 @@ def test_a_certificate_without_names_is_a_warning(pki: Pki):
     assert any("no alternative names" in each for each in read(with_tls(pki.tls(pair))).warnings)
 
 
+def test_a_key_that_everybody_can_read_is_a_warning(pki: Pki):
+    pair = pki.server()
+    pair.key.chmod(0o644)
+    warnings = read(with_tls(pki_text(pair.cert, pair.key))).warnings
+    assert any(
+        f"server.tls.key: Everybody on this machine can read the key: chmod 600 {pair.key}" in each for each in warnings
+    )
+    pair.key.chmod(0o640)
+    assert not any("can read the key" in each for each in read(with_tls(pki_text(pair.cert, pair.key))).warnings)
+
+
 def test_an_encrypted_key_is_told_with_the_way_out(pki: Pki):
     pair = pki.server()
     key = ec.generate_private_key(ec.SECP256R1())

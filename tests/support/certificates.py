@@ -1,8 +1,8 @@
 """Certificates for tests: a private authority in a folder, and what it signs.
 
-    pki = Pki(tmp_path)
-    config = f"server: {{tls: {pki.tls()}}}"
-    client = pki.client_context(pki.client("ci"))
+pki = Pki(tmp_path)
+config = f"server: {{tls: {pki.tls()}}}"
+client = pki.client_context(pki.client("ci"))
 """
 
 import ssl
@@ -61,6 +61,7 @@ class Pki:
         pair = Pair(self.folder / f"{name}.crt", self.folder / f"{name}.key")
         pair.cert.write_bytes(issued.chain)
         pair.key.write_bytes(issued.key)
+        pair.key.chmod(0o600)
         return pair
 
     def tls(self, pair: Pair | None = None, **others: object) -> str:

@@ -19,6 +19,7 @@ import msgspec
 import uvicorn
 
 from tollhouse.config.load import load
+from tollhouse.config.overrides import NOTHING_OVERRULED, Overrides
 from tollhouse.ledger.store import prepare
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.http.asgi import App
@@ -152,7 +153,14 @@ Serving = Callable[[str], Awaitable[Running]]
 """The fixture: starts a gateway from a configuration's text."""
 
 
-async def start(text: str, folder: Path, listen: type[Server] | None, *, grpc: bool = False) -> Running:
+async def start(
+    text: str,
+    folder: Path,
+    listen: type[Server] | None,
+    *,
+    grpc: bool = False,
+    overrides: Overrides = NOTHING_OVERRULED,
+) -> Running:
     """Starts a gateway from a configuration's text; `auth`, `ledger` and `logging` are added where it has none.
 
     `listen` is the HTTP server; by default the one that the configuration asks for, which alone speaks TLS.
@@ -166,11 +174,13 @@ async def start(text: str, folder: Path, listen: type[Server] | None, *, grpc: b
         text += f"\nlogging: {{calls: '{folder / 'calls.log'}'}}"
     file = folder / "tollhouse.yaml"
     file.write_text(text)
-    config = load(file, {}, defaults_by_type())
+    config = overrides.over(load(file, {}, defaults_by_type()))
     prepare(config.ledger.url)
     place, held = reserve(Place("127.0.0.1", 0, is_encrypted=config.server.tls is not None), "gateway")
     rpc, held_rpc = reserve(Place("127.0.0.1", 0), "gRPC listener") if grpc else (None, None)
-    worker = await Worker.open(Job(config_file=str(file), place=place, grpc=rpc), config, {}, listen=listen)
+    worker = await Worker.open(
+        Job(config_file=str(file), place=place, grpc=rpc, overrides=overrides), config, {}, listen=listen
+    )
     await worker.start()
     for each in (held, held_rpc):
         if each is not None:

@@ -3,6 +3,7 @@
 OpenSSL says of most mistakes only `KEY_VALUES_MISMATCH` or `NO_START_LINE`; a person needs the file, the fault and the way out.
 """
 
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -60,6 +61,10 @@ def examine(settings: TlsSettings, now: datetime) -> tuple[Material | None, Sequ
     authorities = None if settings.client_ca is None else _read(settings.client_ca, "client_ca", flaws)
     certificates = [] if chain is None else _certificates(chain, "cert", flaws)
     private = None if key is None else _private_key(key, settings.key, flaws)
+    if private is not None and _is_open_to_all(settings.key):
+        flaws.append(
+            Flaw("key", f"Everybody on this machine can read the key: chmod 600 {settings.key}", is_fatal=False)
+        )
     if certificates:
         flaws += _flaws_of_chain(certificates, now)
         if private is not None:
@@ -92,6 +97,13 @@ def _read(path: str, which: Which, flaws: list[Flaw]) -> bytes | None:
         flaws.append(Flaw(which, f"The file {path} is larger than 1 MiB."))
         return None
     return data
+
+
+def _is_open_to_all(path: str) -> bool:
+    try:
+        return bool(Path(path).stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _certificates(data: bytes, which: Which, flaws: list[Flaw]) -> "list[x509.Certificate]":
