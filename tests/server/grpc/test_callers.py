@@ -7,7 +7,7 @@ import pytest
 from support.clients import settings
 from support.fake_provider import FakeProvider
 from support.serving import KEY, Running, Serving
-from support.vibectl_client import Metadata, VibectlClient, calling, prompt
+from support.vibectl_client import PATH, Metadata, VibectlClient, calling, prompt
 from tollhouse.server.grpc.door import peer_address
 
 METHODS = ("Execute", "StreamExecute", "GetServerInfo")
@@ -57,6 +57,25 @@ async def test_a_caller_that_is_nobody_is_told_why(
     assert "somebody-elses" not in details
     assert trailing["x-tollhouse-code"] == code
     assert trailing["x-request-id"].startswith("req_")
+    assert not fake_provider.calls
+
+
+async def test_nothing_is_taken_in_of_who_is_nobody(serving: Serving, fake_provider: FakeProvider):
+    """The answer comes while the client has sent no message yet: of 32 MiB of it, nothing would be read."""
+    gateway = await serving(settings(fake_provider))
+    async with calling(gateway) as client:
+        rpc: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = client.channel.stream_unary(PATH + "Execute")
+        call = rpc(metadata=bearing("Bearer somebody-elses"), timeout=60)
+        assert await call.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_call_without_a_request_is_broken_off(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(settings(fake_provider))
+    async with calling(gateway) as client:
+        rpc: grpc.aio.StreamUnaryMultiCallable[bytes, bytes] = client.channel.stream_unary(PATH + "Execute")
+        call = rpc(metadata=bearing(f"Bearer {KEY}"), timeout=60)
+        await call.done_writing()
+        assert await call.code() != grpc.StatusCode.OK
     assert not fake_provider.calls
 
 

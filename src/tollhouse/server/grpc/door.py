@@ -7,6 +7,7 @@ import asyncio
 import ipaddress
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 from urllib.parse import unquote
@@ -32,7 +33,11 @@ ANSWER_SECONDS: Final = 0.5
 """How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock.
 Of a short time it is a quarter."""
 LAST_SECONDS: Final = 1.0
-"""How long a client may take for the message that was under way when its call was ended."""
+"""How long a client may take for the message that was under way when its call was ended, to be told why."""
+STUCK_SECONDS: Final = 60.0
+"""How long it is waited for after that, to tell it at least that this is not all."""
+_stuck: Final[ContextVar["asyncio.Task[None] | None"]] = ContextVar("stuck", default=None)
+"""A message of this RPC that its client has not taken.  (An RPC has a task, and so a context, of its own.)"""
 _HTTP_ALONE: Final = frozenset({b"content-type", b"cache-control", b"content-length"})
 
 
@@ -54,6 +59,10 @@ class Caller:
     arrived_at_us: int
     deadline: float | None
     """Until when an answer can still reach the client, in monotonic seconds; `None` when it waits for ever."""
+
+
+class Gone(Exception):
+    """Nobody takes the answer any more.  For `RpcDoor.fail`, and for nobody before it."""
 
 
 class RpcDoor:
@@ -109,8 +118,8 @@ class RpcDoor:
     async def answer(self, caller: Caller, call: Call, sink: Sink) -> None:
         """Carries a call to its end.  Cancellation escapes only when the client has left.
 
-        Raises what the client is then to be told: `Draining`, `Overloaded`, and also after the answer has begun `Draining`,
-        `KeyRevoked` and `GatewayError`.
+        Raises `Gone` when nobody takes the answer, and otherwise what the client is then to be told: `Draining`, `Overloaded`,
+        and also after the answer has begun `Draining`, `KeyRevoked` and `GatewayError`.
         """
         await self.carried(caller, lambda: caller.serving.gateway.answer(call, sink))
 
@@ -128,8 +137,8 @@ class RpcDoor:
         running.begin(task, caller.principal)
         try:
             await work()
-        except ClientLeft:
-            raise asyncio.CancelledError from None  # an RPC that ends in good manner would be a clean end of a cut answer
+        except ClientLeft as error:
+            raise Gone from error
         except asyncio.CancelledError:
             ending = running.ending(task)
             if ending is None:
@@ -146,8 +155,8 @@ class RpcDoor:
 
     async def fail(self, context: Context, error: Exception) -> NoReturn:
         """Ends an RPC that failed, with the error's own status where it has one; of our own faults the client hears no more."""
-        if isinstance(error, ClientLeft):
-            raise asyncio.CancelledError from error
+        if isinstance(error, Gone | ClientLeft | grpc.aio.BaseError):
+            await break_off(context)
         if isinstance(error, TollhouseError):
             await refuse(context, error, new_request_id())
         request_id = new_request_id()
@@ -177,21 +186,39 @@ def metadata_of(caller: Caller, headers: Headers) -> tuple[tuple[str, str], ...]
     return (("x-request-id", caller.id), *said)
 
 
-async def send(context: Context, message: bytes) -> None:
+async def send(context: Context, message: bytes, *, last_seconds: float = LAST_SECONDS) -> None:
     """Sends one message of a stream, and waits until the client has room for more.  Raises `ClientLeft`.
 
     The library takes one message or status at a time and goes on with it after its caller was cancelled.  So a cancellation
-    leaves here when that message is through, or the client has had `LAST_SECONDS` to take it: only then can it be told why.
+    leaves here when that message is through, or the client has had `last_seconds` to take it: only then can it be told why.
     """
     writing = asyncio.get_running_loop().create_task(_write(context, message))
     try:
         await asyncio.shield(writing)
     except asyncio.CancelledError:
         writing.add_done_callback(_heard)
-        await asyncio.wait({writing}, timeout=LAST_SECONDS)
+        _, stuck = await asyncio.wait({writing}, timeout=last_seconds)
+        if stuck:
+            _stuck.set(writing)
         raise
     except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
         raise ClientLeft("The client left before the end of its answer.") from error
+
+
+async def break_off(context: Context) -> NoReturn:
+    """Ends an RPC whose client did not take what it was sent; one that ended in good manner would be a lie.
+
+    Waits for a client that is only slow: the library has no status for who has not taken the last message.
+    """
+    stuck = _stuck.get()
+    if stuck is not None:
+        await asyncio.wait({stuck}, timeout=STUCK_SECONDS)
+    try:
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "The answer was broken off.")
+    except grpc.aio.AbortError:
+        raise
+    except grpc.aio.BaseError as error:
+        raise asyncio.CancelledError from error  # nobody is there
 
 
 async def _write(context: Context, message: bytes) -> None:

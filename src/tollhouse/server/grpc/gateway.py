@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final, NoReturn, TypeVar
 
-import grpc
-
 from tollhouse.dialects.delimited import Splitter
 from tollhouse.dialects.protobuf import typed
 from tollhouse.dialects.protobuf.dialect import listed
@@ -34,7 +32,7 @@ from tollhouse.ledger.record import CallRecord
 from tollhouse.proto.v1 import gateway_pb2
 from tollhouse.server.grpc import details
 from tollhouse.server.grpc.door import Caller, Context, RpcDoor, metadata_of, send
-from tollhouse.server.grpc.service import Service, described
+from tollhouse.server.grpc.service import Service, Streamed, Whole, described
 from tollhouse.server.http.typed import CHAT, COUNT, EMBED
 from tollhouse.server.settlement import server_info, settlement_of
 
@@ -49,12 +47,12 @@ def service(door: RpcDoor) -> Service:
     return Service(
         name=NAME,
         methods={
-            "Chat": grpc.unary_unary_rpc_method_handler(partial(_chat, door)),
-            "StreamChat": grpc.unary_stream_rpc_method_handler(partial(_stream_chat, door)),
-            "CountTokens": grpc.unary_unary_rpc_method_handler(partial(_count, door)),
-            "Embed": grpc.unary_unary_rpc_method_handler(partial(_embed, door)),
-            "ListModels": grpc.unary_unary_rpc_method_handler(partial(_models, door)),
-            "GetServerInfo": grpc.unary_unary_rpc_method_handler(partial(_server_info, door)),
+            "Chat": Whole(partial(_chat, door)),
+            "StreamChat": Streamed(partial(_stream_chat, door)),
+            "CountTokens": Whole(partial(_count, door)),
+            "Embed": Whole(partial(_embed, door)),
+            "ListModels": Whole(partial(_models, door)),
+            "GetServerInfo": Whole(partial(_server_info, door)),
         },
         files=(described(gateway_pb2.DESCRIPTOR),),
     )
@@ -63,8 +61,7 @@ def service(door: RpcDoor) -> Service:
 # -- answers
 
 
-async def _chat(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    caller = await door.entered(context)
+async def _chat(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
     answer = _Answer(caller)
     try:
         await door.answer(caller, _call(caller, request, CHAT, stream=False, settled=answer.settle), answer)
@@ -78,8 +75,7 @@ async def _chat(door: RpcDoor, request: bytes, context: Context) -> bytes:
     return body if settlement is None else _DIALECT.settle(RESPONSE, body, settlement)
 
 
-async def _stream_chat(door: RpcDoor, request: bytes, context: Context) -> None:
-    caller = await door.entered(context)
+async def _stream_chat(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> None:
     answer = _Stream(caller, context)
     try:
         await door.answer(caller, _call(caller, request, CHAT, stream=True, settled=answer.settle), answer)
@@ -159,8 +155,7 @@ class _Stream(_Answer):
 # -- other methods
 
 
-async def _count(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    caller = await door.entered(context)
+async def _count(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
     call = _call(caller, request, COUNT, stream=False)
 
     async def work() -> bytes:
@@ -170,8 +165,7 @@ async def _count(door: RpcDoor, request: bytes, context: Context) -> bytes:
     return await _carried(door, caller, context, work)
 
 
-async def _embed(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    caller = await door.entered(context)
+async def _embed(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
     gateway = caller.serving.gateway
     call = _call(caller, request, EMBED)
 
@@ -183,16 +177,14 @@ async def _embed(door: RpcDoor, request: bytes, context: Context) -> bytes:
     return await _carried(door, caller, context, work)
 
 
-async def _models(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    del request  # an empty message
-    caller = await door.entered(context)
+async def _models(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
+    del door, request, context  # an empty message
     cards = caller.serving.gateway.router.cards(caller.principal.access)
     return _packed(MODELS, Models(tuple(map(listed, cards))))
 
 
-async def _server_info(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    del request  # an empty message
-    caller = await door.entered(context)
+async def _server_info(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
+    del door, request, context  # an empty message
     return _packed(SERVER_INFO, server_info(caller.serving, caller.principal))
 
 

@@ -5,16 +5,17 @@ else does is made sure by `server.listener.reserve` before any of them starts.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import grpc
 import grpc.aio
 
-from tollhouse.errors import GatewayError
-from tollhouse.server.grpc.door import RpcDoor
+from tollhouse.errors import BadRequest, GatewayError
+from tollhouse.server.grpc.door import Context, RpcDoor
 from tollhouse.server.grpc.introspection import Introspection
-from tollhouse.server.grpc.service import Service
+from tollhouse.server.grpc.service import Method, Service, Streamed
+from tollhouse.server.http.bodies import BODY_SECONDS
 from tollhouse.server.listener import Place
 
 LEAST_PING_SECONDS: Final = 10
@@ -45,8 +46,12 @@ class GrpcListener:
         *,
         credentials: grpc.ServerCredentials | None = None,
         max_message_bytes: int,
+        max_concurrent_rpcs: int,
     ) -> None:
-        """Nothing listens until `start`.  Without `credentials` it speaks plain text."""
+        """Nothing listens until `start`.  Without `credentials` it speaks plain text.
+
+        RPCs over `max_concurrent_rpcs`, whatever they ask for, are refused by the library.
+        """
         loop = asyncio.get_running_loop()
         self._place = place
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -55,12 +60,14 @@ class GrpcListener:
         made = [service(door) for service in services]
         self._introspection = Introspection(made)
         self._door = door
-        server = self._server = grpc.aio.server(options=_options(max_message_bytes))
+        server = self._server = grpc.aio.server(
+            options=_options(max_message_bytes), maximum_concurrent_rpcs=max_concurrent_rpcs
+        )
         for service in made:
             server.add_generic_rpc_handlers(
                 (
                     grpc.method_handlers_generic_handler(
-                        service.name, {n: self._watched(h) for n, h in service.methods.items()}
+                        service.name, {name: self._handler(method) for name, method in service.methods.items()}
                     ),
                 )
             )
@@ -88,7 +95,11 @@ class GrpcListener:
         await asyncio.shield(self._stopped)
 
     async def stop(self, limit_seconds: float) -> bool:
-        """Stops accepting and lets calls end; false if some were still running after the limit."""
+        """Stops accepting and lets calls end; false if some were still running after the limit.
+
+        Called a second time, it waits for as long again and then breaks off what is left.
+        """
+        is_last = self._stopping is not None
         if self._stopping is None:
             await self._introspection.close()
             # The grace is for calls; whoever only watches the health of this server would use all of it.
@@ -96,38 +107,52 @@ class GrpcListener:
             self._stopping = asyncio.get_running_loop().create_task(self._server.stop(grace))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_seconds)
-        if self._tasks:
+        if self._tasks and not is_last:
             return False
-        await self._server.stop(0)
+        await self._server.stop(None)  # breaks off whoever does not take what is sent, or watches only
         await asyncio.wait({self._stopping}, timeout=STOP_SECONDS)
         if not self._stopped.done():
             self._stopped.set_result(None)
         return True
 
-    def _watched(self, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
-        """The same handler, whose RPCs a drain waits for."""
-        if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(self._counted(handler.unary_stream))
-        return grpc.unary_unary_rpc_method_handler(self._counted(handler.unary_unary))
+    def _handler(self, method: Method) -> "grpc.RpcMethodHandler[Any, Any]":
+        """To the library a request is a stream, of which one message is read, and that only once the caller is known.
 
-    def _counted(self, behave: Any) -> Any:
-        async def counted(request: bytes, context: Any) -> bytes | None:
+        Otherwise it would take in the whole message of anybody at all.
+        """
+        received: Any = self._received(method)
+        if isinstance(method, Streamed):
+            return grpc.stream_stream_rpc_method_handler(received)
+        return grpc.stream_unary_rpc_method_handler(received)
+
+    def _received(self, method: Method) -> "Callable[[AsyncIterator[bytes], Context], Awaitable[bytes | None]]":
+        async def received(requests: AsyncIterator[bytes], context: Context) -> bytes | None:
             task = asyncio.current_task()
-            if task is not None:
+            if task is not None:  # which a drain waits for
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
             try:
-                answer: bytes | None = await behave(request, context)
+                caller = await self._door.entered(context)
+                answer = await method.answer(caller, await _only(requests), context)
             except grpc.aio.AbortError:
                 raise  # the status is sent
-            except grpc.aio.BaseError as error:
-                raise asyncio.CancelledError from error  # nobody takes what is sent
             except Exception as error:  # noqa: BLE001  # the outer edge of an RPC: it is logged and this RPC ends
                 await self._door.fail(context, error)
             else:
                 return answer
 
-        return counted
+        return received
+
+
+async def _only(requests: AsyncIterator[bytes]) -> bytes:
+    """The one message of a request.  Raises `BadRequest` when there is none, or none in time."""
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await anext(requests)
+    except TimeoutError as error:
+        raise BadRequest(f"The request did not arrive within {BODY_SECONDS:.0f} s.") from error
+    except StopAsyncIteration as error:  # or it was over the bound, and the library has refused it already
+        raise BadRequest("The RPC has no request.") from error
 
 
 def _options(max_message_bytes: int) -> list[tuple[str, int]]:

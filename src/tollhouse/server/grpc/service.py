@@ -1,11 +1,29 @@
 """One protocol over gRPC: its name on the wire, its methods, and its description for reflection."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
-import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+
+from tollhouse.server.grpc.door import Caller, Context
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A method with one answer.  It is called with who calls, the request's bytes and the RPC."""
+
+    answer: Callable[[Caller, bytes, Context], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A method that sends its answer message by message (`door.send`)."""
+
+    answer: Callable[[Caller, bytes, Context], Awaitable[None]]
+
+
+Method = Whole | Streamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,8 +32,8 @@ class Service:
 
     name: str
     """With its package, as it stands in the path: `vibectl.llm_proxy.VibectlLLMProxy`."""
-    methods: Mapping[str, "grpc.RpcMethodHandler[Any, Any]"]
-    """By the method's name.  Handlers take and give bytes; each service knows its own messages."""
+    methods: Mapping[str, Method]
+    """By name.  All take one request; each service knows its own messages."""
     files: tuple[FileDescriptorProto, ...]
     """What describes it, each file after those that it imports."""
 

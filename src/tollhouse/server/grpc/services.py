@@ -18,6 +18,9 @@ from tollhouse.server.tls import LiveTls
 SERVICES: Final[tuple[ServiceOf, ...]] = (gateway.service, vibectl.service)
 """The protocols; each entry makes its service from the door that all share."""
 
+SIDE_RPCS: Final = 1_000
+"""RPCs at a time beside the calls: of those who watch the gateway's health, ask what it offers, or are being told no."""
+
 
 def listener(
     place: Place,
@@ -42,4 +45,5 @@ def listener(
         SERVICES,
         credentials=server_credentials(tls),
         max_message_bytes=config.server.max_body_bytes,
+        max_concurrent_rpcs=config.server.max_concurrent_calls + SIDE_RPCS,
     )

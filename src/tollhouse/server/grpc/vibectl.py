@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from functools import partial
 from typing import Final
 
-import grpc
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
 
@@ -24,7 +23,7 @@ from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.identity import Principal
 from tollhouse.proto import vibectl_pb2 as wire
 from tollhouse.server.grpc.door import Caller, Context, RpcDoor, metadata_of, send
-from tollhouse.server.grpc.service import Service, described
+from tollhouse.server.grpc.service import Service, Streamed, Whole, described
 
 DOOR: Final = "vibectl"
 NAME: Final = "vibectl.llm_proxy.VibectlLLMProxy"
@@ -38,9 +37,9 @@ def service(door: RpcDoor) -> Service:
     return Service(
         name=NAME,
         methods={
-            "Execute": grpc.unary_unary_rpc_method_handler(partial(_execute, door)),
-            "StreamExecute": grpc.unary_stream_rpc_method_handler(partial(_stream_execute, door)),
-            "GetServerInfo": grpc.unary_unary_rpc_method_handler(partial(_server_info, door)),
+            "Execute": Whole(partial(_execute, door)),
+            "StreamExecute": Streamed(partial(_stream_execute, door)),
+            "GetServerInfo": Whole(partial(_server_info, door)),
         },
         files=(_on_the_wire(),),
     )
@@ -49,8 +48,7 @@ def service(door: RpcDoor) -> Service:
 # -- answers
 
 
-async def _execute(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    caller = await door.entered(context)
+async def _execute(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
     answer = _Answer(caller, request)
     try:
         await door.answer(caller, answer.call(request, stream=False), answer)
@@ -60,8 +58,7 @@ async def _execute(door: RpcDoor, request: bytes, context: Context) -> bytes:
     return answer.whole()
 
 
-async def _stream_execute(door: RpcDoor, request: bytes, context: Context) -> None:
-    caller = await door.entered(context)
+async def _stream_execute(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> None:
     answer = _Stream(caller, request, context)
     try:
         await door.answer(caller, answer.call(request, stream=True), answer)
@@ -242,9 +239,8 @@ def _request_id(request: bytes) -> str:
 # -- the server
 
 
-async def _server_info(door: RpcDoor, request: bytes, context: Context) -> bytes:
-    del request  # an empty message
-    caller = await door.entered(context)
+async def _server_info(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
+    del request, context  # an empty message
     serving, principal = caller.serving, caller.principal
     listing = _Listing(serving.gateway.router, principal)
     rates = serving.rates_of(principal)
