@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -30,9 +32,9 @@ from tollhouse.client import (
     tool_result,
 )
 
-WAYS = ("direct", "json", "protobuf", "auto")
-PROTOCOLS = {"json": "json", "protobuf": "protobuf", "auto": "protobuf"}
-TELLS_COST = {"direct", "protobuf", "auto"}
+WAYS = ("direct", "json", "protobuf", "auto", "grpc")
+PROTOCOLS = {"json": "json", "protobuf": "protobuf", "auto": "protobuf", "grpc": "grpc"}
+TELLS_COST = {"direct", "protobuf", "auto", "grpc"}
 """Ways on which a stream says what it cost."""
 TEXT = words(8)
 
@@ -306,33 +308,45 @@ def test_several_threads_use_one_client_at_the_same_time(town: Town, client: Cli
     assert answers == [TEXT] * 16
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_has_connections_of_its_own(town: Town, client: Client):
-    assert client.chat("hi", model=named("openai")).text == TEXT
-    begun = client.stream("hi", model=named("openai"))
-    begun.open()
-    reads, writes = os.pipe()
-    child = os.fork()
-    if child == 0:
-        said = b"failed"
-        try:
-            answered = client.chat("hi", model=named("openai")).text == TEXT
-            try:
-                next(iter(begun))
-            except NotForThisLoop:
-                said = b"well" if answered else b"no answer"
-        finally:
-            os.write(writes, said)
-            os._exit(0)
-    os.close(writes)
-    with os.fdopen(reads, "rb") as pipe:
-        assert pipe.read() == b"well"
-    os.waitpid(child, 0)
+FORKING = """
+import os, sys, tollhouse
+from tollhouse.client import NotForThisLoop
 
-    # The parent's connections were not touched.
-    assert "".join(begun) == TEXT
-    assert client.chat("hi", model=named("openai")).text == TEXT
+client = tollhouse.Client()
+before = client.chat("hi", model="openai/gpt-4o-mini").text
+begun = client.stream("hi", model="openai/gpt-4o-mini")
+begun.open()
+child = os.fork()
+if child == 0:
+    status = 1
+    try:
+        status = 0 if client.chat("hi", model="openai/gpt-4o-mini").text == before else 2
+    except NotForThisLoop:
+        status = 3
+    try:
+        next(iter(begun))
+        status = 4
+    except NotForThisLoop:
+        pass
+    os._exit(status)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+# The parent's connections were not touched.
+print("".join(begun) == before, client.chat("hi", model="openai/gpt-4o-mini").text == before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize(("way", "status"), [("json", 0), ("grpc", 3)], indirect=["way"])
+def test_a_forked_child_has_connections_of_its_own_or_says_why_not(town: Town, environ: dict[str, str], status: int):
+    ran = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORKING],
+        env={**environ, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert ran.stdout.decode().split() == [str(status), "True", "True"]
 
 
 def test_a_closed_client_says_so(environ: dict[str, str]):

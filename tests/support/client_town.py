@@ -10,6 +10,7 @@ event loop in a thread, so that one of each serves a whole module of tests, sync
 """
 
 import asyncio
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -57,6 +58,7 @@ class Town:
         self._folder = tempfile.TemporaryDirectory()
         self.fake = FakeProvider()
         self.gateway: Process
+        self.grpc_port = 0
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -92,8 +94,12 @@ class Town:
 
     async def _open(self) -> None:
         await self._stack.enter_async_context(self.fake)
-        folder = Path(self._folder.name)
-        self.gateway = await self._stack.enter_async_context(started(folder, self.configuration()))
+        with socket.socket() as held:
+            held.bind(("127.0.0.1", 0))
+            self.grpc_port = held.getsockname()[1]
+        self.gateway = await self._stack.enter_async_context(
+            started(Path(self._folder.name), self.configuration(), "--grpc-port", str(self.grpc_port))
+        )
 
     def configuration(self) -> str:
         """The gateway's: every provider, each with an alias of its name."""
@@ -124,9 +130,10 @@ class Town:
 
     def proxy_environ(self, protocol: Protocol = "json") -> dict[str, str]:
         """A gateway, and no keys."""
+        grpc = f"tollhouse+insecure://127.0.0.1:{self.grpc_port}"
         return {
             **self.bare_environ(),
-            "PROXY_SERVER_URL": self.gateway.url,
+            "PROXY_SERVER_URL": grpc if protocol == "grpc" else self.gateway.url,
             "PROXY_PROTOCOL": protocol,
             "TOLLHOUSE_TOKEN": KEY,
         }

@@ -47,8 +47,20 @@ def _typed(place: Place) -> GatewayDoor:
 
 
 def _grpc(settings: Settings) -> GatewayDoor:
-    del settings
-    raise NotSpoken("gRPC is not spoken yet.")
+    if not has_protobuf():
+        raise NotSpoken("gRPC is not installed here.", hint="pip install 'tollhouse[grpc]'")
+    from tollhouse.client.over_grpc import Channel, GrpcLine
+
+    channel = Channel(settings)
+    if settings.server.is_vibectl:
+        from tollhouse.client.over_vibectl import VibectlDoor
+
+        return VibectlDoor(channel)
+    from tollhouse.client.over_typed import TypedDoor
+    from tollhouse.dialects.protobuf import typed
+
+    dialect = typed("protobuf")
+    return TypedDoor(GrpcLine(channel, dialect), dialect)
 
 
 class AutoDoor:

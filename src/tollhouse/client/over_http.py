@@ -168,14 +168,16 @@ def request_id_of(headers: Headers) -> str:
 class Talk:
     """One model at one place."""
 
-    __slots__ = ("_model", "_name", "_place", "_traits")
+    __slots__ = ("_model", "_name", "_place", "_provider", "_traits")
 
     def __init__(self, place: Place, model: str, name: str) -> None:
         """`model` is the place's own name of it, `name` the caller's."""
         self._place = place
         self._model = model
         self._name = name
-        self._traits: Any = place.provider.traits_for(model)
+        # Some models of a provider are asked in another dialect than the rest.
+        self._provider = place.provider.ways(model)[0]
+        self._traits: Any = self._provider.traits_for(model)
 
     async def whole(self, request: Request, until: float) -> tuple[Response, Marks]:
         """A whole answer.  Raises `CallFailed`."""
@@ -183,7 +185,7 @@ class Talk:
         request_id = ""
         try:
             body = self._encoded(request, receipt, stream=False)
-            incoming = await place.send(b"POST", self._path(place.provider.chat_path), body, until)
+            incoming = await place.send(b"POST", self._path(self._provider.chat_path), body, until)
             try:
                 request_id = request_id_of(incoming.headers)
                 if incoming.status >= 300:
@@ -191,7 +193,7 @@ class Talk:
                 data = await incoming.read_all(MAX_ANSWER_BYTES)
             finally:
                 incoming.close()
-            response = place.provider.dialect.decode_response(data, self._traits)
+            response = self._provider.dialect.decode_response(data, self._traits)
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         return response, place.marks(self._name, incoming.headers, receipt, self._label(response.model))
@@ -202,7 +204,7 @@ class Talk:
         request_id = ""
         try:
             body = self._encoded(request, receipt, stream=True)
-            path = place.provider.stream_path or place.provider.chat_path
+            path = self._provider.stream_path or self._provider.chat_path
             incoming = await place.send(b"POST", self._path(path), body, until)
             request_id = request_id_of(incoming.headers)
             if incoming.status >= 300:
@@ -211,7 +213,7 @@ class Talk:
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         marks = place.marks(self._name, incoming.headers, receipt, self._label(self._model))
-        return HttpLive(incoming, place.provider, self._traits, marks, place.scene_of(self._name))
+        return HttpLive(incoming, self._provider, self._traits, marks, place.scene_of(self._name))
 
     async def embed(self, request: EmbeddingRequest, until: float) -> tuple[Embeddings, Marks]:
         """Texts as vectors.  Raises `CallFailed`."""
@@ -231,7 +233,7 @@ class Talk:
 
     def _encoded(self, request: Request, receipt: Receipt, *, stream: bool) -> bytes:
         meant = msgspec.structs.replace(request, model=self._model, stream=stream, include_usage=stream)
-        return self._place.provider.dialect.encode_request(meant, self._traits, receipt)
+        return self._provider.dialect.encode_request(meant, self._traits, receipt)
 
     def _path(self, path: str) -> bytes:
         return target(self._place.address, self._place.provider.path(path, self._model))

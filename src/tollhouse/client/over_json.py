@@ -18,8 +18,7 @@ from tollhouse.config.schema import ProviderSettings
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import AnthropicTraits, decode_count, encode_count_request
 from tollhouse.errors import TollhouseError, UpstreamMalformed
-from tollhouse.providers.registry import build
-from tollhouse.providers.tollhouse import COUNT_PATH, HEALTH_PATH, TYPE
+from tollhouse.providers.tollhouse import COMPLETIONS, COUNT_PATH, HEALTH_PATH, TYPE
 from tollhouse.upstream.address import parse_address, target
 from tollhouse.upstream.transport import Outgoing, Transport
 
@@ -42,7 +41,9 @@ class _Health(msgspec.Struct):
 
 def place_of(settings: Settings, transport: Transport, *, protocol: str) -> Place:
     """The gateway, as HTTP calls reach it."""
-    provider = build(ProviderSettings(name=TYPE, type=TYPE, base_url=settings.server.base_url, api_key=settings.token))
+    provider = COMPLETIONS.build(
+        ProviderSettings(name=TYPE, type=TYPE, base_url=settings.server.base_url, api_key=settings.token)
+    )
     address = parse_address(provider.base_url)
     scene = Scene(
         mode="proxy",

@@ -31,6 +31,11 @@ class Portal:
         self._pid = os.getpid()
         self._is_closed = False
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was ever asked of it."""
+        return self._loop is not None
+
     def call(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs a coroutine there to its end, and gives its result or raises its error.
 

@@ -12,6 +12,7 @@ from tollhouse.chat.usage import Usage
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, Models, ServerInfo, Texts
 from tollhouse.client.asynchronous import INFO_SECONDS, AsyncClient, AsyncStream
 from tollhouse.client.conversation import Asking, Prompt
+from tollhouse.client.failures import NotForThisLoop
 from tollhouse.client.portal import Portal
 from tollhouse.client.settings import Settings
 from tollhouse.client.setup import Options, Providers, settings_of
@@ -159,6 +160,15 @@ class Client:
         pid = os.getpid()
         life = self._lives.get(pid)
         if life is None:
+            if (
+                self._settings.mode == "proxy"
+                and self._settings.speaks_grpc
+                and any(each.portal.is_begun for each in self._lives.values())
+            ):
+                raise NotForThisLoop(
+                    "gRPC does not survive a fork, and this client was used before it.",
+                    hint="Fork before its first call, or say `protocol=protobuf` with the gateway's https:// address.",
+                )
             life = self._lives.setdefault(pid, _Life(self._settings))
             self._finalizer = weakref.finalize(self, life.close)
         return life
