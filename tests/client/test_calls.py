@@ -87,6 +87,14 @@ def test_every_provider_streams(town: Town, client: Client, provider: str):
         assert stream.answer.model == named(provider)
 
 
+def test_a_model_without_a_chat_endpoint_is_asked_by_responses(town: Town, client: Client):
+    with town.saying(Answer(text=TEXT)) as fake:
+        assert client.chat("What stood there?", model="openai/gpt-5-codex").text == TEXT
+        with client.stream("What stood there?", model="openai/gpt-5-codex") as stream:
+            assert "".join(stream) == TEXT
+        assert [call.path for call in fake.calls[-2:]] == ["/v1/responses", "/v1/responses"]
+
+
 @pytest.mark.parametrize("provider", MODELS)
 def test_every_providers_tools_go_there_and_back(town: Town, client: Client, provider: str):
     add = Tool(name="add", schema=msgspec.Raw(b'{"type":"object","properties":{"a":{"type":"integer"}}}'))
