@@ -166,6 +166,12 @@ def test_the_fields_by_which_calls_are_held_cannot_be_said_past_the_protocol():
 # -------------------------------------------------------------------------------------------------------- forwarding
 
 
+def test_there_is_one_object_for_each_pair_of_forms():
+    """Who speaks the same dialect is told by the object, and forwarding hangs on that."""
+    assert typed() is typed("json") is typed("json", "json")
+    assert typed("protobuf") is typed("protobuf", "protobuf") is not typed("protobuf", "json")
+
+
 @by_form
 def test_a_forwarded_request_is_the_same_for_another_model(form: Form):
     dialect = typed(form)

@@ -1,7 +1,8 @@
 """Another Tollhouse: a gateway behind a gateway, and what the client library speaks with one.
 
-It is spoken to in Chat Completions.  What it cannot open stays sealed: a value that comes from it belongs to it, whatever
-provider stands behind it, and goes back to it as it came.
+It is asked in the typed protocol, in which nothing of a conversation is lost; a client that speaks Chat Completions has its own
+bytes forwarded in them.  There, what the gateway behind cannot open stays sealed: a value that comes from it belongs to it,
+whatever provider stands behind it, and goes back to it as it came.
 """
 
 from dataclasses import replace
@@ -10,7 +11,8 @@ from typing import Final
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OPENAI, OpenAIChatTraits
-from tollhouse.providers.provider import ProviderKind
+from tollhouse.dialects.protobuf import TypedTraits, typed
+from tollhouse.providers.provider import OtherDialect, ProviderKind
 
 TYPE: Final = "tollhouse"
 HEALTH_PATH: Final = "/health"
@@ -42,7 +44,7 @@ def without_version(base_url: str) -> str:
     return base_url.removesuffix("/v1")
 
 
-KIND: Final = ProviderKind(
+COMPLETIONS: Final = ProviderKind(
     type=TYPE,
     dialect=DIALECT,
     traits_for=traits_for,
@@ -54,4 +56,30 @@ KIND: Final = ProviderKind(
     models_path="/v1/models",
     embeddings=EMBEDDINGS,
     embeddings_path="/v1/embeddings",
+)
+"""One that is asked in Chat Completions and nothing else, as any server of that API is."""
+
+
+def _typed_traits_for(model: str) -> TypedTraits:
+    del model
+    return TypedTraits()
+
+
+# What it counts may be its estimate, and an estimate must not pass for a count: so it is not asked for one.
+KIND: Final = replace(
+    COMPLETIONS,
+    dialect=typed("json"),
+    traits_for=_typed_traits_for,
+    chat_path="/v1/chat",
+    models_path="/v1/server",  # whose description of the server has the typed list; `/v1/models` is OpenAI's
+    other=OtherDialect(
+        api="chat",
+        dialect=DIALECT,
+        chat_path=COMPLETIONS.chat_path,
+        counting=None,
+        count_tokens_path=None,
+        traits_for=traits_for,
+        offers=lambda _: True,
+        is_only_one=lambda _: False,
+    ),
 )

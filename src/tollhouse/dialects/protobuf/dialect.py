@@ -167,10 +167,15 @@ def wire(form: Form) -> Wire:
     return BINARY
 
 
-@cache
 def typed(reads: Form = "json", writes: Form | None = None) -> Typed:
     """The dialect that reads requests in one form and writes answers in another (or in the same): one object for each pair.
 
     Raises `NotInstalled`.
     """
-    return Typed(wire(reads), wire(writes or reads))
+    return _typed(reads, writes or reads)
+
+
+@cache
+def _typed(reads: Form, writes: Form) -> Typed:
+    # However they are asked for: who speaks the same dialect is told by the object.
+    return Typed(wire(reads), wire(writes))
