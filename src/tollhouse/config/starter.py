@@ -20,6 +20,7 @@ server:
   host: 127.0.0.1       # who may reach it: 127.0.0.1 is this machine alone; for others set `tls` too (`tollhouse cert init`)
   port: 8080
   admin_port: 9090      # metrics and administration, on a listener of their own
+  # grpc_port: none     # gRPC is on port 50051 where the extra `grpc` is installed
   workers: 1
 
 # Only callers with one of these keys are let in.  A `key` may stand here itself; its digest is enough:

@@ -1,6 +1,10 @@
 """What is read of a request."""
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tollhouse.chat.model import JsonSchema, Message, Text
 from tollhouse.dialects.vibectl import DIALECT
@@ -89,3 +93,10 @@ def test_bytes_that_are_no_message_are_refused(body: bytes):
 def test_no_provider_speaks_it():
     with pytest.raises(NotImplementedError, match="vibectl"):
         DIALECT.decode_models(b"")
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(body: bytes):
+    for read in (DIALECT.peek, DIALECT.decode_request):
+        with suppress(BadRequest):
+            read(body)
