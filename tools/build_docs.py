@@ -450,7 +450,7 @@ def _provider_types() -> str:
 def _provider_traits() -> str:
     rows: list[Row] = []
     for kind, _ in kinds():
-        defaults = _TRAITS[kind.dialect.name][1]()
+        defaults = type(kind.traits_for(""))()
         groups: dict[str, list[str]] = {}
         for model in _SAMPLES.get(kind.type, ("",)):
             groups.setdefault(_differences(defaults, kind.traits_for(model)), []).append(model)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from tollhouse.chat.model import Request
 from tollhouse.chat.usage import Usage
+from tollhouse.dialects.gemini import DIALECT as GEMINI
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.gateway.weight import (
     DEFAULT_MAX_OUTPUT_TOKENS,
@@ -346,3 +347,21 @@ def test_what_stands_beside_a_picture_weighs_as_much_as_without_one(length: int,
     pictured = weigh(Scales(), asking(text, PICTURE, response_format=schema))
     assert plain.most_input_tokens >= (length + described) // 2
     assert pictured.most_input_tokens >= (length + described) // 2 + 1_000 * MEDIA_FACTOR
+
+
+@pytest.mark.parametrize("kind", ["inlineData", "inline_data"])
+def test_a_picture_in_gemini_s_form_is_no_text_either(kind: str):
+    data = base64.b64encode(bytes(300_000)).decode()
+    part = {kind: {"mime_type": "application/pdf", "data": data}}
+    body = msgspec.json.encode({"contents": [{"parts": [{"text": "What is this?"}, part]}]})
+    weight = Scales().weigh(
+        "google/gemini",
+        None,
+        body=body,
+        decoded=lambda: GEMINI.decode_request(body),
+        max_output_tokens=100,
+        model_output_tokens=None,
+        choices=1,
+        at_us=0,
+    )
+    assert weight.most_input_tokens < len(body) // 10

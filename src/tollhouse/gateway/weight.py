@@ -38,7 +38,17 @@ MEDIA_FACTOR: Final = 3
 """What a picture or a page can cost at worst, over what `estimate` takes it for."""
 _ROUNDING_NANO: Final = 4
 """A bill rounds each of its eight lines for itself, by half a nano-USD at most."""
-_MEDIA: Final = (b'"image', b'"document"', b'"file"', b'"input_audio"', b";base64,")
+_MEDIA: Final = (
+    b'"image',
+    b'"document"',
+    b'"file"',
+    b'"input_audio"',
+    b";base64,",
+    b'"inlineData"',
+    b'"inline_data"',
+    b'"fileData"',
+    b'"file_data"',
+)
 MAX_MODELS: Final = 2_000
 
 
