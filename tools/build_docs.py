@@ -47,6 +47,7 @@ from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.dialects.openai_chat import traits as openai_traits
 from tollhouse.dialects.openai_chat.finish import finish_reason, finish_word
 from tollhouse.dialects.openai_chat.reasoning import write_reasoning
+from tollhouse.dialects.openai_responses import traits as responses_traits
 from tollhouse.errors import ProviderRefused, TollhouseError
 from tollhouse.ledger import record as record_module
 from tollhouse.ledger.record import Attempt, CallRecord
@@ -84,6 +85,7 @@ SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
         "logging": schema.LoggingSettings,
         "cache": schema.CacheSettings,
         "responses": schema.ResponseCacheSettings,
+        "kept-responses": schema.ResponsesSettings,
         "limits": schema.LimitSettings,
         "scoped-limits": schema.ScopedRates,
         "budget": schema.BudgetSettings,
@@ -202,6 +204,9 @@ _WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("provider", "options"): "Settings that only this type knows.",
     ("model", "alias"): "A name that clients may use for it, as under `models`.",
     ("model", "context_tokens"): "How many tokens fit into its context.",
+    ("model", "api"): (
+        "By which API of its provider it is asked, for those that the gateway does not know: OpenAI's models have two."
+    ),
     ("provider", "deadlines"): "Deadlines of this provider that differ from the general ones.",
     ("alias", "deadlines"): "Deadlines of this alias that differ from its provider's and from the general ones.",
     ("logging", "level"): "The least that is worth a line.",
@@ -229,6 +234,9 @@ _DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("logging", "redact"): "all kinds and patterns",
     ("logging", "bodies_path"): "`bodies.db` in the state folder",
     ("responses", "max_bytes"): "`256MiB`",
+    ("kept-responses", "max_bytes"): "`1GiB`",
+    ("kept-responses", "max_response_bytes"): "`16MiB`",
+    ("model", "api"): "as the model needs",
     ("cache", "responses"): "nothing is kept",
     ("ledger", "retention_seconds"): "for ever",
     ("ledger", "state_folder"): "see there",
@@ -385,6 +393,7 @@ _SAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
         "claude-3-5-sonnet",
         "claude-3-haiku",
     ),
+    "openai responses": ("gpt-5", "o3", "gpt-5.1", "gpt-5.6", "gpt-4o", "gpt-4.1"),
     "anthropic-compatible": ("claude-opus-4-8", "claude-sonnet-4-5", "glm-4.6"),
     "google": (
         "gemini-3.5-flash",
@@ -418,6 +427,7 @@ _TRAIT_WORDS: Final[Mapping[str, str]] = {
 
 _TRAITS: Final[Mapping[str, tuple[ModuleType, type]]] = {
     "openai_chat": (openai_traits, openai_traits.OpenAIChatTraits),
+    "openai_responses": (responses_traits, responses_traits.ResponsesTraits),
     "anthropic": (anthropic_traits, anthropic_traits.AnthropicTraits),
     "gemini": (gemini_traits, gemini_traits.GeminiTraits),
 }
@@ -458,6 +468,16 @@ def _provider_traits() -> str:
             which = "all models" if len(groups) == 1 else ", ".join(f"`{model}`" for model in models)
             rows.append((f"`{kind.type}`", which, differences or "none"))
     return table(("type", "models such as", "how they differ from the dialect's own traits"), rows)
+
+
+def _rows_of_traits(name: str, kind: str, dialect: str, traits_for: Callable[[str], object]) -> Iterator[Row]:
+    defaults = _TRAITS[dialect][1]()
+    groups: dict[str, list[str]] = {}
+    for model in _SAMPLES.get(kind, ("",)):
+        groups.setdefault(_differences(defaults, traits_for(model)), []).append(model)
+    for differences, models in groups.items():
+        which = "all models" if len(groups) == 1 else ", ".join(f"`{model}`" for model in models)
+        yield name, which, differences or "none"
 
 
 def _differences(defaults: object, traits: object) -> str:
