@@ -123,7 +123,8 @@ class GeminiObserver:
             except UpstreamMalformed:
                 rest = b""
             else:
-                rest = rest.rstrip(b"\r\n") + b"\r\n\r\n"
+                if not rest.endswith((b"\n\n", b"\r\r")):
+                    rest = rest.rstrip(b"\r\n") + b"\r\n\r\n"
             if self._has_failed():
                 return self._held + rest
         if not self._is_over:
