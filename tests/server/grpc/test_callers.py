@@ -7,6 +7,7 @@ import pytest
 from support.clients import settings
 from support.fake_provider import FakeProvider
 from support.serving import KEY, Running, Serving
+from support.tokens import SECRET, signed
 from support.vibectl_client import PATH, Metadata, VibectlClient, calling, prompt
 from tollhouse.server.grpc.door import peer_address
 
@@ -58,6 +59,26 @@ async def test_a_caller_that_is_nobody_is_told_why(
     assert trailing["x-tollhouse-code"] == code
     assert trailing["x-request-id"].startswith("req_")
     assert not fake_provider.calls
+
+
+async def test_every_fault_of_a_token_is_told_apart(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(settings(fake_provider) + f"\nauth: {{jwt: {{secret: {SECRET}, issuer: vibectl-server}}}}")
+    good = {"sub": "ann", "iss": "vibectl-server", "iat": 1, "exp": 4_000_000_000, "jti": "b6f2"}
+    faults = {
+        "token_expired": signed({**good, "exp": 2}),
+        "token_wrong_issuer": signed({**good, "iss": "somebody"}),
+        "token_bad_signature": signed(good, SECRET[::-1]),
+        "token_malformed": signed(good)[:-30].replace(".", " "),
+        "token_incomplete": signed({name: value for name, value in good.items() if name != "exp"}),
+    }
+    for code, token in faults.items():
+        status, details, trailing = await refused(gateway, "Execute", bearing(f"Bearer {token}"))
+        assert status == grpc.StatusCode.UNAUTHENTICATED
+        assert trailing["x-tollhouse-code"] == code
+        assert token not in details
+    async with calling(gateway) as client:
+        await client.execute(prompt(), bearing(f"Bearer {signed(good)}"))
+    assert gateway.rows()[0]["key"] == "subject:ann"
 
 
 async def test_nothing_is_taken_in_of_who_is_nobody(serving: Serving, fake_provider: FakeProvider):
