@@ -65,7 +65,7 @@ vibectl: .venv-vibectl/bin/vibectl
 
 .venv-vibectl/bin/vibectl:
 	$(PYTHON) -m venv .venv-vibectl
-	.venv-vibectl/bin/python -m pip --disable-pip-version-check install --quiet vibectl==0.11.6
+	.venv-vibectl/bin/python -m pip --disable-pip-version-check install --quiet vibectl==0.11.6 llm-echo==0.5
 
 clean:
 	rm -rf $(VENV) .venv-vibectl .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist
