@@ -83,6 +83,11 @@ HAS_ITS_OWN_FIELD: Final = frozenset(
         "reasoning_effort",
         "user",
         "prompt_cache_key",
+        # Conversations, prompts and answers that a provider keeps belong to the gateway's own account, and so to all its callers.
+        "previous_response_id",
+        "conversation",
+        "prompt",
+        "background",
     }
 )
 """What a client may not say in `extra`: it would come to the provider past the field by which the gateway knows what is asked
@@ -212,7 +217,9 @@ def _check_extra(extra: Extra | None) -> None:
         return
     for name in extra.fields:
         if name in HAS_ITS_OWN_FIELD and extra.dialect != NAME:
-            raise Fault("has a field of its own in this protocol.").under(name).under("fields").under("extra")
+            raise (
+                Fault("cannot be said here: the gateway has to know of it.").under(name).under("fields").under("extra")
+            )
 
 
 def _one_result_each(messages: tuple[Message, ...]) -> Iterator[Message]:
