@@ -247,8 +247,25 @@ async def test_a_new_key_is_fetched_soon_after_a_token_names_it(issuer: Issuer, 
             return False
 
     await comes_true(is_let_in)
+    asked = len(issuer.asked)
+    async with Issuer() as other:
+        transport = WireTransport()
+        book = IssuerBook(lambda: transport, pace=QUICK)
+        book.watch([other.settings()])
+        await comes_true(lambda: len(other.asked) > 3)  # long enough for somebody who asks without end
+        await book.aclose()
+        await transport.aclose()
+    assert len(issuer.asked) == asked, "nothing is wanted any more"
     with pytest.raises(TokenKeyUnknown):
         lab.identify(old)
+
+
+async def test_a_token_that_lies_about_its_algorithm_is_refused(issuer: Issuer, start: Start):
+    lab = await start()
+    claims = {"iss": issuer.url, "sub": "ann", "aud": "tollhouse", "exp": NOON + 9}
+    unsigned = raw({"alg": "none", "kid": "o1"}, claims).rpartition(".")[0]
+    with pytest.raises(TokenBadSignature, match="its key signs with EdDSA"):
+        lab.identify(raw({"alg": "none", "kid": "o1"}, claims, ED_KEY.sign(unsigned.encode())))
 
 
 async def test_the_last_keys_stay_in_use_while_the_issuer_is_away(

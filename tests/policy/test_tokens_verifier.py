@@ -256,6 +256,14 @@ def test_a_public_key_is_no_hmac_secret(tmp_path: Path):
         lab.identify(forged)
 
 
+def test_a_token_that_lies_about_its_algorithm_is_refused_though_its_signature_is_right(lab: Lab):
+    for said in ("none", "RS256", "hs256", ""):
+        unsigned = raw({"alg": said, "kid": KID}, claims()).rpartition(".")[0]
+        signature = hmac.digest(SECRET.encode(), unsigned.encode(), "sha256")
+        with pytest.raises(TokenBadSignature, match="its key signs with HS256"):
+            lab.identify(raw({"alg": said, "kid": KID}, claims(), signature))
+
+
 def test_a_rotated_key_is_good_until_the_overlap_ends(tmp_path: Path):
     lab = Lab(tmp_path, JwtSettings(), TokenRoll({"k1": stored("k1", PUBLIC, NOON_US + 5)}))
     token = signed(claims(), ED_KEY, "EdDSA", "k1")
