@@ -83,7 +83,7 @@ HAS_ITS_OWN_FIELD: Final = frozenset(
         "reasoning_effort",
         "user",
         "prompt_cache_key",
-        # Conversations, prompts and answers that a provider keeps belong to the gateway's own account, and so to all its callers.
+        # Conversations and prompts that a provider keeps belong to the gateway's own account, and so to all its callers.
         "previous_response_id",
         "conversation",
         "prompt",
