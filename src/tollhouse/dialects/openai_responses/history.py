@@ -246,7 +246,9 @@ def _without_own_id(raw: msgspec.Raw, identity: str) -> msgspec.Raw:
     name = item.get("id")
     if name is None or identity.encode() not in bytes(name):
         return raw
+    # An item without an id is new to a provider, and what is new has no status.
     del item["id"]
+    item.pop("status", None)
     return msgspec.Raw(msgspec.json.encode(item))
 
 

@@ -20,20 +20,29 @@ class ResponsesTraits:
     reasoning_text: bool = False
     """Earlier reasoning is taken back as plain text (`deepseek/deepseek-responses-stream-tool-result-2c48e0`)."""
     developer_role: bool = True
+    """`developer` messages are understood; else they are sent as `system`."""
     images: bool = True
+    """`input_image` parts are understood."""
     documents: bool = True
+    """`input_file` parts are understood."""
     audio: bool = False
     """`input_audio` parts are understood."""
     custom_tools: bool = True
     """Free-form `custom` tools are understood; else they become functions with one string argument."""
     strict_tools: bool = True
+    """`strict` in a tool is understood."""
     json_schema: bool = True
+    """`text.format: json_schema` is understood; else `json_object` is asked for."""
     json_object: bool = True
+    """`text.format: json_object` is understood."""
     logprobs: bool = False
     """`top_logprobs` is understood; OpenAI's reasoning models refuse it."""
     user: bool = True
+    """`safety_identifier` is understood."""
     service_tier: bool = True
+    """`service_tier` is understood."""
     prompt_cache_key: bool = True
+    """`prompt_cache_key` is understood."""
     cache_breakpoints: bool = False
     """`prompt_cache_breakpoint` in a part is understood (`openai/openai-responses-json-text-be623f`: from GPT-5.6 on)."""
     drop_fields: frozenset[str] = frozenset()
