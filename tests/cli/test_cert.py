@@ -113,8 +113,11 @@ def test_the_state_of_each_is_shown_and_status_1_asks_for_a_hand(run: Run, folde
     assert "tollhouse cert renew" in soon.stderr
     (folder / "server.key").unlink()
     (folder / "clients" / "ci.key").chmod(0o644)
+    run("client", "other")
+    (folder / "clients" / "other.crt").write_text("garbage")
     broken = run("status", "--days", "5")
     assert broken.exit_code == 1
+    assert "client other: One of the files is not a certificate, or not a key." in broken.stderr
     assert "server.key does not exist" in broken.stderr
     assert "chmod 600" in broken.stderr
 

@@ -1,11 +1,17 @@
 """Whom a client certificate names."""
 
+import ssl
 from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
-from support.certificates import Pki
+from support.certificates import TODAY, Pki
 from tollhouse.config.schema import CertificateSettings, RateSettings, Scope, ScopedRates
 from tollhouse.errors import CertificateUnknown, CredentialMissing, StoreUnavailable, Unauthenticated
 from tollhouse.policy.access import allow
@@ -120,3 +126,23 @@ def test_of_many_names_some_are_shown():
 @pytest.mark.parametrize("pem", ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "ü"])
 def test_what_cannot_be_parsed_names_nobody(pem: str):
     assert read_peer(pem) == PeerCertificate("")
+
+
+def test_a_certificate_with_an_extension_twice_names_nobody():
+    """One that no careful authority signs; it must not break the connection that shows it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ci")])
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name).issuer_name(name).public_key(key.public_key()).serial_number(1)
+        .not_valid_before(TODAY).not_valid_after(TODAY)
+    )  # fmt: skip
+    for oid in ("1.2.3.4", "1.2.3.5"):
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), b"\x05\x00"), critical=False
+        )
+    der = builder.sign(key, hashes.SHA256()).public_bytes(Encoding.DER)
+    twice = der.replace(b"\x06\x03\x2a\x03\x05", b"\x06\x03\x2a\x03\x04")
+    assert twice != der
+    assert read_peer(ssl.DER_cert_to_PEM_cert(der)).subject == "CN=ci"
+    assert read_peer(ssl.DER_cert_to_PEM_cert(twice)) == PeerCertificate("")

@@ -22,7 +22,7 @@ from support.processes import started, until
 from support.serving import KEY, Running, start
 from tollhouse.config.schema import TlsSettings
 from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, ProviderError
-from tollhouse.server.http.asgi import Receive, Scope, Send
+from tollhouse.server.http.asgi import App, Receive, Scope, Send
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, reserve
 from tollhouse.server.tls import LiveTls
@@ -297,12 +297,12 @@ async def test_a_certificate_names_its_caller_over_grpc_too(gateway: Begin, pki:
 class Listening:
     """A listener on its own, whose certificate a test changes."""
 
-    def __init__(self, pki: Pki, pair: Pair, **others: str) -> None:
+    def __init__(self, pki: Pki, pair: Pair, app: App | None = None, **others: str) -> None:
         self.pki = pki
         self.pair = pair
         self.tls = LiveTls(TlsSettings(cert=str(pair.cert), key=str(pair.key), **others), "server.tls")  # type: ignore[arg-type]  # one of them is a Literal
         self.place, held = reserve(Place("127.0.0.1", 0), "gateway")
-        self.listener = Http1Listener(_hello, self.place, tls=self.tls)
+        self.listener = Http1Listener(app or _hello, self.place, tls=self.tls)
         self._held = held
 
     async def __aenter__(self) -> Self:
@@ -343,6 +343,34 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> byt
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.partition(b"content-length: ")[2].partition(b"\r")[0])
     return await reader.readexactly(length)
+
+
+async def test_an_app_is_told_of_the_encryption_as_asgi_has_it(pki: Pki):
+    """https://asgi.readthedocs.io/en/latest/specs/tls.html"""
+    scopes: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scopes.append(scope)
+        await _hello(scope, receive, send)
+
+    client = pki.client("ci", "dns:ci.example.com")
+    async with Listening(pki, pki.server("one"), app=app, client_ca=str(pki.ca), client_auth="optional") as listening:
+        for pair in (client, None):
+            reader, writer = await listening.connect(pair)
+            await ask(reader, writer)
+            writer.close()
+    known, unknown = (scope["extensions"]["tls"] for scope in scopes)
+    assert scopes[0]["scheme"] == "https"
+    assert known == {
+        "server_cert": _leaf(listening.pair.cert),
+        "client_cert_chain": [_leaf(client.cert)],
+        "client_cert_name": "CN=ci",
+        "client_cert_error": None,
+        "tls_version": 0x0304,
+        "cipher_suite": known["cipher_suite"],
+    }
+    assert known["cipher_suite"] in {0x1301, 0x1302, 0x1303}
+    assert (unknown["client_cert_chain"], unknown["client_cert_name"]) == ([], None)
 
 
 async def test_a_new_certificate_is_served_to_new_connections_and_old_ones_go_on(pki: Pki):

@@ -151,7 +151,7 @@ class CertFolder:
         from cryptography import x509
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        from tollhouse.config.certificate_names import names_in
+        from tollhouse.config.certificate_names import names_in, unreadable
 
         missing = [file for file in (pair.cert, pair.key) if not file.exists()]
         if missing:
@@ -162,10 +162,10 @@ class CertFolder:
             names = (certificate.subject.rfc4514_string(), *names_in(certificate))
         except OSError as error:
             return Standing(pair, "broken", why=f"{error.filename}: {error.strerror}.")
-        except (ValueError, TypeError):
-            return Standing(
-                pair, "broken", why="One of the files is not a certificate, or not a key without a password."
-            )
+        except TypeError:
+            return Standing(pair, "broken", why="The key has a password.")
+        except unreadable():
+            return Standing(pair, "broken", why="One of the files is not a certificate, or not a key.")
         ends = certificate.not_valid_after_utc
         why = ""
         state: State = "good"

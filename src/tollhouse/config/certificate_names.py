@@ -16,6 +16,20 @@ MAX_NAMES: Final = 1000
 """Alternative names of one certificate that are looked at."""
 
 
+def unreadable() -> tuple[type[Exception], ...]:
+    """The errors that reading a certificate may raise."""
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    return (
+        ValueError,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        UnsupportedAlgorithm,
+    )
+
+
 def subject_text(text: str) -> str:
     """A subject in its one spelling.  Raises `ValueError` with a sentence for what is none."""
     from cryptography import x509
@@ -71,7 +85,7 @@ def _kind_of(value: str) -> str:
 def names_in(certificate: "x509.Certificate") -> tuple[str, ...]:
     """The alternative names of a certificate, in its order.  Kinds that have no spelling here are left out.
 
-    Raises `ValueError` for extensions that cannot be parsed.
+    Raises one of `unreadable()` for extensions that cannot be parsed.
     """
     from cryptography import x509
 

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-from tollhouse.config.certificate_names import names_in
+from tollhouse.config.certificate_names import names_in, unreadable
 from tollhouse.config.schema import TlsSettings
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def _certificates(data: bytes, which: Which, flaws: list[Flaw]) -> "list[x509.Ce
     try:
         found = x509.load_pem_x509_certificates(data)
         for each in found:
-            _ = each.extensions, each.subject  # parsed when they are first looked at
-    except ValueError:
+            _ = each.extensions, each.subject, each.public_key()  # parsed when they are first looked at
+    except unreadable():
         form = "; it is in DER: convert it with `openssl x509 -inform der`" if data.startswith(b"\x30") else ""
         if b"PRIVATE KEY-----" in data and b"-----BEGIN CERTIFICATE-----" not in data:
             form = ", but a private key"

@@ -30,10 +30,10 @@ def read_peer(pem: str) -> PeerCertificate:
     """The names of a certificate in PEM.  One that cannot be parsed has none, so that no rule is meant."""
     from cryptography import x509
 
-    from tollhouse.config.certificate_names import names_in
+    from tollhouse.config.certificate_names import names_in, unreadable
 
     try:
         certificate = x509.load_pem_x509_certificate(pem.encode())
         return PeerCertificate(certificate.subject.rfc4514_string(), names_in(certificate))
-    except ValueError:
+    except unreadable():
         return PeerCertificate("")

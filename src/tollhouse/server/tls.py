@@ -76,7 +76,11 @@ class LiveTls:
         """Looks every `LOOK_SECONDS` until it is cancelled."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await asyncio.to_thread(self.look)
+            try:
+                await asyncio.to_thread(self.look)
+            except Exception:
+                # A defect here must not end the watching, nor what serves.
+                log.exception("the certificate's files were not looked at", extra={"where": self._where})
 
     def look(self) -> bool:
         """One look at the files; true if a new certificate serves from now on.  Blocks.  Not for two threads at once."""
@@ -253,6 +257,7 @@ def _context(settings: TlsSettings, material: Material, failures: _Failures) -> 
     """A context that serves this material.  Raises `ssl.SSLError`, `OSError`."""
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # costs the server more than the client
     context.set_alpn_protocols(["http/1.1"])
     context.sslobject_class = _Connection
     context.failures = failures
