@@ -33,6 +33,7 @@ PATIENCE_SECONDS: Final = 60.0
 MODELS: Final[Mapping[str, str]] = {
     "openai": "gpt-4o-mini",
     "anthropic": "claude-sonnet-4-5",
+    "google": "gemini-2.5-flash",
     "deepseek": "deepseek-chat",
     "qwen": "qwen-plus",
     "cursor": "cursor-large",

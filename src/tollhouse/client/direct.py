@@ -7,12 +7,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from functools import cached_property
 
-import msgspec
-
 from tollhouse.chat.embedding import EmbeddingRequest
 from tollhouse.chat.events import Ended, Event, UsageReported
 from tollhouse.chat.model import Request
-from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models
 from tollhouse.client.failures import BadSettings, CallFailed, NoSuchModel
@@ -20,8 +17,6 @@ from tollhouse.client.over_http import HttpLive, Place, Talk
 from tollhouse.client.settings import Settings
 from tollhouse.client.translate import Scene, failure
 from tollhouse.config.schema import ProviderSettings
-from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
-from tollhouse.dialects.anthropic import decode_count, encode_count_request
 from tollhouse.errors import ConfigError, TollhouseError
 from tollhouse.gateway.estimate import input_tokens
 from tollhouse.ledger.prices import PriceBook, cost
@@ -80,16 +75,10 @@ class DirectDoor:
             requested_model=request.model,
             model=f"{place.provider.name}/{model}",
         )
-        path = place.provider.count_tokens_path
-        if path is None or place.provider.dialect is not ANTHROPIC:
+        counted = await Talk(place, model, request.model).count(request, until)
+        if counted is None:
             return Counted(input_tokens(request), is_estimate=True, marks=marks)
-        try:
-            meant = msgspec.structs.replace(request, model=model)
-            body = encode_count_request(meant, place.provider.traits_for(model), Receipt())
-            data, _ = await place.ask(b"POST", path, body, until)
-            return Counted(decode_count(data), is_estimate=False, marks=marks)
-        except TollhouseError as error:
-            raise failure(error, place.scene_of(request.model)) from error
+        return Counted(counted, is_estimate=False, marks=marks)
 
     async def embed(self, request: EmbeddingRequest, until: float) -> Embedded:
         """See `Door.embed`."""

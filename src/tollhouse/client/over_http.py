@@ -198,6 +198,19 @@ class Talk:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         return response, place.marks(self._name, incoming.headers, receipt, self._label(response.model))
 
+    async def count(self, request: Request, until: float) -> int | None:
+        """The provider's count of a prompt's tokens; `None` where it cannot count.  Raises `CallFailed`."""
+        place, provider = self._place, self._provider
+        if provider.counting is None or provider.count_tokens_path is None:
+            return None
+        try:
+            meant = msgspec.structs.replace(request, model=self._model)
+            body = provider.counting.encode_request(meant, self._traits, Receipt())
+            data, _ = await place.ask(b"POST", self._path(provider.count_tokens_path), body, until)
+            return provider.counting.decode_count(data)
+        except TollhouseError as error:
+            raise failure(error, place.scene_of(self._name)) from error
+
     async def stream(self, request: Request, until: float) -> "HttpLive":
         """An open stream.  Raises `CallFailed`."""
         place, receipt = self._place, Receipt()
@@ -218,7 +231,7 @@ class Talk:
     async def embed(self, request: EmbeddingRequest, until: float) -> tuple[Embeddings, Marks]:
         """Texts as vectors.  Raises `CallFailed`."""
         place, receipt = self._place, Receipt()
-        provider = place.provider
+        provider = self._provider
         if provider.embeddings_path is None or provider.embeddings is None:
             raise NotSpoken(
                 f"Provider {provider.name!r} has no embeddings.", hint="Ask another one.", where=place.scene.where
@@ -236,7 +249,7 @@ class Talk:
         return self._provider.dialect.encode_request(meant, self._traits, receipt)
 
     def _path(self, path: str) -> bytes:
-        return target(self._place.address, self._place.provider.path(path, self._model))
+        return target(self._place.address, self._provider.path(path, self._model))
 
     def _label(self, model: str) -> str:
         """Who answers, where nobody says it: in direct mode the provider itself."""
