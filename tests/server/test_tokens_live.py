@@ -14,6 +14,7 @@ from support.clients import CLIENTS, settings
 from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Stall, faulty, words
 from support.issuer import Issuer
+from support.postgres import postgres, postgres_ledger, postgres_session
 from support.processes import Process, started, until, workers_of
 from support.serving import Answer as Told
 from support.serving import Running, Serving
@@ -21,6 +22,8 @@ from support.tokens import EC_KEY, RSA_KEY, SECRET, jwk, signed
 from tollhouse.cli import tenant, token
 from tollhouse.config.folders import server_folder
 from tollhouse.upstream.wire import WireTransport
+
+__all__ = ["postgres", "postgres_ledger", "postgres_session"]
 
 PRICES = "\nprices: {openai/*: {input: 1, output: 2}}"
 EDDSA = "\nauth: {jwt: {algorithm: EdDSA}}"
@@ -33,12 +36,15 @@ def server() -> str:
     return "own"
 
 
-async def admin(folder: Path, *words: str, group: Any = token.command) -> str:
-    """Runs `tollhouse token …` on the ledger of a gateway that serves, and gives what it prints on standard output."""
+async def admin(place: Path, *words: str, group: Any = token.command, folder: str = "") -> str:
+    """Runs `tollhouse token …` on the ledger of a gateway that serves, and gives what it prints on standard output.
+
+    `folder` is a machine's: where it keeps its secrets.
+    """
 
     def run() -> str:
-        where = ["--config", str(folder / "tollhouse.yaml")]
-        environ = {"XDG_CONFIG_HOME": str(folder / ".config")}
+        where = ["--config", str(place / "tollhouse.yaml")]
+        environ = {"XDG_CONFIG_HOME": str(place / folder / ".config")}
         done = CliRunner().invoke(group, [words[0], *where, *words[1:]], env=environ)
         assert done.exit_code == 0, done.output + repr(done.exception)
         return done.stdout.strip()
@@ -190,7 +196,28 @@ async def test_an_issuer_and_its_reload(serving: Serving, fake_provider: FakePro
         assert issuer.asked.count("/keys") == 1, "a reload keeps the keys of an issuer"
 
 
-# ---------------------------------------------------------------------------------------------------- several workers
+# ------------------------------------------------------------------------------------------- several workers and machines
+
+
+async def test_machines_that_share_a_database_let_in_and_refuse_each_other_s_tokens(
+    serving: Serving, fake_provider: FakeProvider, tmp_path: Path, postgres_ledger: str
+):
+    def machine(name: str) -> str:
+        ledger = f"{{url: '{postgres_ledger}', state_folder: '{tmp_path / name}'}}"
+        return f"{settings(fake_provider)}{EDDSA}\nledger: {ledger}"
+
+    gateways = [await serving(machine(name)) for name in ("here", "there")]
+    texts = [await admin(tmp_path, "create", "ann", folder=name) for name in ("here", "there")]
+    assert len({jwt.get_unverified_header(text)["kid"] for text in texts}) == 2
+
+    async def all_say(statuses: list[int]) -> bool:
+        """Both gateways, of each token."""
+        told = [[(await ask(gateway, text)).status for text in texts] for gateway in gateways]
+        return told == [statuses, statuses]
+
+    await until(lambda: all_say([200, 200]))
+    await admin(tmp_path, "revoke", id_of(texts[0]))
+    await until(lambda: all_say([401, 200]))
 
 
 async def test_a_start_makes_a_secret_and_every_worker_hears_of_its_tokens(tmp_path: Path, fake_provider: FakeProvider):
