@@ -300,7 +300,9 @@ class Listening:
     def __init__(self, pki: Pki, pair: Pair, app: App | None = None, **others: str) -> None:
         self.pki = pki
         self.pair = pair
-        self.tls = LiveTls(TlsSettings(cert=str(pair.cert), key=str(pair.key), **others), "server.tls")  # type: ignore[arg-type]  # one of them is a Literal
+        settings = TlsSettings(cert=str(pair.cert), key=str(pair.key), **others)  # type: ignore[arg-type]  # one of them is a Literal
+        # A clock that stands still: what is told once a moment is told once.
+        self.tls = LiveTls(settings, "server.tls", monotonic=lambda: 0.0)
         self.place, held = reserve(Place("127.0.0.1", 0), "gateway")
         self.listener = Http1Listener(app or _hello, self.place, tls=self.tls)
         self._held = held
