@@ -538,6 +538,18 @@ async def test_kept_answers_are_found_at_each_of_the_paths(stage: Stage):
     assert (await stage.gateway.get(f"/v1/responses/{given.id}?stream=true")).status == 400
 
 
+async def test_a_provider_s_own_paths_lead_to_the_same_answers(stage: Stage):
+    """Else one tenant could ask the gateway's account for what another one was answered."""
+    given = (await stage.gateway.ask("/lab/v1/responses", {"model": "small", "input": "Go."})).json()
+    assert stage.fake.calls[-1].path == "/v1/chat/completions"
+    others = [(b"authorization", b"Bearer " + OTHERS_KEY.encode())]
+    for name in ("lab", "openai", "anthropic"):
+        path = f"/{name}/v1/responses/{given['id']}"
+        assert (await stage.gateway.get(path)).json()["id"] == given["id"]
+        assert (await stage.gateway.get(path, headers=others)).status == 404
+    assert len(stage.fake.calls) == 1
+
+
 async def test_many_answers_at_once_are_all_kept(stage: Stage):
     given = await asyncio.gather(*(stage.answer("lab", stream=n % 2 == 0, input=f"Number {n}") for n in range(12)))
     shown = await asyncio.gather(*(stage.ours.responses.retrieve(each.id) for each in given))

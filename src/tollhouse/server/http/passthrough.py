@@ -14,6 +14,7 @@ from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.passthrough import METHODS, Request, pass_through
 from tollhouse.gateway.pipeline import Gateway
+from tollhouse.server.http import responses
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route, answer
 
@@ -22,6 +23,7 @@ _CHATS: Final[Mapping[str, tuple[Dialect[Any], str]]] = {
     "/messages": (ANTHROPIC, "anthropic"),
 }
 """By the path below the version: the dialect, and the name in the ledger."""
+_RESPONSES: Final = "responses"
 
 
 def door(front: Front) -> Door:
@@ -32,7 +34,11 @@ def door(front: Front) -> Door:
         provider = front.serving.gateway.router.providers.get(name)
         if provider is None or not rest:
             return None
-        chat = _CHATS.get("/" + rest.removeprefix("openai/").removeprefix("v1/"))
+        below = rest.removeprefix("openai/").removeprefix("v1/")
+        if below == _RESPONSES or below.startswith(f"{_RESPONSES}/"):
+            # What is kept at a provider under the gateway's account would be within reach of every tenant.
+            return responses.route(front, below.removeprefix(_RESPONSES).removeprefix("/"), provider=name)
+        chat = _CHATS.get(f"/{below}")
         if chat is not None:
             dialect, ledger_name = chat
 

@@ -7,7 +7,7 @@ costs the answer nothing but that it cannot be found again.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 from urllib.parse import parse_qs
@@ -45,33 +45,31 @@ log = logging.getLogger("tollhouse.server")
 def door(front: Front) -> Door:
     """`/v1/responses` and what is below it."""
 
+    def find(prefix: str, path: str) -> Route | None:
+        return route(front, path.removeprefix(prefix))
+
+    return Door(
+        routes={path: found for path in PATHS if (found := route(front, "")) is not None},
+        prefixes={f"{path}/": partial(find, f"{path}/") for path in PATHS},
+    )
+
+
+def route(front: Front, below: str, *, provider: str | None = None) -> Route | None:
+    """What there is at a path `below` the responses; `provider` is the one that may answer, where the path names it."""
+
     async def create(exchange: Exchange) -> None:
-        await front.carry(exchange, "openai_responses", partial(_create, front.serving.responses))
+        work = partial(_create, front.serving.responses)
+        await front.carry(exchange, "openai_responses", work, provider=provider)
 
     async def count(exchange: Exchange) -> None:
-        await front.carry(exchange, "openai_responses_count_tokens", partial(_count, front.serving.responses))
+        work = partial(_count, front.serving.responses)
+        await front.carry(exchange, "openai_responses_count_tokens", work, provider=provider)
 
     async def listen(exchange: Exchange) -> None:
         """Codex first tries a WebSocket here, and goes on over HTTP at once when it reads 426."""
         if exchange.has_header(b"upgrade"):
             raise UpgradeRefused("Responses are streamed over plain HTTP here: POST with `stream: true`.")
         raise MethodNotAllowed(exchange.method, allowed=["POST"])
-
-    create_route = Route(DIALECT, {"POST": create, "GET": listen})
-    count_route = Route(DIALECT, {"POST": count})
-    find = partial(_find, front)
-    return Door(
-        routes={
-            **dict.fromkeys(PATHS, create_route),
-            **{f"{path}/input_tokens": count_route for path in PATHS},
-        },
-        prefixes={f"{path}/": partial(find, f"{path}/") for path in PATHS},
-    )
-
-
-def _find(front: Front, prefix: str, path: str) -> Route | None:
-    """What is at the path of one response."""
-    response_id, _, rest = path.removeprefix(prefix).partition("/")
 
     async def show(exchange: Exchange) -> None:
         await _show(front, exchange, response_id)
@@ -86,13 +84,22 @@ def _find(front: Front, prefix: str, path: str) -> Route | None:
         front.identify(exchange)
         raise BadRequest("Only responses that run in the background can be cancelled, and none does here.")
 
-    methods: dict[str, dict[str, Handler]] = {
-        "": {"GET": show, "DELETE": delete},
-        "input_items": {"GET": list_input},
-        "cancel": {"POST": cancel},
-    }
-    found = methods.get(rest)
-    return Route(DIALECT, found) if found and response_id else None
+    response_id, _, rest = below.partition("/")
+    methods: Mapping[str, Handler]
+    match response_id, rest:
+        case "", "":
+            methods = {"POST": create, "GET": listen}
+        case "input_tokens", "":
+            methods = {"POST": count}
+        case _, "":
+            methods = {"GET": show, "DELETE": delete}
+        case _, "input_items":
+            methods = {"GET": list_input}
+        case _, "cancel":
+            methods = {"POST": cancel}
+        case _:
+            return None
+    return Route(DIALECT, methods)
 
 
 # ---------------------------------------------------------------------------------------------------------------- calls
