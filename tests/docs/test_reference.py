@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-_COMMAND = re.compile(r"\btollhouse((?: [a-z]+)+)")
+_COMMAND = re.compile(r"(?<!llm )\btollhouse((?: [a-z][a-z-]*)+)")  # `llm tollhouse` is the plugin's
 _VARIABLE = re.compile(r"\$\{([A-Z_]+)")
 
 
