@@ -15,6 +15,7 @@ from support.typed_values import base64s, events, inlines, values_of
 from tollhouse.chat.embedding import EmbeddingRequest
 from tollhouse.chat.events import Delta, Event, Failed
 from tollhouse.chat.model import Audio, Inline, Request, Tool
+from tollhouse.dialects.delimited import delimit
 from tollhouse.dialects.protobuf import messages, wire
 from tollhouse.dialects.protobuf.failure import event_of, trouble_of_event
 from tollhouse.dialects.protobuf.messages import EVENT, Unknown
@@ -363,6 +364,47 @@ def test_nesting_is_bounded_in_protobuf_too():
     request.messages.add(role=3).parts.add().CopyFrom(part)
     with pytest.raises(Fault, match="is not a protobuf message"):
         wire("protobuf").unpack(messages.REQUEST, request.SerializeToString())
+
+
+EMPTY_PARTS = b"\x12\x00" * 500_000
+HUGE = {
+    "messages": b"\x12\x00" * 500_000,
+    "parts": b"\x12" + delimit(b"\x08\x03" + EMPTY_PARTS),
+    "parts in the result of a tool": b"\x12" + delimit(b"\x12" + delimit(b"\x4a" + delimit(EMPTY_PARTS))),
+    "tools": b"\x1a\x00" * 500_000,
+    "stop": b"\x52\x00" * 500_000,
+}
+
+
+@pytest.mark.parametrize("fields", HUGE.values(), ids=HUGE)
+def test_a_body_of_next_to_nothing_many_times_over_is_refused_before_it_is_parsed(fields: bytes):
+    """Two bytes each would become hundreds in memory, and block everybody else's calls for half a minute."""
+    with pytest.raises(Fault, match="holds more than 200,000 fields"):
+        wire("protobuf").peek(b"\x0a\x01m" + fields)
+
+
+def test_nesting_without_end_in_a_large_body_is_refused():
+    part = b""
+    for _ in range(9_000):
+        part = b"\x4a" + delimit(b"\x12" + delimit(part))
+    with pytest.raises(Fault, match="is not a protobuf message"):
+        wire("protobuf").peek(b"\x0a\x01m" + b"\x12" + delimit(b"\x12" + delimit(part)))
+
+
+def test_large_contents_are_no_reason_to_refuse():
+    parts = [{"text": {"text": "\x12\x00" * 400_000}}, *({"text": {"text": "x" * 100}} for _ in range(2_000))]
+    request = gateway_pb2.ChatRequest(model="m", messages=[{"role": "USER", "parts": parts}])
+    read = wire("protobuf").unpack(messages.REQUEST, request.SerializeToString())
+    assert len(read.messages[0].parts) == 2_001
+
+
+@given(st.binary(max_size=300))
+def test_counting_fields_never_fails_by_itself(data: bytes):
+    """What is wrong with a message is for the library to find."""
+    from tollhouse.dialects.protobuf import binary
+
+    inner = binary._messages_in(gateway_pb2.DESCRIPTOR.message_types_by_name["ChatRequest"])
+    assert binary._count(inner, data, 0, len(data), 1_000) >= 1_000 - len(data)
 
 
 def test_json_may_stand_for_its_text():

@@ -3,9 +3,11 @@
 The library's C core parses and prints; between its messages and plain values lies one walk over the fields that are set.
 """
 
-from typing import Any, Final, TypeVar
+from contextlib import suppress
+from functools import cache
+from typing import Any, Final, TypeAlias, TypeVar
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from tollhouse.chat.events import Delta
@@ -93,6 +95,11 @@ class BinaryWire:
 
 BINARY: Final[Wire] = BinaryWire()
 
+SMALL_BYTES: Final = 64 * 1024
+"""Messages up to this size hold too little to be counted first."""
+MAX_FIELDS: Final = 200_000
+"""Of one message and all messages in it; a text in a turn of its own is five."""
+
 _SETTLEMENT_TAG: Final = b"\x7a"
 """Field 15, a length and that many bytes: the same in all messages that have one."""
 
@@ -156,10 +163,77 @@ def _heard_delta(message: bytes) -> Delta | None:
 
 
 def _parsed(name: str, data: bytes) -> Any:
+    if len(data) > SMALL_BYTES:
+        # What is nested so deeply that counting gives up is refused by the library as soon as it gets there.
+        with suppress(RecursionError):
+            _count(_messages_in(gateway_pb2.DESCRIPTOR.message_types_by_name[name]), data, 0, len(data), MAX_FIELDS)
     try:
         return getattr(gateway_pb2, name).FromString(data)
     except DecodeError as error:
         raise Fault(f"is not a protobuf message of type tollhouse.v1.{name}.") from error
+
+
+_Inner: TypeAlias = "dict[int, _Inner]"
+"""The fields of a message that are messages, each with its own, by number."""
+
+
+@cache
+def _messages_in(message: Descriptor) -> _Inner:
+    found: _Inner = {}
+    _FOUND[message.full_name] = found
+    for field in message.fields:
+        of = field.message_type
+        if of is not None:
+            inner = _FOUND.get(of.full_name)
+            found[field.number] = _messages_in(of) if inner is None else inner
+    return found
+
+
+_FOUND: Final[dict[str, _Inner]] = {}
+
+
+def _count(messages: _Inner, data: bytes, at: int, end: int, left: int) -> int:
+    """How many of `left` fields remain after those between two places; raises `Fault` when there are more.
+
+    It hops from field to field and leaves everything that is wrong to the library.  Without it, a body of empty messages, two
+    bytes each, would become gigabytes of objects.
+    """
+    while at < end:
+        left -= 1
+        if left < 0:
+            raise Fault(f"holds more than {MAX_FIELDS:,} fields.")
+        tag, at = _varint_at(data, at, end)
+        kind = tag & 7
+        if kind == _LENGTH:
+            size, at = _varint_at(data, at, end)
+            inner = messages.get(tag >> 3)
+            if inner is not None and size:
+                left = _count(inner, data, at, min(at + size, end), left)
+            at += size
+        elif kind == _NUMBER:
+            _, at = _varint_at(data, at, end)
+        elif kind in _FIXED:
+            at += _FIXED[kind]
+        else:
+            return left  # a group, or nothing at all
+    return left
+
+
+_NUMBER, _LENGTH = 0, 2
+_FIXED: Final = {1: 8, 5: 4}
+
+
+def _varint_at(data: bytes, at: int, end: int) -> tuple[int, int]:
+    """A number and where it ends; what is cut ends at `end`."""
+    number = shift = 0
+    while at < end:
+        byte = data[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80 or shift > 63:
+            break
+        shift += 7
+    return number, at
 
 
 def _serialised(name: str, plain: Plain) -> bytes:
