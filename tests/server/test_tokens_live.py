@@ -16,11 +16,14 @@ from support.fake_replies import Answer, Stall, faulty, words
 from support.issuer import Issuer
 from support.postgres import postgres, postgres_ledger, postgres_session
 from support.processes import Process, started, until, workers_of
+from support.processes import serving as process_serving
 from support.serving import Answer as Told
 from support.serving import Running, Serving
 from support.tokens import EC_KEY, RSA_KEY, SECRET, jwk, signed
 from tollhouse.cli import tenant, token
 from tollhouse.config.folders import server_folder
+from tollhouse.policy.register import read
+from tollhouse.policy.tokens.issuing import signing_keys
 from tollhouse.upstream.wire import WireTransport
 
 __all__ = ["postgres", "postgres_ledger", "postgres_session"]
@@ -258,6 +261,20 @@ async def test_a_start_makes_a_secret_and_every_worker_hears_of_its_tokens(tmp_p
         said = "\n".join(process.lines)
         assert issued not in said
         assert json.loads(kept.read_text())["keys"][0]["secret"] not in said
+
+
+async def test_a_start_makes_a_secret_for_a_ledger_in_postgresql(tmp_path: Path, postgres_ledger: str):
+    file = tmp_path / "tollhouse.yaml"
+    file.write_text(
+        "auth: {jwt: {}}\nproviders: {lab: {type: openai-compatible, base_url: 'http://127.0.0.1:9/v1', api_key: x}}\n"
+        "models: {fast: lab/m}\nserver: {port: 0, admin_port: 0, grpc_port: 0}\n"
+        f"ledger: {{url: '{postgres_ledger}', state_folder: '{tmp_path / 'state'}'}}\n"
+    )
+    async with process_serving(tmp_path, "--config", str(file)) as process:
+        assert "signing-keys.json" in await process.says("a key was made that signs tokens")
+        await process.says("answers at")
+    (key,) = await asyncio.to_thread(read, postgres_ledger, signing_keys)
+    assert (key.algorithm, key.until_us) == ("HS256", None)
 
 
 async def _open(process: Process, secret: str) -> tuple[WireTransport, Any]:

@@ -98,7 +98,7 @@ async def serve(
     config = overrides.over(config)
     server = config.server
     _prepare_ledger(config.ledger.url)
-    _prepare_signing_key(config, environ)
+    await asyncio.to_thread(_prepare_signing_key, config, environ)  # PostgreSQL's driver has a loop of its own
     admin_tls = live_tls(config.admin.tls, "admin.tls")
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(watching(admin_tls))
