@@ -128,7 +128,7 @@ def _varint(number: int) -> bytes:
 
 
 def _delta(event: Delta) -> bytes:
-    """A delta behind its length, by hand: the library takes three times as long, and most events are such."""
+    """A delta behind its length, by hand: the library takes twice as long, and most events are such."""
     index, choice = event.index, event.choice
     try:
         text = event.text.encode()
