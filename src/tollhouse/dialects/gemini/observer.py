@@ -6,6 +6,8 @@ the provider is done sending.  Bytes are never rewritten.
 """
 
 import re
+from collections.abc import Iterable
+from itertools import pairwise
 from typing import Final
 
 import msgspec
@@ -16,7 +18,7 @@ from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import finish_of, finish_word
-from tollhouse.dialects.gemini.usage import WireUsage, usage_of
+from tollhouse.dialects.gemini.usage import read_counts, usage_of
 from tollhouse.dialects.gemini.wire import NULL, UNREADABLE, describe
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
@@ -45,12 +47,14 @@ class _Feedback(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     candidates: list[_Candidate] | None = None
-    usageMetadata: WireUsage | None = None  # noqa: N815
+    usageMetadata: msgspec.Raw = NULL  # noqa: N815
     promptFeedback: _Feedback | None = None  # noqa: N815
     error: msgspec.Raw = NULL
 
 
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
+
+_USUAL_END: Final = b"\r\n\r\n"
 
 # Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
 _EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
@@ -81,7 +85,8 @@ class GeminiObserver:
         self._open: dict[int, bool] = {}
         """By candidate, whether it is still going on."""
         self._called = False
-        self._reported: WireUsage | None = None
+        self._reported = NULL
+        """The newest counts."""
         self._deltas = 0
         self._text_bytes = 0
         self._tail = b""
@@ -92,12 +97,24 @@ class GeminiObserver:
         if self.is_final:
             return b""  # after an error
         buffer = self._tail + data if self._tail else data
+        *events, self._tail = buffer.split(_USUAL_END)
+        if all(event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event for event in events):
+            out = self._take(event + _USUAL_END for event in events)
+            if b"\n" not in self._tail:
+                return self._kept(out)
+            buffer = self._tail
+        else:
+            out = b""
+        ends = [match.end() for match in _EVENT_END.finditer(buffer)]
+        self._tail = buffer[ends[-1] :] if ends else buffer
+        if self.failure is not None:
+            return out
+        return self._kept(out + self._take(buffer[start:end] for start, end in pairwise([0, *ends])))
+
+    def _take(self, events: Iterable[bytes]) -> bytes:
+        """Looks at whole events; gives what may go to the client."""
         out: list[bytes] = []
-        start = 0
-        for match in _EVENT_END.finditer(buffer):
-            end = match.end()
-            event = buffer[start:end]
-            start = end
+        for event in events:
             self._see(event)
             if self.failure is not None:
                 return b"".join([*out, self._held, event])
@@ -106,10 +123,12 @@ class GeminiObserver:
             else:
                 out += (self._held, event)
                 self._held = b""
-        self._tail = buffer[start:]
+        return b"".join(out)
+
+    def _kept(self, out: bytes) -> bytes:
         if len(self._tail) > MAX_EVENT_BYTES:
             raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
-        return b"".join(out)
+        return out
 
     def close(self) -> bytes:
         """The held-back end; see `Observer.close`.  Finish reasons are what makes an answer whole."""
@@ -134,7 +153,7 @@ class GeminiObserver:
 
     def usage(self) -> Usage:
         """As reported, once the answer is whole; else the prompt as reported and the output counted from its text."""
-        reported = usage_of(self._reported)
+        reported = usage_of(read_counts(self._reported))
         if self._is_over and reported.output_tokens is not None:
             return reported
         if reported.is_empty and not self.has_content:
@@ -176,7 +195,8 @@ class GeminiObserver:
         if chunk.error != NULL:
             self._fail(data)
             return
-        self._reported = chunk.usageMetadata or self._reported
+        if chunk.usageMetadata != NULL:
+            self._reported = chunk.usageMetadata
         for candidate in chunk.candidates or ():
             self._see_candidate(candidate)
         if chunk.promptFeedback is not None and chunk.promptFeedback.blockReason and not self._open:

@@ -36,7 +36,7 @@ from tollhouse.dialects.gemini.partial_args import Arguments, PartialArg
 from tollhouse.dialects.gemini.parts import read_part
 from tollhouse.dialects.gemini.response import created_at, invented_id
 from tollhouse.dialects.gemini.signatures import read_signature, thought
-from tollhouse.dialects.gemini.usage import WireUsage, usage_of
+from tollhouse.dialects.gemini.usage import read_counts, usage_of
 from tollhouse.dialects.gemini.wire import HOME, NULL, UNREADABLE, WireFault, describe
 from tollhouse.errors import UpstreamMalformed, UpstreamTruncated
 
@@ -77,7 +77,7 @@ class _Feedback(msgspec.Struct):
 
 class _Chunk(msgspec.Struct):
     candidates: list[_Candidate] | None = None
-    usageMetadata: WireUsage | None = None  # noqa: N815
+    usageMetadata: msgspec.Raw = NULL  # noqa: N815
     promptFeedback: _Feedback | None = None  # noqa: N815
     responseId: str | None = None  # noqa: N815
     modelVersion: str | None = None  # noqa: N815
@@ -133,7 +133,8 @@ class GeminiStreamDecoder:
         self._has_started = False
         self._has_ended = False
         self._id = ""
-        self._usage: WireUsage | None = None
+        self._usage = NULL
+        """The newest counts."""
         self._reported: Usage | None = None
 
     def feed(self, frame: Frame) -> Iterable[Event]:
@@ -163,17 +164,19 @@ class GeminiStreamDecoder:
         if not self._has_started:
             self._has_started = True
             self._id = chunk.responseId or ""
-            usage = usage_of(chunk.usageMetadata)
+            counts = read_counts(chunk.usageMetadata)
+            usage = usage_of(counts)
             yield Started(
                 id=self._id,
                 model=chunk.modelVersion or "",
                 created=created_at(chunk.createTime),
-                service_tier=chunk.usageMetadata.serviceTier if chunk.usageMetadata else None,
+                service_tier=None if counts is None else counts.serviceTier,
                 usage=None if usage.is_empty else usage,
             )
         # Counts repeat in every chunk, growing, and the prompt's may be put right at the end
         # (`gemini/gemini-generate-stream-image-input-d51315`); only the last ones count.
-        self._usage = chunk.usageMetadata or self._usage
+        if chunk.usageMetadata != NULL:
+            self._usage = chunk.usageMetadata
         for place, candidate in enumerate(chunk.candidates or ()):
             yield from self._candidate(candidate, place, data)
         if chunk.promptFeedback is not None and chunk.promptFeedback.blockReason and not self._choices:
@@ -185,7 +188,7 @@ class GeminiStreamDecoder:
 
     def _report(self) -> tuple[Event, ...]:
         """The counts, if they have not been told yet."""
-        usage = usage_of(self._usage)
+        usage = usage_of(read_counts(self._usage))
         if usage.is_empty or usage == self._reported:
             return ()
         self._reported = usage

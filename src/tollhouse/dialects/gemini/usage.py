@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.gemini.wire import Block
+from tollhouse.dialects.gemini.wire import NULL, UNREADABLE, Block
 
 _Count = int | float | None
 
@@ -38,6 +38,17 @@ class WireUsage(msgspec.Struct):
 
 
 _AUDIO: Final = frozenset({"AUDIO", 4})
+
+
+_COUNTS: Final = msgspec.json.Decoder(WireUsage)
+
+
+def read_counts(raw: msgspec.Raw) -> WireUsage | None:
+    """The counts of a chunk, which repeat in each and are only looked at when they matter; `None` where there are none."""
+    try:
+        return None if raw == NULL else _COUNTS.decode(raw)
+    except UNREADABLE:
+        return None
 
 
 def usage_of(counts: WireUsage | None) -> Usage:
