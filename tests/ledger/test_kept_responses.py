@@ -1,19 +1,22 @@
 """Responses are kept for their tenant alone, found at once, and forgotten in time."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from support.postgres import postgres, postgres_ledger, postgres_session
-from tollhouse.errors import StoreUnavailable
+from tollhouse.errors import BodyTooLarge, StoreUnavailable
 from tollhouse.ledger import kept_responses, store
 from tollhouse.ledger.kept_responses import KeepingBounds, KeptResponse, ResponseShelf
 from tollhouse.ledger.transaction import transact
 
 __all__ = ["postgres", "postgres_ledger", "postgres_session"]
 
+MANY = 2**20
+"""Bytes; more than any conversation here has."""
 DAY_US = 86_400_000_000
 NOW_US = 2_000_000 * DAY_US // 100
 BOUNDS = KeepingBounds(retention_seconds=30 * 86_400.0, max_bytes=2**30, max_response_bytes=2**20)
@@ -59,7 +62,7 @@ async def test_a_kept_response_is_found_by_its_tenant_alone(shelf: ResponseShelf
     assert await shelf.one("research", "resp_a") == response("a")
     assert await shelf.one("sales", "resp_a") is None
     assert await shelf.one("research", "resp_b") is None
-    assert not await shelf.chain("sales", "resp_a")
+    assert not await shelf.chain("sales", "resp_a", MANY)
 
 
 async def test_a_conversation_is_followed_back_to_its_beginning(shelf: ResponseShelf):
@@ -67,7 +70,7 @@ async def test_a_conversation_is_followed_back_to_its_beginning(shelf: ResponseS
         await shelf.keep("research", response(name, after=after))
     await shelf.keep("sales", response("a", body=b'{"theirs":true}'))
 
-    found = await shelf.chain("research", "resp_c")
+    found = await shelf.chain("research", "resp_c", MANY)
     assert [each.id for each in found] == ["resp_a", "resp_b", "resp_c"]
     assert found[0] == response("a")
 
@@ -77,16 +80,32 @@ async def test_a_conversation_of_which_something_is_gone_begins_in_the_middle(sh
         await shelf.keep("research", response(name, after=after))
     assert await shelf.remove("research", "resp_a")
 
-    found = await shelf.chain("research", "resp_c")
+    found = await shelf.chain("research", "resp_c", MANY)
     assert [each.id for each in found] == ["resp_b", "resp_c"]
     assert found[0].previous_id == "resp_a"
+
+
+@pytest.mark.parametrize(
+    "body", [b'"%b"' % (b"x" * 40_000), b'"%b"' % random.Random(1).randbytes(40_000).hex().encode()]
+)
+async def test_a_conversation_is_read_only_as_far_as_its_bound(shelf: ResponseShelf, body: bytes):
+    """What compresses well is small on disk and large in memory; what does not is large in both."""
+    for name, after in (("a", None), ("b", "a"), ("c", "b")):
+        await shelf.keep("research", response(name, after=after, body=body), [f"msg_{name}"])
+
+    assert len(await shelf.chain("research", "resp_c", 3 * len(body) + 100)) == 3
+    for most in (10, 2 * len(body)):
+        with pytest.raises(BodyTooLarge):
+            await shelf.chain("research", "resp_c", most)
+        with pytest.raises(BodyTooLarge):
+            await shelf.with_items("research", ["msg_a", "msg_b", "msg_c"], most)
 
 
 async def test_a_circle_of_responses_ends(shelf: ResponseShelf):
     await shelf.keep("research", response("a", after="b"))
     await shelf.keep("research", response("b", after="a"))
 
-    assert len(await shelf.chain("research", "resp_a")) == kept_responses.MAX_TURNS
+    assert len(await shelf.chain("research", "resp_a", MANY)) == kept_responses.MAX_TURNS
 
 
 async def test_the_first_of_two_with_one_id_stays(shelf: ResponseShelf):
@@ -101,9 +120,9 @@ async def test_items_are_found_by_their_ids_within_the_tenant(shelf: ResponseShe
     await shelf.keep("research", response("a"), ["msg_1", "rs_1"])
     await shelf.keep("research", response("b"), ["msg_2"])
 
-    found = await shelf.with_items("research", ["msg_2", "rs_1", "msg_9"])
+    found = await shelf.with_items("research", ["msg_2", "rs_1", "msg_9"], MANY)
     assert [each.id for each in found] == ["resp_b", "resp_a"]
-    assert not await shelf.with_items("sales", ["msg_1"])
+    assert not await shelf.with_items("sales", ["msg_1"], MANY)
 
 
 async def test_a_removed_response_leaves_nothing_behind(shelf: ResponseShelf, any_url: str):

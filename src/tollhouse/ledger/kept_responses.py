@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
-from tollhouse.errors import StoreUnavailable
+from tollhouse.errors import BodyTooLarge, StoreUnavailable
 from tollhouse.ledger.transaction import Row, Transaction, transact
 
 T = TypeVar("T")
@@ -41,16 +41,18 @@ _INSERT: Final = (
 _INSERT_ITEM: Final = (
     "INSERT INTO response_items (tenant, id, response_id) VALUES ($1, $2, $3) ON CONFLICT (tenant, id) DO NOTHING"
 )
+_COLUMNS: Final = "r.id, r.previous_id, r.created_at_us, r.input, r.body"
+# Ids and sizes first, contents after that: how much it is, is known before it is read.
 _CHAIN: Final = (
-    "WITH RECURSIVE chain (id, previous_id, created_at_us, input, body, turn) AS ("
-    "SELECT id, previous_id, created_at_us, input, body, 1 FROM responses WHERE tenant = $1 AND id = $2 "
-    "UNION ALL SELECT r.id, r.previous_id, r.created_at_us, r.input, r.body, chain.turn + 1 FROM chain "
-    "JOIN responses r ON r.tenant = $1 AND r.id = chain.previous_id WHERE chain.turn < $3) "
-    "SELECT id, previous_id, created_at_us, input, body FROM chain ORDER BY turn DESC"
+    "WITH RECURSIVE chain (id, previous_id, size, turn) AS ("
+    "SELECT id, previous_id, size_bytes, 1 FROM responses WHERE tenant = $1 AND id = $2 "
+    "UNION ALL SELECT r.id, r.previous_id, chain.size + r.size_bytes, chain.turn + 1 FROM chain "
+    "JOIN responses r ON r.tenant = $1 AND r.id = chain.previous_id WHERE chain.turn < $3 AND chain.size <= $4) "
+    "SELECT id, size FROM chain ORDER BY turn DESC"
 )
-_ONE: Final = "SELECT id, previous_id, created_at_us, input, body FROM responses WHERE tenant = $1 AND id = $2"
+_ONE: Final = f"SELECT {_COLUMNS} FROM responses r WHERE r.tenant = $1 AND r.id = $2"  # noqa: S608  # our own names
 _OF_ITEM: Final = (
-    "SELECT r.id, r.previous_id, r.created_at_us, r.input, r.body FROM response_items i "
+    "SELECT r.id, r.size_bytes FROM response_items i "
     "JOIN responses r ON r.tenant = i.tenant AND r.id = i.response_id WHERE i.tenant = $1 AND i.id = $2"
 )
 _OLDEST: Final = "SELECT tenant, id, created_at_us, size_bytes FROM responses ORDER BY created_at_us LIMIT $1"
@@ -126,24 +128,32 @@ class ResponseShelf:
             self._writing = loop.create_task(self._write_all())
         return waiting.written
 
-    async def chain(self, tenant: str, response_id: str) -> Sequence[KeptResponse]:
+    async def chain(self, tenant: str, response_id: str, max_bytes: int) -> Sequence[KeptResponse]:
         """The conversation that ends with a response, oldest first; empty if the tenant has none of that id.
 
         A conversation of which something is gone begins in the middle: its first response has a `previous_id`.  Raises
-        `StoreUnavailable`.
+        `StoreUnavailable`, and `BodyTooLarge` for one of more than `max_bytes`.
         """
-        return await self._read(lambda transaction: transaction.rows(_CHAIN, tenant, response_id, MAX_TURNS))
+
+        def work(transaction: Transaction) -> list[KeptResponse]:
+            found = transaction.rows(_CHAIN, tenant, response_id, MAX_TURNS, max_bytes)
+            sizes = [int(size) for _, size in found]
+            return _read(transaction, tenant, [name for name, _ in found], max(sizes, default=0), max_bytes)
+
+        return await self._read(work)
 
     async def one(self, tenant: str, response_id: str) -> KeptResponse | None:
         """A response, if the tenant has it.  Raises `StoreUnavailable`."""
         found = await self._read(lambda transaction: transaction.rows(_ONE, tenant, response_id))
-        return found[0] if found else None
+        return _inflated(found[0], None) if found else None
 
-    async def with_items(self, tenant: str, item_ids: Sequence[str]) -> Sequence[KeptResponse]:
-        """The responses that hold these items, as far as the tenant has them.  Raises `StoreUnavailable`."""
+    async def with_items(self, tenant: str, item_ids: Sequence[str], max_bytes: int) -> Sequence[KeptResponse]:
+        """The responses that hold these items, as far as the tenant has them, each once.  Raises as `chain` does."""
 
-        def work(transaction: Transaction) -> list[Row]:
-            return [row for item_id in item_ids for row in transaction.rows(_OF_ITEM, tenant, item_id)]
+        def work(transaction: Transaction) -> list[KeptResponse]:
+            rows = (row for item_id in item_ids for row in transaction.rows(_OF_ITEM, tenant, item_id))
+            sizes = {str(name): int(size) for name, size in rows}
+            return _read(transaction, tenant, list(sizes), sum(sizes.values()), max_bytes)
 
         return await self._read(work)
 
@@ -194,9 +204,8 @@ class ResponseShelf:
         finally:
             self._writing = None
 
-    async def _read(self, work: Callable[[Transaction], list[Row]]) -> list[KeptResponse]:
-        rows = partial(transact, self._url, work, writes=False)
-        return await self._run(self._reader, lambda: [_read_row(row) for row in rows()])
+    async def _read(self, work: Callable[[Transaction], T]) -> T:
+        return await self._run(self._reader, partial(transact, self._url, work, writes=False))
 
     async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(thread, work)
@@ -245,12 +254,39 @@ def _tidy(bounds: KeepingBounds, oldest_us: int, transaction: Transaction) -> No
         excess -= size_bytes
 
 
-def _read_row(row: Row) -> KeptResponse:
+def _read(
+    transaction: Transaction, tenant: str, names: Sequence[str], stored_bytes: int, max_bytes: int
+) -> list[KeptResponse]:
+    """The responses of these names.  What is stored says little of what it inflates to, so both are bounded."""
+    if stored_bytes > max_bytes:
+        raise BodyTooLarge(limit_bytes=max_bytes)
+    found: list[KeptResponse] = []
+    left = max_bytes
+    for name in names:
+        for row in transaction.rows(_ONE, tenant, name):
+            response = _inflated(row, left)
+            left -= len(response.input) + len(response.body)
+            if left < 0:
+                raise BodyTooLarge(limit_bytes=max_bytes)
+            found.append(response)
+    return found
+
+
+def _inflated(row: Row, most_bytes: int | None) -> KeptResponse:
+    """A row as it was handed in; a little more than `most_bytes` of it at most."""
     response_id, previous_id, created_at_us, asked, body = row
     try:
-        return KeptResponse(response_id, previous_id, created_at_us, zlib.decompress(asked), zlib.decompress(body))
+        if most_bytes is None:
+            texts = zlib.decompress(asked), zlib.decompress(body)
+        else:
+            texts = _some(asked, most_bytes), _some(body, most_bytes)
     except zlib.error as error:
         raise StoreUnavailable("The ledger holds a response that cannot be read.") from error
+    return KeptResponse(response_id, previous_id, created_at_us, *texts)
+
+
+def _some(deflated: bytes, most_bytes: int) -> bytes:
+    return zlib.decompressobj().decompress(deflated, most_bytes + 1)
 
 
 def _heard(written: "asyncio.Future[None]") -> None:

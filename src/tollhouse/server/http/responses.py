@@ -31,7 +31,7 @@ from tollhouse.gateway.pipeline import Gateway
 from tollhouse.ledger.kept_responses import KeptResponse
 from tollhouse.server.http.exchange import JSON, Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route
-from tollhouse.server.serving import Keeping
+from tollhouse.server.serving import Keeping, Serving
 
 PATHS: Final = ("/v1/responses", "/responses", "/openai/v1/responses")
 KEEP_SECONDS: Final = 2.0
@@ -58,11 +58,11 @@ def route(front: Front, below: str, *, provider: str | None = None) -> Route | N
     """What there is at a path `below` the responses; `provider` is the one that may answer, where the path names it."""
 
     async def create(exchange: Exchange) -> None:
-        work = partial(_create, front.serving.responses)
+        work = partial(_create, front.serving)
         await front.carry(exchange, "openai_responses", work, provider=provider)
 
     async def count(exchange: Exchange) -> None:
-        work = partial(_count, front.serving.responses)
+        work = partial(_count, front.serving)
         await front.carry(exchange, "openai_responses_count_tokens", work, provider=provider)
 
     async def listen(exchange: Exchange) -> None:
@@ -105,29 +105,31 @@ def route(front: Front, below: str, *, provider: str | None = None) -> Route | N
 # ---------------------------------------------------------------------------------------------------------------- calls
 
 
-async def _create(keeping: Keeping | None, gateway: Gateway, call: Call, exchange: Exchange) -> None:
+async def _create(serving: Serving, gateway: Gateway, call: Call, exchange: Exchange) -> None:
     asked = conversation.asked(call.body)
     added: bytes | None = None
     if not asked.is_whole:
-        call, added = await _whole(keeping, call, asked)
+        call, added = await _whole(serving, call, asked)
+    keeping = serving.responses
     if keeping is None or not keeping.is_on or not asked.keeps:
         await gateway.answer(call, exchange)
         return
     await gateway.answer(call, _Keeper(exchange, partial(_keep, keeping, call, asked, added)))
 
 
-async def _count(keeping: Keeping | None, gateway: Gateway, call: Call, exchange: Exchange) -> None:
+async def _count(serving: Serving, gateway: Gateway, call: Call, exchange: Exchange) -> None:
     asked = conversation.asked(call.body)
     if not asked.is_whole:
-        call, _ = await _whole(keeping, call, asked)
+        call, _ = await _whole(serving, call, asked)
     counted = await count_tokens(gateway, call)
     estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
     await exchange.head(200, [(b"content-type", JSON), *estimated])
     await exchange.body(encode_count(counted.input_tokens), more=False)
 
 
-async def _whole(keeping: Keeping | None, call: Call, asked: Asked) -> tuple[Call, bytes]:
-    """The call with its whole conversation, and what it adds to it.  Raises `ResponseNotFound`."""
+async def _whole(serving: Serving, call: Call, asked: Asked) -> tuple[Call, bytes]:
+    """The call with its whole conversation, and what it adds to it.  Raises `ResponseNotFound` and `BodyTooLarge`."""
+    keeping, limit = serving.responses, serving.max_body_bytes
     if keeping is None or not keeping.is_on:
         raise BadRequest(
             "This gateway keeps no responses, so there is nothing to go on from.",
@@ -137,14 +139,14 @@ async def _whole(keeping: Keeping | None, call: Call, asked: Asked) -> tuple[Cal
     tenant = call.principal.tenant
     found: dict[str, msgspec.Raw] = {}
     if asked.references:
-        holders = await keeping.shelf.with_items(tenant, list(dict.fromkeys(asked.references)))
+        holders = await keeping.shelf.with_items(tenant, list(dict.fromkeys(asked.references)), limit)
         found = conversation.items_by_id([_turn(kept) for kept in holders], asked.references)
         missing = next((name for name in asked.references if name not in found), None)
         if missing is not None:
             raise ResponseNotFound(f"Item with id {missing!r} not found.", param="input")
     turns: Sequence[Turn] = ()
     if asked.previous_id is not None:
-        chain = await keeping.shelf.chain(tenant, asked.previous_id)
+        chain = await keeping.shelf.chain(tenant, asked.previous_id, limit)
         if not chain:
             raise ResponseNotFound(
                 f"Previous response with id {asked.previous_id!r} not found.", param="previous_response_id"
@@ -158,9 +160,8 @@ async def _whole(keeping: Keeping | None, call: Call, asked: Asked) -> tuple[Cal
         turns = [_turn(kept) for kept in chain]
     added = conversation.own_input(asked.fields, found)
     body = conversation.whole_request(asked.fields, turns, added)
-    limit = keeping.bounds.max_response_bytes
-    if len(body) > 2 * limit:
-        raise BodyTooLarge(limit_bytes=2 * limit)
+    if len(body) > limit:
+        raise BodyTooLarge(limit_bytes=limit)
     return msgspec.structs.replace(call, body=body), added
 
 
