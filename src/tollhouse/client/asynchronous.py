@@ -12,6 +12,7 @@ from tollhouse.client.answer import Answer, Counted, Embedded, Marks, Models, Se
 from tollhouse.client.conversation import Asking, Prompt, request_of
 from tollhouse.client.engine import Engine, Opened
 from tollhouse.client.failures import AnswerBroken
+from tollhouse.client.health import INTERVAL_SECONDS, Health
 from tollhouse.client.settings import Settings
 from tollhouse.client.setup import Options, Providers, embedding_of, models_of, settings_of
 
@@ -130,6 +131,17 @@ class AsyncClient:
     async def server_info(self, *, timeout: float = INFO_SECONDS) -> ServerInfo:  # noqa: ASYNC109
         """Who answers at the gateway's address.  Tried once."""
         return await self._engine.info(timeout)
+
+    def watch(self, interval: float = INTERVAL_SECONDS) -> None:
+        """Begins to ask the gateway for a sign of life every `interval` seconds, until the client is closed.
+
+        Changes are logged with their cause.  Called on the client's event loop; nothing happens in direct mode.
+        """
+        self._engine.watch(interval)
+
+    def health(self) -> Health:
+        """How the gateway is, as far as `watch` has seen."""
+        return self._engine.health()
 
     def _prepared(
         self,

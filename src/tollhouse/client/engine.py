@@ -7,6 +7,7 @@ import asyncio
 import logging
 import os
 import random
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -25,9 +26,11 @@ from tollhouse.client.course import Course, Try
 from tollhouse.client.doors import Door, GatewayDoor, Live
 from tollhouse.client.failures import BadSettings, CallFailed, ClientClosed, NoSuchModel, NotForThisLoop, Unreachable
 from tollhouse.client.gateway import gateway_door
+from tollhouse.client.health import Health, Monitor
 from tollhouse.client.settings import Mode, Settings
 from tollhouse.client.translate import Scene, failure, out_of_time
 from tollhouse.errors import ConfigError
+from tollhouse.upstream.availability import Availability
 from tollhouse.upstream.wire import WireSettings, WireTransport
 
 log = logging.getLogger("tollhouse.client")
@@ -68,6 +71,7 @@ class Engine:
         self._gateway: GatewayDoor | None = None
         self._direct: Door | None = None
         self._pool: WireTransport | None = None
+        self._monitor: Monitor | None = None
         try:
             if settings.mode == "proxy":
                 self._gateway = gateway_door(settings, self._transport_of_gateway)
@@ -170,9 +174,37 @@ class Engine:
         self._is_closed = True
         if self._loop is not None and self._pid != os.getpid():
             return  # they are another process's
+        if self._monitor is not None:
+            await self._monitor.stop()
         for door in (self._gateway, self._direct):
             if door is not None:
                 await door.aclose()
+
+    def watch(self, interval: float) -> None:
+        """Begins to look after the gateway every `interval` seconds; nothing in direct mode.  Called on the loop."""
+        if self._gateway is None:
+            return
+        loop = self._belong()
+        if self._monitor is None:
+            self._monitor = Monitor(self.probe, self.settings.where, loop.time)
+        self._monitor.start(interval)
+
+    def health(self) -> Health:
+        """How the gateway is, as far as anybody has looked.  From any thread."""
+        settings, monitor = self.settings, self._monitor
+        is_proxied = settings.mode == "proxy"
+        now = time.monotonic()
+        report = None
+        if is_proxied:
+            report = Availability(now).report(now) if monitor is None else monitor.report()
+        return Health(
+            mode=settings.mode,
+            where=settings.where if is_proxied else ", ".join(settings.providers),
+            protocol=settings.protocol if is_proxied else "",
+            version=self.server_version,
+            is_watched=monitor is not None and monitor.is_running,
+            gateway=report,
+        )
 
     def soon(self, callback: Callable[[], object]) -> None:
         """Has something let go on the loop that it belongs to, from wherever; not if all is let go already."""

@@ -13,6 +13,7 @@ from tollhouse.client.answer import Answer, Counted, Embedded, Marks, Models, Se
 from tollhouse.client.asynchronous import INFO_SECONDS, AsyncClient, AsyncStream
 from tollhouse.client.conversation import Asking, Prompt
 from tollhouse.client.failures import NotForThisLoop
+from tollhouse.client.health import INTERVAL_SECONDS, Health
 from tollhouse.client.portal import Portal
 from tollhouse.client.settings import Settings
 from tollhouse.client.setup import Options, Providers, settings_of
@@ -153,6 +154,22 @@ class Client:
         """Who answers at the gateway's address.  Tried once."""
         life = self._life
         return life.portal.call(lambda: life.client.server_info(timeout=timeout))
+
+    def watch(self, interval: float = INTERVAL_SECONDS) -> None:
+        """Begins to ask the gateway for a sign of life every `interval` seconds, until the client is closed.
+
+        Changes are logged with their cause.  Nothing happens in direct mode.
+        """
+        life = self._life
+
+        async def begin() -> None:
+            life.client.watch(interval)
+
+        life.portal.call(begin)
+
+    def health(self) -> Health:
+        """How the gateway is, as far as `watch` has seen."""
+        return self._life.client.health()
 
     @property
     def _life(self) -> _Life:
