@@ -61,6 +61,17 @@ async def test_who_watches_the_health_hears_of_a_drain_and_does_not_hold_it_up(
     assert heard == [SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
 
 
+async def test_the_health_of_what_is_not_here_is_unknown(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(settings(fake_provider))
+    wanted = health_pb2.HealthCheckRequest(service="nothing.Nothing")
+    async with calling(gateway) as client:
+        watch = health_of(client).Watch(wanted, timeout=60)
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await health_of(client).Check(wanted, timeout=60)
+        assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+
+
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
 async def test_reflection_lists_the_services(serving: Serving, fake_provider: FakeProvider, version: str):
     gateway = await serving(settings(fake_provider))

@@ -4,8 +4,9 @@ Both are open to anyone who can reach the port, as `/health` is over HTTP: they 
 models, callers or providers.
 """
 
-from collections.abc import Sequence
-from typing import Final
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import grpc
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
@@ -17,6 +18,8 @@ from grpc_reflection.v1alpha import reflection_pb2_grpc as reflection_stubs
 
 from tollhouse.server.grpc.service import Service, described
 
+_SERVING: Final = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
 """The name under which newer tools ask first; the messages are those of `v1alpha`."""
 
@@ -28,7 +31,7 @@ class Introspection:
         """`services` are those that are told of."""
         self._names = tuple(service.name for service in services)
         self._files = tuple(file for service in services for file in service.files)
-        self._health = health.aio.HealthServicer()
+        self._health = _Health(self._names)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Registers them."""
@@ -51,14 +54,34 @@ class Introspection:
             )
         )
 
-    async def open(self) -> None:
-        """Every service is ready."""
-        for name in self._names:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    def close(self) -> None:
+        """Tells whoever watches that this server takes no more calls, and ends their RPCs."""
+        self._health.closed.set()
 
-    async def close(self) -> None:
-        """Tells whoever watches that this server takes no more calls."""
-        await self._health.enter_graceful_shutdown()
+
+class _Health(health_stubs.HealthServicer):
+    """`grpc.health.v1.Health` of a server whose services are all ready from its start to its end.
+
+    Whoever watches through the library's own servicer holds up the end of the server, or is cut off before the word is out.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = frozenset(names) | {""}
+        self.closed = asyncio.Event()
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> health_pb2.HealthCheckResponse:  # noqa: N802
+        if request.service not in self._names:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "There is no such service here.")
+        return health_pb2.HealthCheckResponse(status=_NOT_SERVING if self.closed.is_set() else _SERVING)
+
+    async def Watch(self, request: health_pb2.HealthCheckRequest, context: Any) -> None:  # noqa: N802
+        is_known = request.service in self._names
+        if not self.closed.is_set():
+            status = _SERVING if is_known else health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+            await context.write(health_pb2.HealthCheckResponse(status=status))
+            await self.closed.wait()
+        if is_known:
+            await context.write(health_pb2.HealthCheckResponse(status=_NOT_SERVING))
 
 
 def _pool(files: Sequence[FileDescriptorProto]) -> DescriptorPool:

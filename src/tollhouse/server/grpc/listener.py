@@ -31,6 +31,7 @@ MAX_STREAMS: Final = 1_000
 NO_COMPRESSION: Final = 1
 """The set that has only `identity` in it: how large a compressed message becomes is not bounded by the library."""
 STOP_SECONDS: Final = 1.0
+"""How long those who make no calls may take to hear of the end."""
 
 ServiceOf = Callable[[RpcDoor], Service]
 
@@ -88,7 +89,6 @@ class GrpcListener:
                 f"The gRPC listener cannot listen on {address}: something else listens there already.",
                 hint="Stop it, or change `server.grpc_port`.",
             ) from error
-        await self._introspection.open()
 
     async def wait(self) -> None:
         """Returns when `stop` was called and every call has ended."""
@@ -101,16 +101,16 @@ class GrpcListener:
         """
         is_last = self._stopping is not None
         if self._stopping is None:
-            await self._introspection.close()
-            # The grace is for calls; whoever only watches the health of this server would use all of it.
+            self._introspection.close()
+            # The grace is for calls; whoever only asks what there is would use all of it.
             grace = 2 * limit_seconds + 60
             self._stopping = asyncio.get_running_loop().create_task(self._server.stop(grace))
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit_seconds)
         if self._tasks and not is_last:
             return False
-        await self._server.stop(None)  # breaks off whoever does not take what is sent, or watches only
         await asyncio.wait({self._stopping}, timeout=STOP_SECONDS)
+        await self._server.stop(None)  # breaks off what is left
         if not self._stopped.done():
             self._stopped.set_result(None)
         return True
