@@ -133,6 +133,15 @@ def test_commands_of_the_older_program_are_answered_with_what_does_their_work(ru
     assert f"There is no command {gone!r} here. " in done.stderr
 
 
+def test_the_program_is_installed_under_its_name():
+    import importlib
+    import tomllib
+
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module, _, name = project["scripts"]["tollhouse-server"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
+
+
 def test_help_names_every_command(run: Run):
     text = run("--help").stdout
     assert all(name in text for name in ("serve", "generate-token", "generate-certs", "init-config"))
