@@ -1,5 +1,6 @@
 """`tollhouse cert`: a private authority, and the certificates of a gateway and its clients."""
 
+import json
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,7 +79,7 @@ def client(name: str, names: tuple[str, ...], days: int, folder: Path | None, fo
     request = Request(common_name=name, names=alternative, is_server=False, days=days)
     files.issue(files.open_authority(), pair, request, replace=force)
     say(f"Made {pair.cert} and {pair.key}.  The gateway knows this client with:\n")
-    print(f'server:\n  tls:\n    client_ca: "{files.authority.cert}"')
+    print(f"server:\n  tls:\n    client_ca: {_quoted(files.authority.cert)}")
     print(f'auth:\n  certificates:\n    - {{name: {name}, subject: "CN={name}"}}')
 
 
@@ -165,7 +166,12 @@ def make_server(
 
 def configuration(pair: "Pair") -> str:
     """What the configuration says to serve with a pair."""
-    return f'server:\n  tls:\n    cert: "{pair.cert}"\n    key: "{pair.key}"'
+    return f"server:\n  tls:\n    cert: {_quoted(pair.cert)}\n    key: {_quoted(pair.key)}"
+
+
+def _quoted(path: Path) -> str:
+    """A path as YAML and `${…}` both leave it alone."""
+    return json.dumps(str(path).replace("${", "$${"), ensure_ascii=False)
 
 
 def _opened(folder: Path | None) -> "CertFolder":
