@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
 
 import msgspec
 
@@ -18,11 +17,9 @@ from tollhouse.config.schema import ProviderSettings
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import AnthropicTraits, decode_count, encode_count_request
 from tollhouse.errors import TollhouseError, UpstreamMalformed
-from tollhouse.providers.tollhouse import COMPLETIONS, COUNT_PATH, HEALTH_PATH, TYPE
+from tollhouse.providers.tollhouse import COMPLETIONS, COUNT_PATH, HEALTH_PATH, LIVE_PATH, TYPE
 from tollhouse.upstream.address import parse_address, target
 from tollhouse.upstream.transport import Outgoing, Transport
-
-LIVE_PATH: Final = "/health/live"
 
 
 class _Listed(msgspec.Struct):

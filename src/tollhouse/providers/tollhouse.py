@@ -16,7 +16,8 @@ from tollhouse.providers.provider import OtherDialect, ProviderKind
 
 TYPE: Final = "tollhouse"
 HEALTH_PATH: Final = "/health"
-"""Answers without a credential."""
+LIVE_PATH: Final = "/health/live"
+"""Both answer without a credential."""
 COUNT_PATH: Final = "/v1/messages/count_tokens"
 """Takes Anthropic's request, whatever the model."""
 

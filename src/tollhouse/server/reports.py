@@ -25,6 +25,8 @@ class Report(msgspec.Struct):
     pid: int
     metrics: Snapshot
     providers: tuple[ProviderHealth, ...]
+    chained: dict[str, str] = {}
+    """How the Tollhouses behind this one are, by the name of their provider."""
 
 
 def write(folder: Path, report: Report) -> None:
@@ -65,6 +67,11 @@ def providers_of(reports: Iterable[Report]) -> Sequence[ProviderHealth]:
             if known is None or SEVERITY.index(health.state) > SEVERITY.index(known.state):
                 worst[health.provider] = health
     return list(worst.values())
+
+
+def chained_of(reports: Iterable[Report]) -> dict[str, str]:
+    """How the Tollhouses behind this one are.  All workers ask alike; the last report of each is as good as any."""
+    return {name: state for report in reports if _is_alive(report.pid) for name, state in report.chained.items()}
 
 
 def _is_alive(pid: int) -> bool:

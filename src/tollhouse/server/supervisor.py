@@ -420,6 +420,8 @@ class Supervisor:
 
     def health_json(self) -> bytes:
         """The body of `GET /health`.  Of the workers' opinions of a provider the worst is shown."""
+        found = reports.read(Path(self._job.reports_folder))
+        chained = reports.chained_of(found)
         return msgspec.json.encode(
             {
                 "status": "draining" if self._stopping.is_set() else "serving" if self._is_ready() else "starting",
@@ -429,6 +431,7 @@ class Supervisor:
                     {"number": child.number, "ready": child.is_ready, "restarts": child.restarts}
                     for child in self._children
                 ],
-                "providers": reports.providers_of(reports.read(Path(self._job.reports_folder))),
+                "providers": reports.providers_of(found),
+                **({"chained": chained} if chained else {}),
             }
         )

@@ -38,6 +38,7 @@ from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server import reports
+from tollhouse.server.chained import Chained
 from tollhouse.server.http.app import PublicApp
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http.status import Status
@@ -121,6 +122,8 @@ class Worker:
             running=self.running,
         )
         self._engine.issuers.watch(config.auth.oidc)
+        self._chained = Chained(self._engine.transport)
+        self._chained.watch(config)
         self.tls = live_tls(config.server.tls, "server.tls")
         self._listener = (listen or _server(config, self.tls))(self.app, job.place)
         self._grpc: Server | None = None
@@ -208,6 +211,7 @@ class Worker:
         self._housekeeping.cancel()
         if self._watching is not None:
             self._watching.cancel()
+        await self._chained.aclose()
         self._keeping.cancel()
         if self._engine.coalescer is not None:
             await self._engine.coalescer.aclose()
@@ -250,6 +254,7 @@ class Worker:
         self.config = config
         self.app.serving = serving
         self._engine.issuers.watch(config.auth.oidc)
+        self._chained.watch(config)
         self._keeping.cancel()
         self._keeping = self._keep_prices()
         log.info("the configuration was reloaded", extra={"changed": [change.path for change in changes]})
@@ -266,6 +271,7 @@ class Worker:
                 "ledger": self.stores.books.state().status,
                 "stores": self.stores.states(),
                 "providers": {each.provider: each.state for each in self.app.serving.gateway.health.snapshot()},
+                **({"chained": states} if (states := self._chained.states()) else {}),
             }
         )
 
@@ -279,6 +285,7 @@ class Worker:
                 "missing": self.stores.complaints(),
                 "issuers": self._engine.issuers.problems(),
                 "providers": self.app.serving.gateway.health.snapshot(),
+                **({"chained": seen} if (seen := self._chained.reports()) else {}),
             }
         )
 
@@ -304,7 +311,12 @@ class Worker:
         return render(snapshot), CONTENT_TYPE
 
     def _report(self) -> reports.Report:
-        return reports.Report(os.getpid(), self._metrics.snapshot(), self.app.serving.gateway.health.snapshot())
+        return reports.Report(
+            os.getpid(),
+            self._metrics.snapshot(),
+            self.app.serving.gateway.health.snapshot(),
+            dict(self._chained.states()),
+        )
 
     def _count_in_flight(self, change: int) -> None:
         self._metrics.in_flight += change

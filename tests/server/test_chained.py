@@ -1,0 +1,100 @@
+"""A Tollhouse behind a Tollhouse: calls go through both, and the one in front knows how the one behind is."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.fake_provider import FakeProvider
+from support.fake_replies import Answer, words
+from support.serving import KEY, Running, start
+from tollhouse.server.http1.listener import Http1Listener
+
+TEXT = words(8)
+
+
+@pytest.fixture
+async def behind(tmp_path: Path, fake_provider: FakeProvider) -> AsyncIterator[Running]:
+    folder = tmp_path / "behind"
+    folder.mkdir()
+    provider = f"{{type: openai, base_url: '{fake_provider.base_url('openai')}', api_key: sk-of-the-one-behind}}"
+    gateway = await start(f"providers: {{openai: {provider}}}\nretry: {{max_attempts: 1}}", folder, Http1Listener)
+    yield gateway
+    await gateway.close()
+
+
+@pytest.fixture
+async def front(tmp_path: Path, behind: Running) -> AsyncIterator[Running]:
+    folder = tmp_path / "front"
+    folder.mkdir()
+    provider = f"{{type: tollhouse, base_url: {behind.url}, api_key: {KEY}}}"
+    text = f"providers: {{inner: {provider}}}\nmodels: {{smart: inner/openai/gpt-4o-mini}}\nretry: {{max_attempts: 1}}"
+    gateway = await start(text, folder, Http1Listener)
+    yield gateway
+    await gateway.close()
+
+
+def question(*, stream: bool = False) -> dict[str, object]:
+    return {"model": "smart", "stream": stream, "messages": [{"role": "user", "content": "hi"}]}
+
+
+async def state_of(gateway: Running, state: str) -> None:
+    """Waits until the one behind is seen so."""
+    async with asyncio.timeout(30):
+        while (await gateway.get("/health")).json()["chained"]["inner"] != state:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_goes_through_both_and_stands_in_both_ledgers(
+    front: Running, behind: Running, fake_provider: FakeProvider, path: str, stream: bool
+):
+    fake_provider.default = Answer(text=TEXT)
+    answer = await front.ask(path, {**question(stream=stream), "max_tokens": 50})
+
+    assert answer.status == 200
+    assert fake_provider.calls[0].key == "sk-of-the-one-behind"
+    (outer,), (inner,) = front.rows(), behind.rows()
+    assert (outer["provider"], outer["model"], inner["provider"]) == ("inner", "openai/gpt-4o-mini", "openai")
+    assert (outer["input_tokens"], outer["output_tokens"]) == (inner["input_tokens"], inner["output_tokens"])
+
+
+async def test_its_signs_of_life_are_shown_without_a_call(front: Running):
+    await state_of(front, "up")
+
+    page = (await front.get("/health")).json()
+    assert page["providers"]["inner"] == "unknown"  # which is what calls showed: there was none
+
+
+async def test_one_that_is_gone_is_noticed_told_and_noticed_when_it_is_back(
+    front: Running, behind: Running, caplog: pytest.LogCaptureFixture
+):
+    await state_of(front, "up")
+    caplog.clear()
+    chained = front.worker._chained
+    behind.worker.drain()
+    await behind.worker.wait()
+
+    for _ in range(3):
+        await chained.look()
+
+    assert chained.states() == {"inner": "down"}
+    assert chained.reports()["inner"].last_error == "provider_unreachable"
+    told = [record for record in caplog.records if record.name == "tollhouse.server" and "behind" in record.message]
+    assert [(record.levelno, record.__dict__["to"], record.__dict__["cause"]) for record in told] == [
+        (logging.WARNING, "degraded", "provider_unreachable"),
+        (logging.WARNING, "down", "provider_unreachable"),
+    ]
+
+
+async def test_a_reload_forgets_those_that_are_no_longer_behind(front: Running, tmp_path: Path):
+    await state_of(front, "up")
+    file = tmp_path / "front" / "tollhouse.yaml"
+    text = file.read_text()
+    file.write_text(text.replace("{inner:", "{other:").replace("inner/", "other/"))
+    front.worker.reload()
+
+    assert list((await front.get("/health")).json()["chained"]) == ["other"]
