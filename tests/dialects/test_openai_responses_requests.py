@@ -137,7 +137,7 @@ def test_every_documented_field_is_read():
 def test_what_is_null_or_means_nothing_elsewhere_is_no_loss():
     fields = {
         "instructions": None,
-        "reasoning": None,
+        "reasoning": {"summary": "detailed"},
         "tools": None,
         "text": {"format": {"type": "text"}},
         "truncation": "disabled",
@@ -430,6 +430,13 @@ def test_only_its_own_reasoning_goes_back_to_a_provider():
     assert len(receipt.entries) == 4
     shown = write(asking(Message("assistant", (Thinking("No", other),))), ResponsesTraits(reasoning_text=True))
     assert shown["input"][0]["content"] == [{"type": "reasoning_text", "text": "No"}]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"summary": "detailed"}, {"effort": "low", "summary": "concise"}, {"effort": "low"}]
+)
+def test_how_a_summary_is_asked_for_stays_as_it_was(wanted: Json):
+    assert write(read(reasoning=wanted))["reasoning"] == wanted
 
 
 @pytest.mark.parametrize(

@@ -162,11 +162,10 @@ def _reasoning(value: Json, extra: dict[str, msgspec.Raw]) -> Reasoning | None:
         return None
     fields = object_at(value, "reasoning")
     effort = optional_text(fields.get("effort"), "reasoning.effort")
+    # How detailed a summary shall be is in `echo`: nobody else has words for it, and most show what they have unasked.
     summary = optional_text(fields.get("summary") or fields.get("generate_summary"), "reasoning.summary")
-    known = {"effort"} if effort is None else {"effort", "summary", "generate_summary"}
+    known = {"effort", "summary", "generate_summary"}
     rest: dict[str, Json] = {name: wish for name, wish in fields.items() if name not in known and wish is not None}
-    if effort is not None and summary not in {None, "auto"}:
-        rest["summary"] = summary  # how much of one: only this dialect has words for that
     if rest:
         extra["reasoning"] = encoded(rest)
     if effort is None:

@@ -170,20 +170,34 @@ def _text(request: Request, traits: ResponsesTraits, receipt: Receipt) -> Fields
 
 def _reasoning(request: Request, traits: ResponsesTraits, receipt: Receipt) -> Fields:
     wanted = request.reasoning
-    if wanted is None:
-        return {}
     if not traits.reasoning:
-        if wanted.mode != "disabled":
+        if wanted is not None and wanted.mode != "disabled":
             receipt.dropped("reasoning", "this model cannot be told how much to think")
         return {}
     fields: Fields = {}
-    effort = _effort(wanted, traits, receipt)
+    effort = None if wanted is None else _effort(wanted, traits, receipt)
     if effort is not None:
         fields["effort"] = effort
-    if wanted.display == "summarized" or (wanted.display is None and wanted.mode in {"enabled", "adaptive"}):
-        # A client that turns thinking on in another dialect expects to see some.
-        fields["summary"] = "auto"
+    summary = _summary(request)
+    if summary is not None:
+        fields["summary"] = summary
     return {"reasoning": fields} if fields else {}
+
+
+def _summary(request: Request) -> Json:
+    """How much of a summary was asked for: in this dialect's own words, or because a client turned thinking on.
+
+    Who does that in another dialect expects to see some of it.
+    """
+    if request.echo is not None and request.echo.dialect == NAME:
+        raw = request.echo.fields.get("reasoning")
+        asked = {} if raw is None else _mapping(raw)
+        return asked.get("summary") or asked.get("generate_summary")
+    wanted = request.reasoning
+    if wanted is None:
+        return None
+    shows = wanted.display == "summarized" or (wanted.display is None and wanted.mode in {"enabled", "adaptive"})
+    return "auto" if shows else None
 
 
 def _effort(wanted: Reasoning, traits: ResponsesTraits, receipt: Receipt) -> str | None:

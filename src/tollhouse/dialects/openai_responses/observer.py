@@ -52,6 +52,9 @@ class _Event(msgspec.Struct, gc=False):
     message: Json = None
 
 
+MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+"""Bound on one event: the last repeats the whole answer, pictures that the model drew included."""
+
 _HEAD: Final = b"event: response.output_text.delta\ndata: "
 _PLAIN: Final = msgspec.json.Decoder(_PlainDelta)
 _EVENT: Final = msgspec.json.Decoder(_Event)
@@ -162,16 +165,16 @@ class ResponsesObserver:
 
     def _keep(self, tail: bytes) -> None:
         self._tail = tail
-        if len(tail) > MAX_EVENT_BYTES:
-            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
+        if len(tail) > MAX_RESPONSE_BYTES:
+            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_RESPONSE_BYTES} bytes.")
 
     def _hold(self, data: bytes) -> None:
         self._held += data
-        if len(self._held) > 2 * MAX_EVENT_BYTES:
+        if len(self._held) > MAX_RESPONSE_BYTES + MAX_EVENT_BYTES:
             raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
 
     def _see(self, event: bytes) -> None:
-        for frame in sse.Parser(max_event_bytes=MAX_EVENT_BYTES).feed(event):
+        for frame in sse.Parser(max_event_bytes=MAX_RESPONSE_BYTES).feed(event):
             if frame.data.strip() != b"[DONE]":  # OpenRouter adds the end mark of the older dialect
                 self._see_frame(frame)
 
