@@ -25,12 +25,13 @@ from tollhouse.chat.events import (
 )
 from tollhouse.chat.fold import fold
 from tollhouse.chat.grammar import check
-from tollhouse.chat.model import Citation, Message, Opaque, Request, Text, TokenLogprob, ToolCall
+from tollhouse.chat.model import Citation, Image, Inline, Message, Opaque, Request, Text, TokenLogprob, ToolCall
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Observer
+from tollhouse.dialects.dialect import Observer
 from tollhouse.dialects.gemini import DIALECT, GeminiTraits
 from tollhouse.dialects.gemini.array import ArrayFraming
+from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES
 from tollhouse.errors import (
     BadRequest,
     BudgetExceeded,
@@ -72,7 +73,7 @@ def observer() -> Observer:
 
 
 def events(body: bytes) -> list[Event]:
-    decoder, parser = DIALECT.stream_decoder(TRAITS), sse.Parser()
+    decoder, parser = DIALECT.stream_decoder(TRAITS), sse.Parser(max_event_bytes=MAX_CHUNK_BYTES)
     found = [e for frame in [*parser.feed(body), *parser.close()] for e in decoder.feed(frame)]
     found += decoder.close()
     check(found)
@@ -169,9 +170,24 @@ def test_garbage_and_too_large_events_are_refused():
         with pytest.raises(UpstreamMalformed):
             events(body)
     watch = observer()
-    watch.feed(b"data: " + b"x" * (MAX_EVENT_BYTES - 10))
+    watch.feed(b"data: " + b"x" * (MAX_CHUNK_BYTES - 10))
     with pytest.raises(UpstreamTooLarge):
         watch.feed(b"x" * 10)
+
+
+def test_a_picture_in_hundreds_of_reads_is_one_event():
+    data = "iVBORw0KGgo=" * 500_000
+    picture = event(
+        candidates=[{"content": {"parts": [{"inlineData": {"mimeType": "image/png", "data": data}}]}, "index": 0}]
+    )
+    body = HEL + picture + LO
+    watch = observer()
+    out = [watch.feed(body[at : at + 16_384]) for at in range(0, len(body), 16_384)]
+    assert [len(piece) for piece in out if piece] == [len(HEL), len(picture)]
+    assert b"".join([*out, watch.close()]) == body
+    part = fold(events(body)).choices[0].parts[1]
+    assert isinstance(part, Image)
+    assert part.source == Inline("image/png", data)
 
 
 def test_a_blocked_prompt_is_a_whole_answer():

@@ -5,7 +5,7 @@ next.  The old clients read it as it comes.
 """
 
 from tollhouse.chat import sse
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES
 
 
 class ArrayFraming:
@@ -14,7 +14,7 @@ class ArrayFraming:
     __slots__ = ("_has_begun", "_parser")
 
     def __init__(self) -> None:
-        self._parser = sse.Parser(max_event_bytes=MAX_EVENT_BYTES)
+        self._parser = sse.Parser(max_event_bytes=MAX_CHUNK_BYTES)
         self._has_begun = False
 
     def feed(self, data: bytes) -> bytes:

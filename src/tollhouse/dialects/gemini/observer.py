@@ -15,11 +15,10 @@ import msgspec
 from tollhouse.chat import sse
 from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import finish_of, finish_word
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
-from tollhouse.dialects.gemini.wire import NULL, UNREADABLE, describe
+from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES, NULL, UNREADABLE, describe
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 BYTES_PER_TOKEN: Final = 4
@@ -55,6 +54,7 @@ class _Chunk(msgspec.Struct):
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 
 _USUAL_END: Final = b"\r\n\r\n"
+_MAY_END: Final = re.compile(rb"[\r\n]{2}")
 
 # Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
 _EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
@@ -66,7 +66,10 @@ class GeminiObserver:
     __slots__ = (
         "_called",
         "_deltas",
+        "_edge",
         "_held",
+        "_more",
+        "_more_bytes",
         "_open",
         "_reported",
         "_tail",
@@ -90,13 +93,24 @@ class GeminiObserver:
         self._deltas = 0
         self._text_bytes = 0
         self._tail = b""
+        """What came of an unfinished event, and what came of it later."""
+        self._more: list[bytes] = []
+        self._more_bytes = 0
+        self._edge = b""
+        """The last bytes of it."""
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
         if self.is_final:
             return b""  # after an error
-        buffer = self._tail + data if self._tail else data
+        if self._tail or self._more:
+            # A picture comes in hundreds of reads: nothing is put together before there can be an end.
+            if not _MAY_END.search(self._edge + data):
+                return self._kept(b"", data)
+            data = b"".join([self._tail, *self._more, data])
+            self._more, self._more_bytes = [], 0
+        buffer = data
         *events, self._tail = buffer.split(_USUAL_END)
         if all(event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event for event in events):
             out = self._take(event + _USUAL_END for event in events)
@@ -125,16 +139,22 @@ class GeminiObserver:
                 self._held = b""
         return b"".join(out)
 
-    def _kept(self, out: bytes) -> bytes:
-        if len(self._tail) > MAX_EVENT_BYTES:
-            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
+    def _kept(self, out: bytes, more: bytes = b"") -> bytes:
+        """`out`, with the unfinished event kept within its bound."""
+        if more:
+            self._more.append(more)
+            self._more_bytes += len(more)
+        self._edge = ((self._edge if more else b"") + (more or self._tail)[-3:])[-3:]
+        if len(self._tail) + self._more_bytes > MAX_CHUNK_BYTES:
+            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_CHUNK_BYTES} bytes.")
         return out
 
     def close(self) -> bytes:
         """The held-back end; see `Observer.close`.  Finish reasons are what makes an answer whole."""
         if self._has_failed():
             return b""
-        rest, self._tail = self._tail, b""
+        rest = b"".join([self._tail, *self._more])
+        self._tail, self._more = b"", []
         if rest.strip():
             # The last event counts without its blank line too.
             try:
@@ -170,8 +190,8 @@ class GeminiObserver:
 
     def _hold(self, event: bytes) -> None:
         self._held += event
-        if len(self._held) > MAX_EVENT_BYTES:
-            raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
+        if len(self._held) > MAX_CHUNK_BYTES:
+            raise UpstreamTooLarge(f"More than {MAX_CHUNK_BYTES} bytes follow the end of the stream.")
 
     def _see(self, event: bytes) -> None:
         """Looks at one whole event, in its usual form or in any other."""
@@ -179,7 +199,7 @@ class GeminiObserver:
         if body.startswith(b"data: ") and b"\n" not in body and b"\r" not in body:
             self._see_data(body[6:])
             return
-        for frame in sse.Parser(max_event_bytes=MAX_EVENT_BYTES).feed(event):
+        for frame in sse.Parser(max_event_bytes=MAX_CHUNK_BYTES).feed(event):
             if frame.event == b"error":
                 self._fail(frame.data)
             else:

@@ -18,6 +18,9 @@ NAME: Final = "gemini"
 HOME: Final = "google"
 """The provider type whose opaque values stand bare in this dialect."""
 
+MAX_CHUNK_BYTES: Final = 32 * 1024 * 1024
+"""Bound on one streamed chunk.  A picture comes in one, in base64: 4K ones of Gemini 3 have well over the usual 4 MiB."""
+
 Value = TypeVar("Value")
 Block = dict[str, object]
 
