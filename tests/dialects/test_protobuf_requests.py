@@ -147,6 +147,13 @@ def test_fields_that_nobody_knows_are_kept_for_the_receipt():
     assert decoded.extra == Extra("tollhouse", {"newer": msgspec.Raw(b'{"a":1}')})
 
 
+def test_a_request_of_another_dialect_is_told_so():
+    """Its words would go nowhere, and the model would be asked nothing."""
+    with pytest.raises(BadRequest, match="here a message has `parts`") as caught:
+        typed().decode_request(b'{"model":"m","messages":[{"role":"user","content":"Hello"}]}')
+    assert caught.value.param == "messages[0].content"
+
+
 def test_the_fields_by_which_calls_are_held_cannot_be_said_past_the_protocol():
     """Whatever another dialect reads itself is not among what it keeps for its own kind."""
     from tollhouse.dialects.openai_chat import decode_request as openai

@@ -139,7 +139,7 @@ async def test_a_wrong_method_names_the_right_one(serving: Serving):
 
 async def test_an_unknown_path_says_where_things_are(serving: Serving):
     gateway = await serving(ALIASES)
-    answer = await gateway.ask("/v1/chat", {})
+    answer = await gateway.ask("/v1/complete", {})
     assert answer.status == 404
     assert "/v1/chat/completions" in answer.json()["error"]["message"]
     answer = await gateway.ask("/v1/messages/batches", {})

@@ -26,7 +26,7 @@ from tollhouse.chat.model import (
 )
 from tollhouse.dialects.dialect import Peek
 from tollhouse.dialects.protobuf.messages import EMBED_REQUEST, NAME, REQUEST
-from tollhouse.dialects.protobuf.shapes import Fault
+from tollhouse.dialects.protobuf.shapes import Fault, Plain
 from tollhouse.dialects.protobuf.wire import JSON, Wire
 from tollhouse.errors import BadRequest, Untranslatable
 
@@ -109,6 +109,7 @@ def decode_request(wire: Wire, body: bytes) -> Request:
     try:
         if wire is JSON:
             plain = wire.plain(REQUEST, body)
+            _check_spelling(plain)
             request = REQUEST.read(plain)
             strange = {name: value for name, value in plain.items() if not REQUEST.knows(name) and value is not None}
             if strange and request.extra is None:
@@ -201,6 +202,15 @@ def _check_tools(request: Request) -> None:
     choice = request.tool_choice
     if choice is not None and choice.mode == "named" and not choice.name:
         raise Fault("must name the tool of NAMED.").under("name").under("tool_choice")
+
+
+def _check_spelling(plain: Mapping[str, Plain]) -> None:
+    """Other dialects' messages have `content`; to pass over it as over any unknown name would send an empty turn."""
+    messages = plain.get("messages")
+    for index, message in enumerate(messages if isinstance(messages, list) else ()):
+        if isinstance(message, dict) and "content" in message and not message.get("parts"):
+            fault = Fault('is of another protocol; here a message has `parts`: [{"text": {"text": "…"}}].')
+            raise fault.under("content").under(index).under("messages")
 
 
 def _check_counts(request: Request) -> None:
