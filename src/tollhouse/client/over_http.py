@@ -35,6 +35,7 @@ DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
 RECEIPT: Final = receipts.HEADER.encode()
 COST: Final = b"x-tollhouse-cost-nano-usd"
+"""As `tollhouse.gateway.pipeline` has it."""
 
 
 class Place:

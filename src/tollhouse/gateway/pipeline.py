@@ -79,6 +79,9 @@ UNNAMED: Final = frozenset({"", "default"})
 """What a client says that leaves the choice of a model to the configuration."""
 LEAST_CLAMPED_TOKENS: Final = 16
 """An answer that a budget would have to be cut shorter than this is refused instead."""
+COST_HEADER: Final = b"x-tollhouse-cost-nano-usd"
+"""What a whole answer cost, for clients whose dialect has no place for it.  A stream's head leaves before that is known; one
+that several calls share has a price for each of them."""
 DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
 HOLD_SECONDS: Final = 10.0
@@ -601,6 +604,8 @@ class _Run:
                 extra += left
         if self._receipt and self._gateway.shows_receipts:
             extra.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
+        if self._is_settled and self._record.cost_nano is not None and not isinstance(self._sink, Flight):
+            extra.append((COST_HEADER, b"%d" % self._record.cost_nano))
         self._record.status = status
         self._begun = True
         await self._sink.head(status, [*headers, *extra])
