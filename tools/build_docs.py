@@ -42,6 +42,7 @@ from tollhouse.config.secret import Secret
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import traits as anthropic_traits
 from tollhouse.dialects.anthropic.wire import FINISH, STOP_REASON
+from tollhouse.dialects.gemini import DIALECT as GEMINI
 from tollhouse.dialects.gemini import traits as gemini_traits
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.dialects.openai_chat import traits as openai_traits
@@ -581,12 +582,12 @@ def _errors(branch: str) -> Callable[[], str]:
         for kind in error_classes(BRANCHES[branch]):
             error = example(kind)
             is_passed_on = isinstance(error, ProviderRefused)
-            names = ("as below",) * 2 if is_passed_on else _spellings(error)
+            names = ("as below",) * 3 if is_passed_on else _spellings(error)
             status = "as below" if is_passed_on else str(error.http_status)
             meaning = _ERROR_WORDS.get(error.code) or prose((kind.__doc__ or "").partition("\n\n")[0])
             yield f"`{error.code}`", status, f"`{error.grpc_status}`", meaning, *names
 
-    head = ("code", "HTTP", "gRPC", "meaning", "OpenAI `type` / `code`", "Anthropic `type`")
+    head = ("code", "HTTP", "gRPC", "meaning", "OpenAI `type` / `code`", "Anthropic `type`", "Google `status`")
     return lambda: table(head, rows())
 
 
@@ -596,21 +597,24 @@ def _refusals() -> str:
             error = ProviderRefused("", status=status)
             yield str(status), str(error.http_status), *_spellings(error)
 
-    return table(("provider's status", "yours", "OpenAI `type` / `code`", "Anthropic `type`"), rows())
+    return table(
+        ("provider's status", "yours", "OpenAI `type` / `code`", "Anthropic `type`", "Google `status`"), rows()
+    )
 
 
 class _ErrorBody(msgspec.Struct):
-    type: str
-    code: str | None = None
+    type: str = ""
+    code: str | int | None = None
+    status: str = ""
 
 
 class _ErrorAnswer(msgspec.Struct):
     error: _ErrorBody
 
 
-def _spellings(error: TollhouseError) -> tuple[str, str]:
-    openai, anthropic = _encoded(OPENAI_CHAT, error), _encoded(ANTHROPIC, error)
-    return f"`{openai.type}` / `{openai.code}`", f"`{anthropic.type}`"
+def _spellings(error: TollhouseError) -> tuple[str, str, str]:
+    openai, anthropic, google = (_encoded(dialect, error) for dialect in (OPENAI_CHAT, ANTHROPIC, GEMINI))
+    return f"`{openai.type}` / `{openai.code}`", f"`{anthropic.type}`", f"`{google.status}`"
 
 
 class _Speaker(Protocol):
