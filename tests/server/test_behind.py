@@ -9,6 +9,7 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Cut, faulty
 from support.serving import KEY, Running, Serving, start
 from support.typed_client import FORMS, Form, ask, question
+from tollhouse.providers.registry import PROVIDER_TYPES
 from tollhouse.server.http1.listener import Http1Listener
 
 pytestmark = pytest.mark.parametrize("server", ["own"])
@@ -93,3 +94,10 @@ async def test_a_refusal_behind_says_why(serving: Serving, fake_provider: FakePr
         assert "nothing-of-the-kind" in error.message
     finally:
         await behind.close()
+
+
+async def test_the_models_of_the_one_behind_can_be_listed(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(settings(fake_provider))
+    kind = PROVIDER_TYPES["tollhouse"]
+    answer = await gateway.get(kind.models_path)
+    assert {"to-openai", "to-anthropic"} <= set(kind.dialect.decode_models(answer.body))
