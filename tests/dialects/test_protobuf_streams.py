@@ -110,7 +110,8 @@ def test_an_error_of_ours_ends_the_stream_of_who_reads_it(form: Form):
 
 
 def test_what_is_no_event_is_malformed():
-    for form, junk in (("json", b"[1]"), ("json", b"<html>"), ("protobuf", b"\xff\xff")):
+    junks: tuple[tuple[Form, bytes], ...] = (("json", b"[1]"), ("json", b"<html>"), ("protobuf", b"\xff\xff"))
+    for form, junk in junks:
         decoder = typed(form).stream_decoder(TRAITS)
         with pytest.raises(UpstreamMalformed):
             list(decoder.feed(Frame(junk)))

@@ -342,9 +342,7 @@ async def test_the_purses_that_are_shown_are_those_that_calls_pass(desk: AdminDe
     now_us = NOON_US
     bound = Rules(LimitSettings(), settings).bound(Principal(key="dev"), "fast", "lab/m", now_us)
 
-    assert [purse_name(each, window(each.period, now_us)) for each in settings] == [
-        purse.name for purse in bound.purses
-    ]
+    assert [purse_name(each, window(each.period, now_us)) for each in settings] == [*bound.budgets]
 
 
 async def test_budgets_of_keys_come_in_pieces(desk: AdminDesk):
