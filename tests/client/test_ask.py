@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from support.client_town import Town
 from support.fake_replies import Answer, Cut, Failure, Stall, faulty, words
+from tollhouse.cli.ask import command
 
 TEXT = words(8)
 
@@ -100,11 +102,11 @@ def test_a_schema_is_asked_for(town: Town, tmp_path: Path):
     ],
 )
 def test_a_mistake_on_the_command_line_ends_with_2(town: Town, arguments: Sequence[str], says: str):
-    ran = ask(town.proxy_environ(), *arguments)
+    ran = CliRunner().invoke(command, arguments, env=town.proxy_environ())
 
-    assert ran.status == 2
-    assert says in ran.err
-    assert not ran.out
+    assert ran.exit_code == 2
+    assert says in ran.stderr
+    assert not ran.stdout
 
 
 def test_a_call_that_fails_ends_with_1_and_says_why_on_standard_error(town: Town):

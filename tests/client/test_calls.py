@@ -188,6 +188,20 @@ def test_tokens_are_counted_by_who_can_and_estimated_by_who_cannot(town: Town, c
     assert guessed.input_tokens > 0
 
 
+def test_texts_become_vectors(town: Town, client: Client, way: str):
+    with town.saying(Answer()):
+        one = client.embed("What stood there?", model="openai/text-embedding-3-small")
+        two = client.embed(["What", "stood there?"], model="openai/text-embedding-3-small", dimensions=4)
+
+    assert len(one.vectors) == 1
+    assert len(two.vectors) == 2
+    assert all(isinstance(number, float) for number in one.vectors[0])
+    assert one.usage.input_tokens
+    assert one.marks.mode == ("direct" if way == "direct" else "proxy")
+    with pytest.raises(BadCall):
+        client.embed([], model="openai/text-embedding-3-small")
+
+
 def test_models_are_listed(town: Town, client: Client, way: str):
     ids = client.models().ids
 
