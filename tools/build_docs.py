@@ -461,18 +461,14 @@ def _provider_types() -> str:
 def _provider_traits() -> str:
     rows: list[Row] = []
     for kind, _ in kinds():
-        defaults = type(kind.traits_for(""))()
-        groups: dict[str, list[str]] = {}
-        for model in _SAMPLES.get(kind.type, ("",)):
-            groups.setdefault(_differences(defaults, kind.traits_for(model)), []).append(model)
-        for differences, models in groups.items():
-            which = "all models" if len(groups) == 1 else ", ".join(f"`{model}`" for model in models)
-            rows.append((f"`{kind.type}`", which, differences or "none"))
+        rows += _rows_of_traits(f"`{kind.type}`", kind.type, kind.traits_for)
+        if (other := kind.other) is not None:
+            rows += _rows_of_traits(f"`{kind.type}`, `api: {other.api}`", f"{kind.type} {other.api}", other.traits_for)
     return table(("type", "models such as", "how they differ from the dialect's own traits"), rows)
 
 
-def _rows_of_traits(name: str, kind: str, dialect: str, traits_for: Callable[[str], object]) -> Iterator[Row]:
-    defaults = _TRAITS[dialect][1]()
+def _rows_of_traits(name: str, kind: str, traits_for: Callable[[str], object]) -> Iterator[Row]:
+    defaults = type(traits_for(""))()
     groups: dict[str, list[str]] = {}
     for model in _SAMPLES.get(kind, ("",)):
         groups.setdefault(_differences(defaults, traits_for(model)), []).append(model)

@@ -11,6 +11,7 @@ from tollhouse.config.schema import (
     LoggingSettings,
     ModelSettings,
     RateSettings,
+    ResponsesSettings,
     RetrySettings,
     ServerSettings,
 )
@@ -356,6 +357,18 @@ def test_a_key_that_is_empty_by_accident_is_refused():
     )
 
 
+def test_kept_responses_have_bounds_and_can_be_switched_off():
+    assert read(MINIMAL).responses == ResponsesSettings(
+        store=True, retention_days=30, max_bytes=2**30, max_response_bytes=2**24
+    )
+    given = "responses: {store: false, retention_days: 7, max_bytes: 2GiB, max_response_bytes: 1MiB}\n"
+    assert read(MINIMAL + given).responses == ResponsesSettings(
+        store=False, retention_days=7, max_bytes=2**31, max_response_bytes=2**20
+    )
+    for wrong in ("{retention_days: 0}", "{max_bytes: 1KB}", "{stor: true}"):
+        assert "responses" in problem(f"{MINIMAL}responses: {wrong}\n")
+
+
 def test_a_type_without_an_address_of_its_own_needs_one():
     assert "needs a `base_url`" in problem(with_provider("lab: {type: openai-compatible}"))
 
@@ -365,7 +378,7 @@ def test_a_provider_has_models_headers_deadlines_a_proxy_and_options():
         with_provider(
             """glm:
     api_key: k
-    models: [glm-4, {name: glm-5, alias: best, context_tokens: 128000, max_output_tokens: 8192}]
+    models: [glm-4, {name: glm-5, alias: best, context_tokens: 128000, max_output_tokens: 8192, api: chat}]
     headers: {X-Team: "${TEAM}"}
     deadlines: {total: 30s}
     proxy: http://user:plaintext@proxy:3128
@@ -376,7 +389,7 @@ def test_a_provider_has_models_headers_deadlines_a_proxy_and_options():
     glm = config.providers["glm"]
     assert glm.models == (
         ModelSettings(name="glm-4"),
-        ModelSettings(name="glm-5", alias="best", context_tokens=128_000, max_output_tokens=8192),
+        ModelSettings(name="glm-5", alias="best", context_tokens=128_000, max_output_tokens=8192, api="chat"),
     )
     assert {name: value.reveal() for name, value in glm.headers.items()} == {"x-team": "seven"}
     assert glm.deadlines == DeadlineOverrides(total=30.0)
@@ -393,6 +406,7 @@ def test_a_provider_has_models_headers_deadlines_a_proxy_and_options():
         ("{models: [{alias: x}]}", "no `name`"),
         ("{models: [4.5]}", "put it in quotes"),
         ("{models: [{name: x, max_output_tokens: 0}]}", "whole number from 1"),
+        ("{models: [{name: x, api: assistants}]}", "one of chat, responses"),
         ("{headers: {Host: x}}", "belongs to the transport"),
         ("{headers: {X-A: 1, x-a: 2}}", "given twice"),
         ("{headers: [x]}", "Must be a mapping of names, not a list"),

@@ -28,12 +28,14 @@ providers:
   openai: {{base_url: '{openai}', api_key: x, models: [gpt-5.2, gpt-5-codex, gpt-4o, {{name: chatty, api: chat}}]}}
   anthropic: {{base_url: '{anthropic}', api_key: x}}
   lab: {{type: openai-compatible, base_url: '{lab}', api_key: x}}
+  xai: {{base_url: '{xai}', api_key: x, models: [{{name: grok-4, api: responses}}]}}
 models:
   gpt: openai/gpt-5.2
   codex: openai/gpt-5-codex
   claude: anthropic/claude
   lab: lab/small
   chatty: openai/chatty
+  grok: xai/grok-4
 auth: {{keys: [{{name: test, key: {key}, tenant: ours}}, {{name: other, key: {other}, tenant: theirs}}]}}
 retry: {{max_attempts: 1}}
 """
@@ -87,6 +89,7 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sta
             openai=fake.base_url("openai"),
             anthropic=fake.base_url("anthropic"),
             lab=fake.base_url("compatible"),
+            xai=fake.base_url("xai"),
             key=KEY,
             other=OTHERS_KEY,
         )
@@ -351,6 +354,21 @@ async def test_encrypted_reasoning_finds_its_way_home_through_chat(stage: Stage)
     assert items[1]["encrypted_content"] == ENCRYPTED
 
 
+async def test_what_another_provider_encrypts_is_not_taken_for_openai_s(stage: Stage):
+    stage.fake.default = Answer(thinking="Hm.", text="So.")
+    given = await stage.answer("grok", stream=True, input="First?", include=["reasoning.encrypted_content"])
+    assert stage.fake.calls[-1].path == "/v1/responses"
+    assert stage.gateway.rows()[-1]["lane"] == "translated"
+    thought = given.output[0]
+    assert thought.type == "reasoning"
+    assert thought.encrypted_content == f"tollhouse-sealed.xai.{ENCRYPTED}"
+
+    await stage.answer("gpt", stream=False, input="Second?", previous_response_id=given.id)
+    assert ENCRYPTED not in json.dumps(stage.sent())
+    await stage.answer("grok", stream=False, input="Second?", previous_response_id=given.id)
+    assert stage.sent()["input"][1]["encrypted_content"] == ENCRYPTED
+
+
 async def test_each_model_is_asked_as_its_client_speaks_where_it_can(stage: Stage):
     chat = {"messages": [{"role": "user", "content": "Go."}]}
     for path, model, fields, asked in (
@@ -360,6 +378,7 @@ async def test_each_model_is_asked_as_its_client_speaks_where_it_can(stage: Stag
         ("/v1/messages", "codex", {**chat, "max_tokens": 9}, "/v1/responses"),
         ("/v1/responses", "chatty", {"input": "Go."}, "/v1/chat/completions"),
         ("/v1/responses", "lab", {"input": "Go."}, "/v1/chat/completions"),
+        ("/v1/chat/completions", "grok", chat, "/v1/responses"),
     ):
         answer = await stage.gateway.ask(path, {"model": model, **fields})
         assert answer.status == 200, answer.body

@@ -5,7 +5,9 @@ from typing import Final
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.dialects.openai_responses import ResponsesTraits
 from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.responses_api import on_request
 
 PLAIN: Final = OpenAIChatTraits(
     home="openai-compatible",
@@ -33,4 +35,15 @@ KIND: Final = ProviderKind(
     base_url=None,
     needs_key=False,
     needs_base_url=True,
+    other=on_request(
+        ResponsesTraits(
+            home="openai-compatible",
+            asks_encrypted=False,
+            reasoning_text=True,
+            developer_role=False,
+            custom_tools=False,
+            service_tier=False,
+            prompt_cache_key=False,
+        )
+    ),
 )

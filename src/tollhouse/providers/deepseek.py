@@ -5,8 +5,10 @@ from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.dialects.openai_responses import ResponsesTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.responses_api import on_request
 
 # Media are refused (`deepseek/deepseek-chat-json-error-400-d8e2c7`, `…-498311`); `json_object` is the only response format,
 # and neither `n`, `seed` nor the role `developer` is documented (api-docs.deepseek.com, 2026).
@@ -59,4 +61,19 @@ KIND: Final = ProviderKind(
     facts_for=facts_for,
     base_url="https://api.deepseek.com",
     key_variable="DEEPSEEK_API_KEY",
+    other=on_request(
+        ResponsesTraits(
+            home="deepseek",
+            asks_encrypted=False,
+            reasoning_text=True,
+            developer_role=False,
+            images=False,
+            documents=False,
+            custom_tools=False,
+            json_schema=False,
+            user=False,
+            service_tier=False,
+            prompt_cache_key=False,
+        )
+    ),
 )

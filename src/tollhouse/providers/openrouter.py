@@ -5,9 +5,11 @@ from typing import Final
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.dialects.openai_responses import ResponsesTraits
 from tollhouse.providers import claude
 from tollhouse.providers.catalogue import UNKNOWN, ModelFacts
 from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.responses_api import on_request
 
 _TRAITS: Final = OpenAIChatTraits(
     home="openrouter",
@@ -46,4 +48,7 @@ KIND: Final = ProviderKind(
     key_variable="OPENROUTER_API_KEY",
     # Whose app this is, for OpenRouter's statistics (openrouter.ai/docs/api-reference/overview, "Headers").
     forward_headers=frozenset({b"http-referer", b"x-title"}),
+    other=on_request(
+        ResponsesTraits(home="openrouter", custom_tools=False, service_tier=False, prompt_cache_key=False)
+    ),
 )

@@ -6,8 +6,10 @@ from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
+from tollhouse.dialects.openai_responses import ResponsesTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.responses_api import on_request
 
 # `completion_tokens` leaves reasoning out (`xai/xai-chat-stream-reasoning-41781f`).  Nothing is
 # known of files or audio in chat.
@@ -60,4 +62,9 @@ KIND: Final = ProviderKind(
     facts_for=facts_for,
     base_url="https://api.x.ai/v1",
     key_variable="XAI_API_KEY",
+    other=on_request(
+        ResponsesTraits(
+            home="xai", developer_role=False, custom_tools=False, service_tier=False, prompt_cache_key=False
+        )
+    ),
 )

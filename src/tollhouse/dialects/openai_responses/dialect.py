@@ -124,4 +124,7 @@ class OpenAIResponses:
 
 
 DIALECT: Final = OpenAIResponses(new_identity=random_identity)
-"""The one instance."""
+"""OpenAI's own, and every client's."""
+ELSEWHERE: Final = OpenAIResponses(new_identity=random_identity)
+"""That of other providers.  It is not the client's, so requests are translated: what such a provider encrypts must not pass for
+OpenAI's when it comes back, nor OpenAI's go there."""
