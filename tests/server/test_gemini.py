@@ -432,3 +432,22 @@ async def test_the_shared_list_speaks_each_dialect(stage: Stage):
         assert google.json()["models"][0]["name"] == "models/gemini"
         one = await stage.gateway.get("/v1/models/gpt", headers=[bearer, header])
         assert one.json()["name"] == "models/gpt"
+
+
+async def test_a_models_methods_below_a_providers_name_are_answered_by_it_alone(stage: Stage):
+    stage.fake.default = Answer(text=words(3))
+    for method, door in (
+        ("generateContent", "gemini"),
+        ("streamGenerateContent?alt=sse", "gemini"),
+        ("countTokens", "gemini_count_tokens"),
+    ):
+        answer = await stage.ask(f"/google/v1beta/models/gemini-3-flash-preview:{method}")
+        assert answer.status == 200
+        row = stage.gateway.rows()[-1]
+        assert (row["door"], row["provider"], row["model"]) == (door, "google", "gemini-3-flash-preview")
+    asked = {"requests": [{"content": {"parts": [{"text": "four"}]}}]}
+    vectors = await stage.ask("/google/v1beta/models/gemini-embedding-001:batchEmbedContents", asked)
+    assert vectors.json()["embeddings"] == [{"values": [4, 40, 400, 4000]}]
+    # An alias of the gateway's is no model of the provider's.
+    await stage.ask("/google/v1beta/models/claude:generateContent")
+    assert stage.fake.calls[-1].path == "/v1beta/models/claude:generateContent"

@@ -50,7 +50,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             return peek
         return msgspec.structs.replace(
             peek,
-            model=self._named(peek.model),
+            model=self.named(peek.model),
             stream=peek.stream if self.stream is None else self.stream,
         )
 
@@ -61,11 +61,12 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             return request
         return msgspec.structs.replace(
             request,
-            model=self._named(request.model),
+            model=self.named(request.model),
             stream=request.stream if self.stream is None else self.stream,
         )
 
-    def _named(self, model: str) -> str:
+    def named(self, model: str) -> str:
+        """The model that is asked for, by what the body says: the path's word comes first, and its provider before it."""
         if self.model is not None:
             model = self.model
         return model if self.provider is None else f"{self.provider}/{model}"

@@ -26,7 +26,7 @@ MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 async def embed(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> Outcome[bytes]:
     """Answers a call for vectors in the caller's form, `wire`.  Raises as a call does."""
     peek = wire.peek(call.body)
-    model = peek.model if call.model is None else call.model
+    model = call.named(peek.model)
     route = allowed(gateway.router.resolve(model), call.principal)
     able = [candidate for candidate in route.candidates if candidate.provider.embeddings is not None]
     if not able:

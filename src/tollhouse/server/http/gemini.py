@@ -40,25 +40,6 @@ def door(front: Front) -> Door:
     The lists under `/v1` are another door's, which several dialects share.
     """
 
-    async def generate(exchange: Exchange, model: str, *, stream: bool) -> None:
-        if stream and not _wants_events(exchange):
-            exchange.reframe = ArrayFraming()
-        await front.carry(exchange, "gemini", answer, model=model, stream=stream)
-
-    async def count(exchange: Exchange, model: str) -> None:
-        await front.carry(exchange, "gemini_count_tokens", _count, model=model)
-
-    async def make(exchange: Exchange, model: str, *, wire: EmbeddingDialect) -> None:
-        await front.carry(exchange, "gemini_embeddings", partial(_embed, wire), model=model)
-
-    methods: Mapping[str, Method] = {
-        "generateContent": partial(generate, stream=False),
-        "streamGenerateContent": partial(generate, stream=True),
-        "countTokens": count,
-        "embedContent": partial(make, wire=EMBEDDING),
-        "batchEmbedContents": partial(make, wire=EMBEDDINGS),
-    }
-
     async def every(exchange: Exchange) -> None:
         exchange.query_key = query_key(exchange)
         principal = front.identify(exchange)
@@ -74,12 +55,8 @@ def door(front: Front) -> Door:
     def find(path: str) -> Route | None:
         """What is at a path below a collection of models."""
         _, version, resource = path.split("/", 2)
-        found = _METHOD.fullmatch(resource)
-        handlers: dict[str, Handler] = {}
-        if found is not None:
-            handlers["POST"] = partial(
-                _called, methods.get(found["method"]), found["method"], _model_of(found["resource"])
-            )
+        called = route(front, resource)
+        handlers: dict[str, Handler] = {} if called is None else dict(called.methods)
         if version == "v1beta":
             handlers |= {"GET": one, "HEAD": one}
         return Route(DIALECT, handlers) if handlers else None
@@ -88,6 +65,39 @@ def door(front: Front) -> Door:
         routes={"/v1beta/models": Route(DIALECT, {"GET": every, "HEAD": every})},
         prefixes={f"{version}/{collection}/": find for version in VERSIONS for collection in COLLECTIONS},
     )
+
+
+def route(front: Front, resource: str, *, provider: str | None = None) -> Route | None:
+    """What is at a method of a model (`models/{model}:generateContent`); `None` for what is no method's path.
+
+    With a `provider`, that one alone may answer.
+    """
+    found = _METHOD.fullmatch(resource)
+    if found is None or not resource.startswith(tuple(f"{collection}/" for collection in COLLECTIONS)):
+        return None
+
+    async def generate(exchange: Exchange, model: str, *, stream: bool) -> None:
+        if stream and not _wants_events(exchange):
+            exchange.reframe = ArrayFraming()
+        await front.carry(exchange, "gemini", answer, model=model, stream=stream, provider=provider)
+
+    async def count(exchange: Exchange, model: str) -> None:
+        await front.carry(exchange, "gemini_count_tokens", _count, model=model, provider=provider)
+
+    async def make(exchange: Exchange, model: str, *, wire: EmbeddingDialect) -> None:
+        await front.carry(exchange, "gemini_embeddings", partial(_embed, wire), model=model, provider=provider)
+
+    methods: Mapping[str, Method] = {
+        "generateContent": partial(generate, stream=False),
+        "streamGenerateContent": partial(generate, stream=True),
+        "countTokens": count,
+        "embedContent": partial(make, wire=EMBEDDING),
+        "batchEmbedContents": partial(make, wire=EMBEDDINGS),
+    }
+    method = methods.get(found["method"])
+    if method is None and provider is not None:
+        return None
+    return Route(DIALECT, {"POST": partial(_called, method, found["method"], _model_of(found["resource"]))})
 
 
 async def _called(handler: Method | None, method: str, model: str, exchange: Exchange) -> None:

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.gemini import DIALECT as GEMINI
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.passthrough import METHODS, Request, pass_through
 from tollhouse.gateway.pipeline import Gateway
-from tollhouse.server.http import responses
+from tollhouse.server.http import gemini, responses
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route, answer
 
@@ -38,6 +39,10 @@ def door(front: Front) -> Door:
         if below == _RESPONSES or below.startswith(f"{_RESPONSES}/"):
             # What is kept at a provider under the gateway's account would be within reach of every tenant.
             return responses.route(front, below.removeprefix(_RESPONSES).removeprefix("/"), provider=name)
+        if provider.dialect is GEMINI and (
+            called := gemini.route(front, rest.removeprefix("v1beta/").removeprefix("v1/"), provider=name)
+        ):
+            return called
         chat = _CHATS.get(f"/{below}")
         if chat is not None:
             dialect, ledger_name = chat
@@ -51,7 +56,7 @@ def door(front: Front) -> Door:
             await front.carry(exchange, "passthrough", partial(_forward, name))
 
         methods: dict[str, Handler] = dict.fromkeys(METHODS, forward)
-        return Route(ANTHROPIC if provider.dialect is ANTHROPIC else OPENAI_CHAT, methods)
+        return Route(provider.dialect if provider.dialect in {ANTHROPIC, GEMINI} else OPENAI_CHAT, methods)
 
     return Door(prefixes={"/": find})
 
