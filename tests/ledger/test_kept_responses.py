@@ -172,15 +172,20 @@ async def test_tidying_is_done_once_a_minute_however_often_it_is_asked_for(url: 
     await shelf.aclose()
 
 
-async def test_a_ledger_that_is_away_fails_the_keeping_and_mends(tmp_path: Path):
+async def test_a_ledger_that_is_away_fails_the_keeping_and_is_left_alone_for_a_while(tmp_path: Path):
     url = f"sqlite:///{tmp_path / 'later.db'}"
-    shelf = ResponseShelf(url)
+    clock = [100.0]
+    shelf = ResponseShelf(url, monotonic=lambda: clock[0])
     with pytest.raises(StoreUnavailable):
         await shelf.keep("research", response("a"))
     with pytest.raises(StoreUnavailable):
         await shelf.one("research", "resp_a")
 
     store.prepare(url)
+    clock[0] += kept_responses.AWAY_SECONDS / 2
+    with pytest.raises(StoreUnavailable, match="a moment ago"):
+        await shelf.keep("research", response("a"))
+    clock[0] += kept_responses.AWAY_SECONDS
     await shelf.keep("research", response("a"))
     assert await shelf.one("research", "resp_a")
     await shelf.aclose()

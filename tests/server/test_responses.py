@@ -611,3 +611,22 @@ responses: {{max_response_bytes: 2KB}}
         assert (await gateway.get(f"/v1/responses/{large['id']}")).status == 404
     finally:
         await gateway.close()
+
+
+async def test_an_answer_does_not_wait_for_a_ledger_that_is_gone(
+    tmp_path_factory: pytest.TempPathFactory, stage: Stage
+):
+    text = f"""
+providers: {{lab: {{type: openai-compatible, base_url: '{stage.fake.base_url("compatible")}', api_key: x}}}}
+"""
+    gateway = await start(text, tmp_path_factory.mktemp("gone"), Http1Listener)
+    try:
+        kept = (await gateway.ask("/v1/responses", {"model": "lab/m", "input": "Hi"})).json()
+        for file in (gateway.ledger, *gateway.ledger.parent.glob("ledger.db-*")):
+            file.unlink()
+        lost = await gateway.ask("/v1/responses", {"model": "lab/m", "input": "Hi", "stream": True})
+        assert grammar_responses.check(lost.body)["status"] == "completed"
+        for name in (kept["id"], "resp_nothing"):
+            assert (await gateway.get(f"/v1/responses/{name}")).status in {404, 503}
+    finally:
+        await gateway.close()

@@ -27,6 +27,8 @@ MAX_TURNS: Final = 1_000
 """The longest conversation that is followed back."""
 MAX_ITEMS: Final = 1_000
 """Items of one response that can be named by their ids."""
+AWAY_SECONDS: Final = 5.0
+"""How long a database that failed is left alone.  Whoever waits for it waits in vain, so nobody does."""
 TIDY_SECONDS: Final = 60.0
 TIDY_ROWS: Final = 100
 """Deleted in one transaction."""
@@ -110,6 +112,7 @@ class ResponseShelf:
         self._waiting_bytes = 0
         self._writing: asyncio.Task[None] | None = None
         self._tidy_at = 0.0
+        self._away_until = 0.0
 
     def keep(self, tenant: str, response: KeptResponse, item_ids: Iterable[str] = ()) -> "asyncio.Future[None]":
         """Takes a response; the future is done when it can be found, and fails with `StoreUnavailable`.
@@ -119,6 +122,9 @@ class ResponseShelf:
         loop = asyncio.get_running_loop()
         waiting = _Waiting(tenant, response, tuple(item_ids)[:MAX_ITEMS], loop.create_future())
         waiting.written.add_done_callback(_heard)
+        if self._monotonic() < self._away_until:
+            waiting.written.set_exception(StoreUnavailable("The ledger could not be used a moment ago."))
+            return waiting.written
         if self._waiting_bytes + waiting.size_bytes > self._max_waiting_bytes:
             waiting.written.set_exception(StoreUnavailable("Too many responses wait to be kept."))
             return waiting.written
@@ -194,6 +200,7 @@ class ResponseShelf:
                 try:
                     await self._run(self._writer, partial(transact, self._url, partial(_insert, batch)))
                 except StoreUnavailable as error:
+                    self._away_until = self._monotonic() + AWAY_SECONDS
                     for each in batch:
                         each.written.set_exception(StoreUnavailable(error.message))
                 else:

@@ -184,7 +184,8 @@ async def _keep(keeping: Keeping, call: Call, asked: Asked, added: bytes | None,
         async with asyncio.timeout(KEEP_SECONDS):
             await asyncio.shield(written)
     except (StoreUnavailable, TimeoutError) as error:
-        log.warning(
+        # That the database is away was said once, in a warning.
+        log.info(
             "a response could not be kept in time; the client cannot go on from it",
             extra={"request_id": call.id, "response_id": answer.id, "why": str(error) or "it took too long"},
         )
