@@ -192,6 +192,10 @@ def test_providers_are_those_with_a_key_and_those_that_are_given(store: ProfileS
     assert settings.providers["ollama"].base_url == "http://127.0.0.1:1"
 
 
+def test_one_key_makes_one_provider(store: ProfileStore):
+    assert list(settled(store, {"GEMINI_API_KEY": "x"}).providers) == ["google"]
+
+
 def test_times_and_lists_are_read_as_people_write_them(store: ProfileStore):
     settings = settled(store, {"TOLLHOUSE_TIMEOUT": "2m", "TOLLHOUSE_FALLBACK_MODELS": "a, b/c"})
 

@@ -210,7 +210,7 @@ def _print_info(settings: "Settings", info: "ServerInfo") -> None:
         "models": _some([model.id for model in info.models]),
         "aliases": _some(aliases),
         "default model": info.default_model or "none",
-        "limits": ", ".join(f"{count} {what}" for what, count in info.limits.items()) or "not said",
+        "limits": ", ".join(f"{count:,} {what}" for what, count in info.limits.items()) or "not said",
     }
     _print_fields(rows)
 

@@ -177,10 +177,13 @@ def providers_from(
     from tollhouse.providers.registry import PROVIDER_TYPES
 
     found: dict[str, ProviderSettings] = {}
+    seen: set[str] = set()
     for name, kind in PROVIDER_TYPES.items():
         variable = kind.key_variable
-        if variable is None or name != kind.type:
+        # Of several types with the same key, the first is the one that people mean by it.
+        if variable is None or name != kind.type or variable in seen:
             continue
+        seen.add(variable)
         address = f"{variable.removesuffix('_API_KEY')}_BASE_URL"
         key, base_url = environ.get(variable, "").strip(), environ.get(address, "").strip()
         if not key and (kind.needs_key or not base_url):
@@ -302,7 +305,7 @@ def _key_variables() -> str:
     from tollhouse.providers.registry import PROVIDER_TYPES
 
     kinds = [kind for name, kind in PROVIDER_TYPES.items() if kind.needs_key and name == kind.type]
-    return ", ".join(kind.key_variable for kind in kinds if kind.key_variable)
+    return ", ".join(dict.fromkeys(kind.key_variable for kind in kinds if kind.key_variable))
 
 
 # -------------------------------------------------------------------------------------------------------------- readers
