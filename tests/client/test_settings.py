@@ -163,6 +163,7 @@ def test_all_problems_come_at_once_and_say_where_they_are(store: ProfileStore):
         ({**KEY, "OPENAI_BASE_URL": "http://10.0.0.1/v1"}, "would show the key"),
         ({**KEY, "OPENAI_BASE_URL": "tollhouse://gw"}, "begins with https://"),
         ({"TOLLHOUSE_MODEL": "two words"}, "no blanks"),
+        ({"HTTPS_PROXY": "socks5://x"}, "HTTPS_PROXY"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(store: ProfileStore, environ: Mapping[str, str], says: str):

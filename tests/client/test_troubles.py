@@ -365,6 +365,19 @@ def server_context(pki: Pki) -> ssl.SSLContext:
     return context
 
 
+async def test_a_proxy_of_the_environment_is_gone_through_but_not_to_this_machine(tmp_path: Path):
+    async with Peer(gateway(response(CHAT))) as peer:
+        environ = {"HTTP_PROXY": peer.url, "TOLLHOUSE_INSECURE": "1"}
+        async with client("http://gw.example:8080", tmp_path, environ) as calling:
+            assert (await calling.chat("hi", model="m")).text == "ok"
+        assert peer.requests[1].target == "http://gw.example:8080/v1/chat/completions"
+    async with (
+        Peer(gateway(response(CHAT))) as peer,
+        client(peer.url, tmp_path, {"HTTP_PROXY": "http://127.0.0.1:9"}) as calling,
+    ):
+        assert (await calling.chat("hi", model="m")).text == "ok"
+
+
 # --------------------------------------------------------------------------------------------------- around the gateway
 
 

@@ -98,6 +98,7 @@ class Engine:
                 ca_file=settings.ca_bundle,
                 client_cert=settings.client_cert,
                 client_key=settings.client_key,
+                proxies=settings.proxies,
             )
         )
 

@@ -32,6 +32,7 @@ from tollhouse.dialects.protobuf import Typed
 from tollhouse.dialects.protobuf.messages import SERVER_INFO, TROUBLE
 from tollhouse.dialects.protobuf.reports import Trouble
 from tollhouse.dialects.protobuf.shapes import Fault
+from tollhouse.upstream.transport import Address
 from tollhouse.upstream.wire import load_tls
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class Channel:
             ("grpc.min_reconnect_backoff_ms", reconnect),
             ("grpc.max_reconnect_backoff_ms", max(reconnect, 2000)),
             ("grpc.primary_user_agent", "tollhouse-client"),
+            # The library reads the same variables by itself, but not that this machine is reached without a proxy.
+            ("grpc.enable_http_proxy", int(_has_proxy(settings))),
         )
         self.scene_of_all = Scene(
             mode="proxy", where=settings.where, address=str(settings.server), has_token=token is not None
@@ -130,6 +133,13 @@ class Channel:
             else:
                 self._channel = aio.secure_channel(where, self._credentials, options=self._options)
         return self._channel
+
+
+def _has_proxy(settings: Settings) -> bool:
+    server = settings.server
+    port = server.port_for(grpc=True)
+    address = Address(scheme="https", host=server.host, port=port, path="", authority=b"")
+    return settings.proxies.route(address) is not None
 
 
 def _left(until: float) -> float:

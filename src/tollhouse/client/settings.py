@@ -17,6 +17,8 @@ from tollhouse.client.profiles import Profile, ProfileStore, UnsafeFile
 from tollhouse.client.urls import ServerUrl, parse
 from tollhouse.config.schema import ProviderSettings
 from tollhouse.config.secret import Secret
+from tollhouse.upstream.address import BadAddress
+from tollhouse.upstream.proxy import NO_PROXIES, Proxies, proxies_from
 
 Mode: TypeAlias = Literal["direct", "proxy"]
 Protocol: TypeAlias = Literal["auto", "json", "protobuf", "grpc"]
@@ -85,6 +87,8 @@ class Settings:
     """Whether the gateway is asked for its version before the first call."""
     providers: Mapping[str, ProviderSettings] = field(default_factory=dict)
     """Whom `direct` mode can ask, with the caller's own keys."""
+    proxies: Proxies = NO_PROXIES
+    """HTTP proxies on the way (`HTTPS_PROXY`, `HTTP_PROXY`, `NO_PROXY`); this machine is never reached through one."""
     profile: str | None = None
     """The profile that the address came from."""
     origins: Mapping[str, str] = field(default_factory=dict, compare=False)
@@ -151,12 +155,18 @@ def resolve(
     if token is None and server is not None:
         token = server.token
     providers = {**providers_from(environ, problems, insecure=bool(values.get("insecure"))), **(direct or {})}
+    try:
+        proxies = proxies_from(environ)
+    except BadAddress as error:
+        problems.append(f"{error} (environment)")
+        proxies = NO_PROXIES
     mode = values.pop("mode", None) or ("direct" if providers and "url" not in said else "proxy")
     settings = Settings(
         mode=mode,  # type: ignore[arg-type]  # the readers give what the fields want; so below
         server=server.without_token() if server is not None else parse(DEFAULT_URL),
         token=token,  # type: ignore[arg-type]
         providers=providers,
+        proxies=proxies,
         profile=chosen.name if chosen is not None and said.get("url") is own_url else None,
         origins={name: each.origin for name, each in said.items()},
         **values,  # type: ignore[arg-type]
