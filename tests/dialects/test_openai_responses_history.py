@@ -66,6 +66,7 @@ def test_what_a_request_refers_to_is_found():
         ({"previous_response_id": "x" * 201}, "previous_response_id"),
         ({"previous_response_id": "a\u0000b"}, "previous_response_id"),
         ({"store": "no"}, "store"),
+        ({"input": [{"type": "item_reference", "id": "a\u0000b"}]}, "input"),
         ({"input": [{"type": "item_reference", "id": f"i{n}"} for n in range(201)]}, "input"),
     ],
 )

@@ -513,6 +513,12 @@ async def test_what_shall_not_be_kept_is_not(stage: Stage, model: str, stream: b
         await stage.ours.responses.retrieve(given.id)
 
 
+@pytest.mark.parametrize("name", ["resp_%00", "%20", "x" * 500, "..", "resp_1%0a"])
+async def test_what_cannot_be_an_id_is_not_there(stage: Stage, name: str):
+    for method in ("GET", "DELETE"):
+        assert (await stage.gateway.ask(f"/v1/responses/{name}", method=method)).status == 404
+
+
 async def test_a_deleted_answer_is_gone(stage: Stage):
     given = await stage.answer("claude", stream=False, input="Secret?")
     await stage.ours.responses.delete(given.id)

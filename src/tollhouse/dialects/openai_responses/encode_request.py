@@ -23,7 +23,6 @@ from tollhouse.chat.model import (
     JsonObject,
     JsonSchema,
     Message,
-    Opaque,
     Part,
     Reasoning,
     RedactedThinking,
@@ -39,6 +38,7 @@ from tollhouse.chat.model import (
     ToolChoice,
     ToolResult,
 )
+from tollhouse.chat.opaque import sent
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.openai_chat.encode_request import LEFT_OUT, MAX_USER_CHARACTERS
 from tollhouse.dialects.openai_chat.pieces import decoded, service_tier
@@ -463,10 +463,11 @@ class _Conversation:
         value = part.data if isinstance(part, RedactedThinking) else part.signature
         text = part.text if isinstance(part, Thinking) else ""
         item: Fields = {"type": "reasoning", "summary": []}
-        if isinstance(value, Opaque) and value.home == self._traits.home:
+        own = None if value is None else sent(value, self._traits.home)
+        if own is not None:
             if text:
                 item["summary"] = [{"type": "summary_text", "text": text}]
-            item["encrypted_content"] = value.value
+            item["encrypted_content"] = own
         elif text and self._traits.reasoning_text:
             item["content"] = [{"type": "reasoning_text", "text": text}]
         else:

@@ -148,10 +148,10 @@ def kept_answer(last: bytes) -> Kept | None:
         answer = _answer.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    if answer.object != "response" or answer.status not in {"completed", "incomplete"} or not _is_id(answer.id):
+    if answer.object != "response" or answer.status not in {"completed", "incomplete"} or not is_id(answer.id):
         return None
     ids = (_item.decode(item).id for item in answer.output)
-    return Kept(answer.id, bytes(body), tuple(name for name in ids if name is not None and _is_id(name)))
+    return Kept(answer.id, bytes(body), tuple(name for name in ids if name is not None and is_id(name)))
 
 
 def with_previous(body: bytes, previous_id: str | None) -> bytes:
@@ -195,7 +195,8 @@ def _array(items: Iterable[msgspec.Raw]) -> bytes:
     return msgspec.json.encode(list(items))
 
 
-def _is_id(text: str) -> bool:
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of anything that is kept."""
     return 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable()
 
 
@@ -204,7 +205,7 @@ def _id_of(raw: msgspec.Raw, param: str) -> str:
         text = _string.decode(raw)
     except msgspec.DecodeError as error:
         raise BadRequest(f"`{param}` must be a string.", param=param) from error
-    if not _is_id(text):
+    if not is_id(text):
         raise BadRequest(f"`{param}` must be the id of a response.", param=param)
     return text
 
@@ -217,6 +218,8 @@ def _references(raw: msgspec.Raw) -> list[str]:
     found = [name for item in items if (name := _reference(item)) is not None]
     if len(found) > MAX_REFERENCES:
         raise BadRequest(f"`input` must not name more than {MAX_REFERENCES} items by their ids.", param="input")
+    if not all(is_id(name) for name in found):
+        raise BadRequest("`input` names an item by what cannot be an id.", param="input")
     return found
 
 

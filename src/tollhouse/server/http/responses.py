@@ -226,7 +226,11 @@ async def _show(front: Front, exchange: Exchange, response_id: str) -> None:
 async def _delete(front: Front, exchange: Exchange, response_id: str) -> None:
     principal = front.identify(exchange)
     keeping = front.serving.responses
-    if keeping is None or not await keeping.shelf.remove(principal.tenant, response_id):
+    if (
+        keeping is None
+        or not conversation.is_id(response_id)
+        or not await keeping.shelf.remove(principal.tenant, response_id)
+    ):
         raise _not_found(response_id)
     body = {"id": response_id, "object": "response", "deleted": True}
     await exchange.reply(200, msgspec.json.encode(body))
@@ -250,10 +254,11 @@ async def _list_input(front: Front, exchange: Exchange, response_id: str) -> Non
 async def _kept(front: Front, exchange: Exchange, response_id: str) -> KeptResponse:
     principal = front.identify(exchange)
     keeping = front.serving.responses
-    kept = None if keeping is None else await keeping.shelf.one(principal.tenant, response_id)
-    if kept is None:
-        raise _not_found(response_id)
-    return kept
+    if keeping is not None and conversation.is_id(response_id):
+        kept = await keeping.shelf.one(principal.tenant, response_id)
+        if kept is not None:
+            return kept
+    raise _not_found(response_id)
 
 
 def _not_found(response_id: str) -> ResponseNotFound:
