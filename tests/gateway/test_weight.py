@@ -330,6 +330,13 @@ def test_a_picture_weighs_the_same_whether_it_is_named_or_sent():
     assert sent.most_input_tokens < 10_000, "its bytes are no text"
 
 
+def test_a_picture_whose_words_are_escaped_is_no_lighter():
+    plain = asking(TEXT, PICTURE)
+    hidden = plain.replace(b'"type"', b'"\\u0074ype"').replace(b"image_url", b"im\\u0061ge_url")
+    assert hidden != plain
+    assert weigh(Scales(), hidden) == weigh(Scales(), plain)
+
+
 def test_each_picture_adds_its_weight():
     one, three = (weigh(Scales(), asking(TEXT, *[PICTURE] * count)).most_input_tokens for count in (1, 3))
     assert three - one >= 2 * 1_000 * MEDIA_FACTOR

@@ -260,7 +260,7 @@ async def test_settling_across_a_network_gives_the_same_back_and_is_awaited_at_t
     store = await world.bench.open()
     soon = SettlesSoon(store)
     gate = await world.gate(budget(100, alert_at=(0.5,)), counters=store)
-    gate._settler = soon
+    gate.settler = soon
     hold = await gate.admit(world.ask(60))
     hold.settle(cost_nano=55, input_tokens=1, output_tokens=2)
     await soon.aclose()
@@ -283,7 +283,7 @@ async def test_ends_that_are_deferred_are_settled_together_and_each_threshold_is
     store = await world.bench.open()
     gate = await world.gate(budget(100, alert_at=(0.5,)), counters=store)
     deferred: list[Callable[[], None]] = []
-    together = gate._settler = SettlesNow(store, defer=deferred.append)
+    together = gate.settler = SettlesNow(store, defer=deferred.append)
     holds = [await gate.admit(world.ask(20)) for _ in range(4)]
     for hold in holds:
         hold.settle(cost_nano=15, input_tokens=1, output_tokens=1)

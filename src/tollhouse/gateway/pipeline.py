@@ -41,7 +41,7 @@ from tollhouse.errors import (
 )
 from tollhouse.gateway import estimate
 from tollhouse.gateway import sharing as shared
-from tollhouse.gateway.call import Call, Sink
+from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.coalesce import Flight
 from tollhouse.gateway.failures import (
     JSON_HEAD,
@@ -150,7 +150,10 @@ class Gateway:
         `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
         if self.bodies is None:
-            await self._answer(call, sink)
+            if self.sharing is None:
+                await _Run(self, call, sink, None).go()
+            else:
+                await self._answer(call, sink)
             return
         principal = call.principal
         tap = self.bodies.tap(
@@ -264,7 +267,8 @@ class _Run:
 
     async def go(self) -> None:
         try:
-            await self._answer()
+            peek = self._peek = self._call.peek()
+            await self._attempts(self._route(peek), peek)
         except TollhouseError as error:
             await self._fail(error)
         except asyncio.CancelledError as error:
@@ -279,9 +283,8 @@ class _Run:
 
     # -- before the provider
 
-    async def _answer(self) -> None:
+    def _route(self, peek: Peek) -> Route:
         call, record = self._call, self._record
-        peek = self._peek = call.peek()
         record.requested_model = peek.model[:200]
         record.streamed = peek.stream
         route = allowed(self._gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
@@ -290,12 +293,12 @@ class _Run:
             if record.requested_model in UNNAMED:
                 # Budgets of an alias count by the name in the row, and this call was meant for it.
                 record.requested_model = route.name[:200]
-        await self._attempts(route, peek)
+        return route
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
         gateway = self._gateway
-        self._began = gateway.monotonic()
-        plan = Plan(len(route.candidates), gateway.retry, now=self._began, random=gateway.random)
+        began = self._began = gateway.monotonic()
+        plan: Plan | None = None  # made for the few calls that need a second attempt
         candidate = route.candidates[0]
         deadlines = self._within(candidate.deadlines, candidate.deadlines.total)
         while True:
@@ -305,6 +308,7 @@ class _Run:
                 # Another candidate's dialect may be able to say it, or its provider's own limits may have room.
                 if not is_about_the_candidate(error):
                     raise
+                plan = plan or self._plan(route, began)
                 following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
                 if following is None:
                     raise
@@ -314,6 +318,7 @@ class _Run:
                 if self._begun:
                     raise
                 self._drop()
+                plan = plan or self._plan(route, began)
                 following = plan.after(verdict(error), retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
@@ -325,6 +330,9 @@ class _Run:
             candidate = route.candidates[plan.current]
             left = plan.remaining(self._began)
             deadlines = self._within(candidate.deadlines, left)
+
+    def _plan(self, route: Route, began: float) -> Plan:
+        return Plan(len(route.candidates), self._gateway.retry, now=began, random=self._gateway.random)
 
     def _within(self, deadlines: Deadlines, left: float) -> Deadlines:
         """Those deadlines, with no more in all than what is left, for the gateway or for the client."""
@@ -475,8 +483,10 @@ class _Run:
         self._note(candidate, None)
         if self._keeper is not None:
             await self._keep(self._keeper, candidate, read_whole(answered, dialect, candidate.traits), lost)
-        await self._settle(self._whole_usage(glance.usage, len(answered)))
-        await self._begin(200, (JSON_HEAD,), candidate)
+        waiting = self._settle_now(self._whole_usage(glance.usage, len(answered)))
+        if waiting is not None:
+            await waiting
+        await self._sink.head(200, self._begin(200, (JSON_HEAD,), candidate))
         await self._sink.body(body, more=False)
 
     # -- a stream
@@ -494,7 +504,7 @@ class _Run:
             out = translator.feed_events(await self._unstreamed(incoming, candidate)) + translator.close()
             is_open = False
             self._record.first_byte_us = self._elapsed_us()
-        await self._begin(200, SSE_HEAD, candidate)
+        await sink.head(200, self._begin(200, SSE_HEAD, candidate))
         while is_open:
             if out:
                 await sink.body(out, more=True)
@@ -594,21 +604,22 @@ class _Run:
 
     # -- the ways out
 
-    async def _begin(self, status: int, headers: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> None:
-        extra = [(b"x-tollhouse-model", candidate.label)]
+    def _begin(self, status: int, given: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> Headers:
+        """What the head of an answer says.  From here on the client has seen it."""
+        headers = [*given, (b"x-tollhouse-model", candidate.label)]
         if self._hold is not None and (quotas := self._hold.quotas):
             left = self._call.dialect.encode_quotas(quotas, self._gateway.wall())
             if isinstance(self._sink, Flight):
                 self._sink.leader_headers = left
             else:
-                extra += left
+                headers += left
         if self._receipt and self._gateway.shows_receipts:
-            extra.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
+            headers.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
         if self._is_settled and self._record.cost_nano is not None and not isinstance(self._sink, Flight):
-            extra.append((COST_HEADER, b"%d" % self._record.cost_nano))
+            headers.append((COST_HEADER, b"%d" % self._record.cost_nano))
         self._record.status = status
         self._begun = True
-        await self._sink.head(status, [*headers, *extra])
+        return headers
 
     async def _fail(self, error: TollhouseError) -> None:
         """Ends the call with an error in the client's dialect, as a body or, after the head, as the stream's last event."""

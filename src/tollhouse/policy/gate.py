@@ -104,7 +104,7 @@ class Gate:
         """`allowance_nano` is what a hard budget may spend whose past cannot be read just now."""
         self._rules = rules
         self._counters = counters
-        self._settler = settler
+        self.settler = settler
         self._ledger = ledger
         self._patience = patience
         self._allowance_nano = allowance_nano
@@ -163,10 +163,6 @@ class Gate:
         self.meet(bound)
         hold.bounds.append(bound)
         hold.held_nano += claim.hold_nano
-
-    def settle(self, hold: "GateHold", cost_nano: int, tokens: int | None) -> None:
-        """See `Hold.settle`."""
-        self._settler.settle(hold.id, cost_nano=cost_nano, tokens=tokens, done=hold.spent)
 
     def watch(self, bounds: Sequence[Bound], spending: Sequence[Spending]) -> None:
         """Tells of every fraction that a settlement has crossed."""
@@ -327,7 +323,7 @@ class GateHold:
     def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         """See `Hold.settle`."""
         tokens = None if input_tokens is None and output_tokens is None else (input_tokens or 0) + (output_tokens or 0)
-        self._gate.settle(self, cost_nano or 0, tokens)
+        self._gate.settler.settle(self.id, cost_nano=cost_nano or 0, tokens=tokens, done=self.spent)
 
     def spent(self, spending: Sequence[Spending]) -> None:
         """What settling did."""
@@ -350,12 +346,16 @@ def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
 
 def _tightest(rates: Sequence[Rate], ahead_ns: Sequence[int]) -> tuple[Quota, ...]:
     """Of requests and of tokens the rate with the least left."""
+    quotas = [
+        Quota(rate.counts, rate.per_minute, max(0, (MINUTE_NS - ahead) * rate.per_minute // MINUTE_NS), ahead / 1e9)
+        for rate, ahead in zip(rates, ahead_ns, strict=True)
+    ]
+    if len(quotas) < 2 or (len(quotas) == 2 and quotas[0].counts != quotas[1].counts):
+        return tuple(quotas)
     found: dict[str, Quota] = {}
-    for rate, ahead in zip(rates, ahead_ns, strict=True):
-        counts, per_minute = rate.counts, rate.per_minute
-        remaining = max(0, (MINUTE_NS - ahead) * per_minute // MINUTE_NS)
-        if counts not in found or remaining < found[counts].remaining:
-            found[counts] = Quota(counts, per_minute, remaining, ahead / 1e9)
+    for quota in quotas:
+        if quota.counts not in found or quota.remaining < found[quota.counts].remaining:
+            found[quota.counts] = quota
     return tuple(found.values())
 
 

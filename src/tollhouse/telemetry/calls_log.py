@@ -46,10 +46,11 @@ class CallsLog:
 
     def finished(self, record: CallRecord) -> bool:
         """Takes one record; true when a batch is full and `flush` is due."""
-        record = self._shown(record)
         # The encoding leaves defaults out, but `ok` is what one searches a log for.
         outcome = b'"outcome":"ok",' if record.outcome == "ok" else b""
-        line = b'{"at":"%b",%b%b' % (iso_utc(record.started_at_us).encode(), outcome, self._encoded(record)[1:])
+        shown = self._shown(record)
+        encoded = self._encoded_without_client(shown) if self._hides_client and shown.client else self._encoded(shown)
+        line = b'{"at":"%b",%b%b' % (iso_utc(record.started_at_us).encode(), outcome, encoded[1:])
         self._lines.append(line)
         self._size += len(line) + 1
         return self._size >= FLUSH_BYTES
@@ -66,7 +67,7 @@ class CallsLog:
         """The record as the log may show it."""
         redact, model = self._redact, record.model
         if (
-            not (record.receipt or record.message or (self._hides_client and record.client))
+            not (record.receipt or record.message)
             and len(record.requested_model) <= MAX_WORDS_CHARACTERS
             and self._are_plain(record.requested_model, record.route, model)
         ):
@@ -80,8 +81,6 @@ class CallsLog:
             words: str = getattr(record, name)
             if words and (shown := redact(words[:MAX_WORDS_CHARACTERS])) != words:
                 changes[name] = shown
-        if record.client and self._hides_client:
-            changes["client"] = network_of(record.client)
         if any(
             redact(attempt.detail) != attempt.detail or redact(attempt.model) != attempt.model
             for attempt in record.attempts
@@ -92,6 +91,15 @@ class CallsLog:
     def _shown_attempt(self, attempt: Attempt) -> Attempt:
         redact = self._redact
         return msgspec.structs.replace(attempt, detail=redact(attempt.detail), model=redact(attempt.model))
+
+    def _encoded_without_client(self, record: CallRecord) -> bytes:
+        """With the network that the client is in.  The record is as it was afterwards; to copy it would cost as much again."""
+        client = record.client
+        record.client = network_of(client)
+        try:
+            return self._encoded(record)
+        finally:
+            record.client = client
 
     def _encoded(self, record: CallRecord) -> bytes:
         try:

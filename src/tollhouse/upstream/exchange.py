@@ -189,6 +189,8 @@ class Exchange:
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """See `Incoming.read_all`."""
+        if self.ended and self._error is None and self._buffered <= limit_bytes:  # as short answers are by now
+            return await self.read_some()
         return await read_all(self, limit_bytes, self._where)
 
     def close(self) -> None:

@@ -63,13 +63,16 @@ def read_raw_usage(raw: msgspec.Raw, *, reasoning_outside_output: bool) -> Usage
         output, reasoning = _whole_output(
             prompt, output, reasoning, said.total_tokens, is_outside=reasoning_outside_output
         )
+    cached = None if inputs is None else inputs.cached_tokens
+    heard = None if inputs is None else inputs.audio_tokens
+    spoken = None if outputs is None else outputs.audio_tokens
     return Usage(
         input_tokens=prompt,
-        cache_read_tokens=None if inputs is None else _within(inputs.cached_tokens, prompt),
+        cache_read_tokens=_within(cached, prompt) if cached else cached,
         output_tokens=output,
-        reasoning_tokens=_within(reasoning, output),
-        input_audio_tokens=None if inputs is None else _within(inputs.audio_tokens, prompt),
-        output_audio_tokens=None if outputs is None else _within(outputs.audio_tokens, output),
+        reasoning_tokens=_within(reasoning, output) if reasoning else reasoning,
+        input_audio_tokens=_within(heard, prompt) if heard else heard,
+        output_audio_tokens=_within(spoken, output) if spoken else spoken,
         source="reported",
     )
 

@@ -40,5 +40,6 @@ def glance(body: bytes, traits: OpenAIChatTraits) -> Glance:
         if answer.choices is None and words_of(_json.decode(body)) is not None:
             return Glance(usage, None, failed(_json.decode(body)))
         raise UpstreamMalformed("The provider's answer has no `choices`.")
-    first = min(answer.choices, key=lambda choice: choice.index)
+    choices = answer.choices
+    first = choices[0] if len(choices) == 1 else min(choices, key=lambda choice: choice.index)
     return Glance(usage, finish_reason(first.finish_reason) if first.finish_reason else None)

@@ -13,12 +13,22 @@ DISCARD_SECONDS = 5.0
 """How much more of a refused body, and for how long, is taken in and thrown away."""
 
 
-async def read_body(receive: Receive, headers: Headers, limit_bytes: int, *, is_here: bool = False) -> bytes:
-    """The whole body.  `is_here`: it is known to have arrived in full.
+async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> bytes:
+    """The whole body.
 
     Raises `BodyTooLarge` (at once when the client says its size, otherwise as soon as it is over), `UnsupportedMediaType` for
     compressed bodies, `ClientLeft`, and `BadRequest` when the body does not arrive in `BODY_SECONDS`.
     """
+    expected = _check_head(headers, limit_bytes)
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(receive, expected, limit_bytes)
+    except TimeoutError as error:
+        raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:.0f} s.") from error
+
+
+def _check_head(headers: Headers, limit_bytes: int) -> int:
+    """How many bytes the body has, by its header; -1 when that does not say.  Raises as `read_body`."""
     expected = -1
     for name, value in headers:
         if name == b"content-length":
@@ -30,13 +40,7 @@ async def read_body(receive: Receive, headers: Headers, limit_bytes: int, *, is_
             raise UnsupportedMediaType(
                 "Compressed request bodies are not read here.", hint="Send the body without Content-Encoding."
             )
-    if is_here:
-        return await _read(receive, expected, limit_bytes)
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read(receive, expected, limit_bytes)
-    except TimeoutError as error:
-        raise BadRequest(f"The request body did not arrive within {BODY_SECONDS:.0f} s.") from error
+    return expected
 
 
 def has_body(headers: Headers) -> bool:

@@ -1,5 +1,7 @@
 """The doors of OpenAI's Chat Completions, of what was there before it, and of Anthropic's Messages."""
 
+from collections.abc import Awaitable
+
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import encode_count
 from tollhouse.dialects.openai_chat import DIALECT as OPENAI_CHAT
@@ -14,14 +16,14 @@ from tollhouse.server.http.front import Door, Front, Route, answer
 def door(front: Front) -> Door:
     """`/v1/chat/completions`, `/v1/completions`, `/v1/messages` and the counting beside it."""
 
-    async def complete(exchange: Exchange) -> None:
-        await front.carry(exchange, "openai_chat", answer)
+    def complete(exchange: Exchange) -> Awaitable[None]:
+        return front.carry(exchange, "openai_chat", answer)
 
-    async def complete_text(exchange: Exchange) -> None:
-        await front.carry(exchange, "openai_completions", answer)
+    def complete_text(exchange: Exchange) -> Awaitable[None]:
+        return front.carry(exchange, "openai_completions", answer)
 
-    async def message(exchange: Exchange) -> None:
-        await front.carry(exchange, "anthropic", answer)
+    def message(exchange: Exchange) -> Awaitable[None]:
+        return front.carry(exchange, "anthropic", answer)
 
     async def count(exchange: Exchange) -> None:
         await front.carry(exchange, "anthropic_count_tokens", _count)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from tollhouse.dialects.dialect import Dialect
-from tollhouse.errors import MethodNotAllowed, TollhouseError
+from tollhouse.errors import BodyTooLarge, MethodNotAllowed, TollhouseError
 from tollhouse.gateway.failures import error_headers
 from tollhouse.policy.access import Networks
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
@@ -23,6 +23,8 @@ _EVENTS: Final = b"text/event-stream"
 class OwnRequest(Protocol):
     """What our own server says of a request beyond ASGI, under `scope["tollhouse.request"]`."""
 
+    is_coded: bool
+    """Whether its body has a content coding."""
     is_complete: bool
     """Whether all of it has arrived."""
     task: asyncio.Task[None] | None
@@ -31,6 +33,18 @@ class OwnRequest(Protocol):
     @property
     def has_departed(self) -> bool:
         """Whether its client has left."""
+        ...
+
+    def take(self) -> bytes:
+        """All of its body, once it is complete."""
+        ...
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Begins the answer."""
+        ...
+
+    async def put(self, data: bytes, *, more: bool) -> None:
+        """Sends a piece of the answer."""
         ...
 
     def when_departed(self, callback: Callable[[], object] | None) -> None:
@@ -99,9 +113,12 @@ class Exchange:
     async def read(self, limit_bytes: int) -> bytes:
         """The request's body; see `read_body`."""
         request = self.request
-        body = await read_body(
-            self.receive, self.headers, limit_bytes, is_here=request is not None and request.is_complete
-        )
+        if request is not None and request.is_complete and not request.is_coded:
+            body = request.take()
+            if len(body) > limit_bytes:
+                raise BodyTooLarge(limit_bytes=limit_bytes)
+        else:
+            body = await read_body(self.receive, self.headers, limit_bytes)
         self.is_read = True
         return body
 
@@ -117,19 +134,20 @@ class Exchange:
                 self.reframe = None
         if names is not None:
             headers = [(name, names.get(value, value) if name == _CONTENT_TYPE else value) for name, value in headers]
-        await self._send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": [*headers, (b"x-request-id", request_id), (b"request-id", request_id)],
-            }
-        )
+        headers = [*headers, (b"x-request-id", request_id), (b"request-id", request_id)]
+        if self.request is not None:
+            self.request.begin(status, headers)
+        else:
+            await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def body(self, data: bytes, *, more: bool) -> None:
         """Sends a piece of the answer."""
         if self.reframe is not None:
             data = self.reframe.feed(data) if more else self.reframe.feed(data) + self.reframe.close()
-        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        if self.request is not None:
+            await self.request.put(data, more=more)
+        else:
+            await self._send({"type": "http.response.body", "body": data, "more_body": more})
 
     async def reply(self, status: int, data: bytes, content_type: bytes = JSON) -> None:
         """Sends a whole answer; a HEAD request gets its head alone."""
@@ -182,7 +200,7 @@ def new_request_id() -> str:
 
     The order keeps the ledger's index of ids growing at its end, where a commit touches one page and not one for each row.
     """
-    return f"req_{time.time_ns() // 1_000_000:012x}{_chance.getrandbits(48):012x}"
+    return "req_" + (time.time_ns() // 1_000_000 << 48 | _chance.getrandbits(48)).to_bytes(12, "big").hex()
 
 
 _chance: Final = random.Random(os.urandom(32))  # noqa: S311  # ids are no secrets; asking the kernel each time costs more

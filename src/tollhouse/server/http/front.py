@@ -123,9 +123,9 @@ class Front:
         return principal
 
 
-async def answer(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+def answer(gateway: Gateway, call: Call, exchange: Exchange) -> Awaitable[None]:
     """The work of most doors: an answer."""
-    await gateway.answer(call, exchange)
+    return gateway.answer(call, exchange)
 
 
 async def _say_goodbye(exchange: Exchange, error: TollhouseError) -> None:

@@ -92,7 +92,7 @@ class Connection(asyncio.BufferedProtocol):
         "_head_bytes",
         "_hub",
         "_incoming",
-        "_is_paused",
+        "_is_coded",
         "_is_writable",
         "_parser",
         "_reading",
@@ -102,6 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         "_url",
         "_waiting",
         "is_lost",
+        "is_paused",
     )
 
     def __init__(self, hub: Hub) -> None:
@@ -111,6 +112,8 @@ class Connection(asyncio.BufferedProtocol):
         self._url = b""
         self._fields: Headers = []
         self._head_bytes = 0
+        self._is_coded = False
+        """Whether the body that arrives has a content coding, or says so."""
         self._incoming: Request | None = None
         """The request whose body is arriving."""
         self._active: Request | None = None
@@ -118,7 +121,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting: deque[Request] = deque()
         self._reading = True
         self._is_writable: asyncio.Future[None] | None = None
-        self._is_paused = False
+        self.is_paused = False
         self._due = hub.loop.time() + hub.patience.head
         self._timer: asyncio.TimerHandle | None = None
         self._client: tuple[str, int] | None = None
@@ -192,12 +195,12 @@ class Connection(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """The client reads more slowly than the answer comes."""
-        self._is_paused = True
+        self.is_paused = True
         self._due = self._hub.loop.time() + self._hub.patience.stall
 
     def resume_writing(self) -> None:
         """The socket's buffer has room."""
-        self._is_paused = False
+        self.is_paused = False
         if self._is_writable is not None and not self._is_writable.done():
             self._is_writable.set_result(None)
 
@@ -224,6 +227,7 @@ class Connection(asyncio.BufferedProtocol):
             self._scope(parser.get_method().decode("ascii"), version),
             keeps_alive=parser.should_keep_alive() and not self._hub.is_stopping,
             expects_continue=expects_continue,
+            is_coded=self._is_coded,
         )
         if self._active is None:
             self._begin(request)
@@ -251,7 +255,7 @@ class Connection(asyncio.BufferedProtocol):
 
     async def drained(self) -> None:
         """See `Wire.drained`."""
-        if self._is_paused and not self.is_lost:
+        if self.is_paused and not self.is_lost:
             self._is_writable = self._hub.loop.create_future()
             try:
                 await self._is_writable
@@ -292,7 +296,7 @@ class Connection(asyncio.BufferedProtocol):
             len(self._url) + sum(len(name) + len(value) for name, value in fields) > MAX_HEAD_BYTES
         ):
             raise _Refused(431, _LARGE_HEAD)
-        expects_continue = has_body = False
+        expects_continue = has_body = self._is_coded = False
         hosts = 0
         for name, value in fields:
             if name == b"host":
@@ -303,6 +307,8 @@ class Connection(asyncio.BufferedProtocol):
                 has_body = True
                 if value.strip().lower() != b"chunked":
                     raise _Refused(501, b"Only the transfer coding `chunked` is known here.")
+            elif name == b"content-encoding":
+                self._is_coded = True
             elif name == b"expect":
                 expects_continue = value.strip().lower() == b"100-continue"
         # RFC 9112, section 3.2: exactly one, or proxies before us may have read another.
@@ -358,7 +364,7 @@ class Connection(asyncio.BufferedProtocol):
             self.abort()
             raise
         else:
-            if request.answer is Answer.ENDED:
+            if request.answer is _ENDED:
                 self._ended(request)
             else:
                 self.abort()
@@ -430,7 +436,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._socket is None:
             return
         now = self._hub.loop.time()
-        if now >= self._due and (self._active is None or self._is_paused):
+        if now >= self._due and (self._active is None or self.is_paused):
             if self._head_bytes:
                 self._refuse(408, b"The request's head did not arrive in time.")
             else:
@@ -447,6 +453,7 @@ class _Refused(Exception):  # it ends a callback of the parser, and is an answer
         self.sentence = sentence
 
 
+_ENDED: Final = Answer.ENDED
 _ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
 _REASONS: Final = {
     400: b"Bad Request",

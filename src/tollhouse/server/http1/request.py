@@ -44,10 +44,23 @@ class Framing(Enum):
     """There is no body: the answer to HEAD, 204, 304."""
 
 
+# To ask an enumeration for a member takes ten times as long as to ask the module for a name, and these are asked for often.
+_UNBEGUN: Final = Answer.UNBEGUN
+_HEADED: Final = Answer.HEADED
+_SENDING: Final = Answer.SENDING
+_ENDED: Final = Answer.ENDED
+_LENGTH: Final = Framing.LENGTH
+_CHUNKS: Final = Framing.CHUNKS
+_CLOSE: Final = Framing.CLOSE
+_NONE: Final = Framing.NONE
+
+
 class Wire(Protocol):
     """What a request asks of the connection that it came on."""
 
     is_lost: bool
+    is_paused: bool
+    """Whether the client reads more slowly than it is written to."""
 
     def write(self, data: bytes) -> None:
         """Hands bytes to the socket, or to nobody if it is gone."""
@@ -78,23 +91,28 @@ class Request:
         "_waiter",
         "_wire",
         "answer",
+        "is_coded",
         "is_complete",
         "keeps_alive",
         "scope",
         "task",
     )
 
-    def __init__(self, wire: Wire, scope: Scope, *, keeps_alive: bool, expects_continue: bool) -> None:
-        """`expects_continue`: the client waits for a word before it sends its body."""
+    def __init__(
+        self, wire: Wire, scope: Scope, *, keeps_alive: bool, expects_continue: bool, is_coded: bool = False
+    ) -> None:
+        """`expects_continue`: the client waits for a word before it sends its body.  `is_coded`: see there."""
         self._wire = wire
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
         """What answers it, once that has begun."""
         self.keeps_alive = keeps_alive
         """Whether the connection can carry another request after this one."""
+        self.is_coded = is_coded
+        """Whether its body has a content coding."""
         self.is_complete = False
         """Whether all of the request has arrived."""
-        self.answer = Answer.UNBEGUN
+        self.answer = _UNBEGUN
         self._expects_continue = expects_continue
         self._pieces: list[bytes] = []
         self._unread = 0
@@ -104,7 +122,7 @@ class Request:
         self._departed: Callable[[], object] | None = None
         self._status = 0
         self._head: Iterable[tuple[bytes, bytes]] = ()
-        self._framing = Framing.NONE
+        self._framing = _NONE
         self._left = 0
         """Bytes of the announced length that are still to come."""
 
@@ -125,7 +143,7 @@ class Request:
             if self.is_complete and not self._is_told:
                 self._is_told = True
                 return {"type": "http.request", "body": b"", "more_body": False}
-            if self.answer is Answer.ENDED:
+            if self.answer is _ENDED:
                 return {"type": "http.disconnect"}
             await self._news()
 
@@ -134,19 +152,46 @@ class Request:
 
         Raises `RuntimeError` for messages out of order, for more or less body than announced, and for line breaks in headers.
         """
-        match message["type"], self.answer:
-            case "http.response.start", Answer.UNBEGUN:
-                self._status = message["status"]
-                self._head = message["headers"]
-                self.answer = Answer.HEADED
-                return
-            case "http.response.body", Answer.HEADED:
-                self._send_head(message.get("body", b""), is_whole=not message.get("more_body", False))
-            case "http.response.body", Answer.SENDING:
-                self._send_piece(message.get("body", b""), is_last=not message.get("more_body", False))
-            case kind, state:
-                raise RuntimeError(f"{kind} cannot follow: the answer is {state.value}")
-        await self._wire.drained()
+        kind = message["type"]
+        if kind == "http.response.start":
+            self.begin(message["status"], message["headers"])
+        elif kind == "http.response.body":
+            await self.put(message.get("body", b""), more=message.get("more_body", False))
+        else:
+            raise self._misplaced(kind)
+
+    # ------------------------------------------------------------------------- for an app that knows whose request it is
+
+    def take(self) -> bytes:
+        """All of the body, in place of `receive`, once it is complete."""
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._pieces = []
+        self._unread = 0
+        self._wire.unread(0)
+        self._is_told = True
+        return body
+
+    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """Takes the head, in place of `send`.  Raises `RuntimeError` when there was one."""
+        if self.answer is not _UNBEGUN:
+            raise self._misplaced("http.response.start")
+        self._status = status
+        self._head = headers
+        self.answer = _HEADED
+
+    async def put(self, data: bytes, *, more: bool) -> None:
+        """Takes a piece of the body, in place of `send`, and raises as it does."""
+        if self.answer is _HEADED:
+            self._send_head(data, is_whole=not more)
+        elif self.answer is _SENDING:
+            self._send_piece(data, is_last=not more)
+        else:
+            raise self._misplaced("http.response.body")
+        if self._wire.is_paused:
+            await self._wire.drained()
+
+    def _misplaced(self, kind: str) -> RuntimeError:
+        return RuntimeError(f"{kind} cannot follow: the answer is {self.answer.value}")
 
     @property
     def has_departed(self) -> bool:
@@ -180,13 +225,13 @@ class Request:
         """The client has left."""
         self._wake()
         departed, self._departed = self._departed, None
-        if departed is not None and self.answer is not Answer.ENDED:
+        if departed is not None and self.answer is not _ENDED:
             departed()
 
     # ------------------------------------------------------------------------------------------------------ private
 
     async def _news(self) -> None:
-        if self._expects_continue and not self.is_complete and self.answer is Answer.UNBEGUN:
+        if self._expects_continue and not self.is_complete and self.answer is _UNBEGUN:
             self._expects_continue = False
             self._wire.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         if self._waiter is not None:
@@ -202,31 +247,37 @@ class Request:
             self._waiter.set_result(None)
 
     def _send_head(self, body: bytes, *, is_whole: bool) -> None:
-        fields = [_STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status\r\n" % self._status]
+        given = [*self._head]
+        fields: list[bytes] = []
         length: int | None = None
-        breaks = 3
-        for name, value in self._head:
-            fields += (name, b": ", value, b"\r\n")
-            breaks += 1
+        for name, value in given:
+            fields += (name, value)
             if name == b"content-length":
                 length = int(value)
+        # One look at all fields in place of one at each; `in` would make an exception before it looks.
+        said = b"".join(fields)
+        if said.find(b"\n") >= 0 or said.find(b"\r") >= 0 or said.find(b"\0") >= 0:
+            raise RuntimeError("a response header contains a line break")
         framing, line = self._framed(length, len(body) if is_whole else None)
         self._framing = framing
-        fields.append(line)
+        persistence = b""
         if not self.keeps_alive:
-            fields.append(b"connection: close\r\n")
-            breaks += 1
+            persistence = b"connection: close\r\n"
         elif self.scope["http_version"] == "1.0":
-            fields.append(b"connection: keep-alive\r\n")
-            breaks += 1
-        fields.append(_date_line())
-        head = b"".join(fields)
-        # One look at the whole head in place of one at every field: no line break may be in it but our own.
-        if head.count(b"\n") != breaks + bool(line) or head.count(b"\r") != breaks + bool(line) or b"\0" in head:
-            raise RuntimeError("a response header contains a line break")
-        self.answer = Answer.SENDING
+            persistence = b"connection: keep-alive\r\n"
+        head = b"".join(
+            (
+                _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status\r\n" % self._status,
+                b"\r\n".join(map(b": ".join, given)),
+                b"\r\n" if given else b"",
+                line,
+                persistence,
+                _date_line(),
+            )
+        )
+        self.answer = _SENDING
         self._left = length or 0
-        if framing is Framing.LENGTH and length is None:
+        if framing is _LENGTH and length is None:
             self._left = len(body)
         if len(body) > JOINED_BYTES:
             self._wire.write(head)
@@ -236,35 +287,35 @@ class Request:
     def _framed(self, length: int | None, whole_bytes: int | None) -> tuple[Framing, bytes]:
         """How the body is framed, and the header that says so, if the app gave none."""
         if self._status in _BODILESS:
-            return Framing.NONE, b""
+            return _NONE, b""
         is_head = self.scope["method"] == "HEAD"
         if length is not None:
-            return (Framing.NONE if is_head else Framing.LENGTH), b""
+            return (_NONE if is_head else _LENGTH), b""
         if is_head:
-            return Framing.NONE, b""
+            return _NONE, b""
         if whole_bytes is not None:
-            return Framing.LENGTH, b"content-length: %d\r\n" % whole_bytes
+            return _LENGTH, b"content-length: %d\r\n" % whole_bytes
         if self.scope["http_version"] == "1.0":
             self.keeps_alive = False
-            return Framing.CLOSE, b""
-        return Framing.CHUNKS, b"transfer-encoding: chunked\r\n"
+            return _CLOSE, b""
+        return _CHUNKS, b"transfer-encoding: chunked\r\n"
 
     def _send_piece(self, body: bytes, *, is_last: bool, head: bytes = b"") -> None:
-        match self._framing:
-            case Framing.CHUNKS:
-                end = b"0\r\n\r\n" if is_last else b""
-                data = b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end) if body else head + end
-            case Framing.LENGTH:
-                self._left -= len(body)
-                if self._left < 0 or (is_last and self._left):
-                    raise RuntimeError("the body is not as long as its content-length says")
-                data = head + body if head else body
-            case Framing.CLOSE:
-                data = head + body
-            case Framing.NONE:
-                data = head
+        framing = self._framing
+        if framing is _LENGTH:
+            self._left -= len(body)
+            if self._left < 0 or (is_last and self._left):
+                raise RuntimeError("the body is not as long as its content-length says")
+            data = head + body if head else body
+        elif framing is _CHUNKS:
+            end = b"0\r\n\r\n" if is_last else b""
+            data = b"%b%x\r\n%b\r\n%b" % (head, len(body), body, end) if body else head + end
+        elif framing is _CLOSE:
+            data = head + body
+        else:
+            data = head
         if is_last:
-            self.answer = Answer.ENDED
+            self.answer = _ENDED
         if data:
             self._wire.write(data)
 
