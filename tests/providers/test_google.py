@@ -87,10 +87,11 @@ def told(model: str, **fields: object) -> tuple[dict[str, object], tuple[str, ..
         ("gemini-3-flash-preview", "none", {"thinkingLevel": "MINIMAL"}, True),
         ("gemini-3-pro-preview", "medium", {"thinkingLevel": "HIGH", "includeThoughts": True}, True),
         ("gemini-3.1-pro-preview", "medium", {"thinkingLevel": "MEDIUM", "includeThoughts": True}, False),
-        ("gemini-2.5-flash", "low", {"thinkingBudget": 1024, "includeThoughts": True}, True),
+        ("gemini-2.5-flash", "low", {"thinkingBudget": 1024, "includeThoughts": True}, False),
         ("gemini-2.5-flash", "none", {"thinkingBudget": 0}, False),
         ("gemini-2.5-pro", "none", {"thinkingBudget": 128}, True),
-        ("gemini-2.5-flash-lite", "high", {"thinkingBudget": 24576, "includeThoughts": True}, True),
+        ("gemini-2.5-flash-lite", "high", {"thinkingBudget": 24576, "includeThoughts": True}, False),
+        ("gemini-2.5-flash", "max", {"thinkingBudget": 24576, "includeThoughts": True}, True),
         ("gemini-2.0-flash", "high", None, True),
     ],
 )

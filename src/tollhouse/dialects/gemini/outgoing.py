@@ -18,6 +18,9 @@ from tollhouse.dialects.gemini.wire import NAME, Block, merge_extra
 MAX_STOPS: Final = 5
 """`stopSequences`' bound (ai.google.dev/api/generate-content, "GenerationConfig")."""
 
+_DOCUMENTED: Final = frozenset({"minimal", "low", "medium", "high"})
+"""Efforts that Google itself has budgets for."""
+
 _SERVICE_TIERS: Final = {
     "standard": "standard",
     "standard_only": "standard",
@@ -250,7 +253,8 @@ class _Composer:
             if wanted is None:
                 self._receipt.dropped("reasoning.effort", f"the model has no word for {reasoning.effort[:20]!r}")
                 return {}
-            self._receipt.changed("reasoning.effort", f"{reasoning.effort} said as a budget of {wanted} tokens")
+            if reasoning.effort not in _DOCUMENTED:
+                self._receipt.changed("reasoning.effort", f"{reasoning.effort} said as a budget of {wanted} tokens")
         if wanted is None:
             return {"thinkingBudget": -1} if reasoning.mode == "adaptive" else {}
         budget = min(max(wanted, traits.min_budget), traits.max_budget)

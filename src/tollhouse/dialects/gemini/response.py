@@ -111,20 +111,14 @@ _LAST_SECOND: Final = 253_402_300_799
 
 
 def _read_usage(answer: Fields) -> WireUsage | None:
-    """The counts; what we have no field for (`trafficType`, the modalities, …) stays behind."""
+    """The counts.  What they are made up of (`promptTokensDetails`, `trafficType`) repeats in every answer and is let go."""
     raw = answer.raw("usageMetadata")
     if raw is None:
         return None
     try:
-        usage = _USAGE.decode(raw)
+        return _USAGE.decode(raw)
     except UNREADABLE as error:
         raise WireFault("usageMetadata", describe(error)) from error
-    rest = Fields(raw, "usageMetadata")
-    for name in WireUsage.__struct_fields__:
-        if not name.endswith("Details"):
-            rest.left.pop(name, None)
-    answer.put_back("usageMetadata", rest)
-    return usage
 
 
 def _read_candidate(candidate: Fields, identity: str, place: int, home: str) -> Choice:
