@@ -20,7 +20,6 @@ from tollhouse.chat.model import (
     Image,
     Inline,
     Message,
-    Opaque,
     Part,
     RedactedThinking,
     Refusal,
@@ -32,6 +31,7 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.opaque import sent
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic.blocks import (
     Block,
@@ -39,7 +39,6 @@ from tollhouse.dialects.anthropic.blocks import (
     merge_extra,
     part_name,
     write_cache_marker,
-    write_thinking,
 )
 from tollhouse.dialects.anthropic.lane import SYSTEM_REMINDER
 from tollhouse.dialects.anthropic.response import custom_input
@@ -189,19 +188,28 @@ class TurnWriter:
                 case ToolCall():
                     self._unsign(part, path)
                     blocks.append(self._tool_use(part, path))
-                case Thinking() if part.signature is None:
-                    self._receipt.dropped(path, "Anthropic takes back only thinking that it signed")
-                case Thinking(signature=Opaque(value=value, home=home)) if home == self._traits.home:
-                    blocks.append(write_thinking(msgspec.structs.replace(part, signature=Opaque(value, NAME))))
-                case RedactedThinking(data=data) if data.home == self._traits.home:
-                    blocks.append({"type": "redacted_thinking", "data": data.value})
                 case Thinking() | RedactedThinking():
-                    self._receipt.dropped(path, "only the provider that did this thinking takes it back")
+                    self._append_thought(blocks, part, path)
                 case Foreign() if part.dialect == NAME:
                     self._append_foreign(blocks, part)
                 case _:
                     self._receipt.dropped(path, f"{part_name(part)} has no place in an assistant's turn")
         return blocks
+
+    def _append_thought(self, blocks: list[object], part: Thinking | RedactedThinking, path: str) -> None:
+        value = part.data if isinstance(part, RedactedThinking) else part.signature
+        if value is None:
+            self._receipt.dropped(path, "Anthropic takes back only thinking that it signed")
+            return
+        own = sent(value, self._traits.home)
+        if own is None:
+            self._receipt.dropped(path, "only the provider that did this thinking takes it back")
+        elif isinstance(part, RedactedThinking):
+            blocks.append({"type": "redacted_thinking", "data": own})
+        else:
+            block: Block = {"type": "thinking", "thinking": part.text, "signature": own}
+            merge_extra(block, part.extra)
+            blocks.append(block)
 
     def _unsign(self, part: Text | ToolCall, path: str) -> None:
         if part.signature is not None:

@@ -31,7 +31,8 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
-from tollhouse.dialects.gemini.signatures import read_signature, thought
+from tollhouse.chat.opaque import thought
+from tollhouse.dialects.gemini.signatures import read_signature
 from tollhouse.dialects.gemini.wire import FLAG, HOME, NAME, NULL, OBJECT, TEXT, UNREADABLE, Block, Fields, encoded
 
 EMPTY_OBJECT: Final = msgspec.Raw(b"{}")

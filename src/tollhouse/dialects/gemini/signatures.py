@@ -8,8 +8,8 @@ import binascii
 from base64 import b64decode, urlsafe_b64encode
 from typing import Final
 
-from tollhouse.chat.model import Opaque, RedactedThinking, Thinking
-from tollhouse.chat.opaque import BASE64_MARK, seal, unseal
+from tollhouse.chat.model import Opaque, RedactedThinking
+from tollhouse.chat.opaque import BASE64_MARK, as_signature, seal, unseal
 from tollhouse.dialects.gemini.wire import HOME
 
 SKIP: Final = "skip_thought_signature_validator"
@@ -18,8 +18,6 @@ SKIP: Final = "skip_thought_signature_validator"
 
 _MARK: Final = BASE64_MARK[1:]
 
-_REDACTED: Final = "redacted:"
-"""Tells encrypted reasoning from a signature over reasoning that is not shown; both come without text."""
 _NO_SIGNATURE: Final = frozenset({"", SKIP})
 
 
@@ -44,15 +42,8 @@ def write_signature(value: Opaque) -> str:
 
 def write_redacted(part: RedactedThinking) -> str:
     """Encrypted reasoning as the signature of a thought without words; sealed in any case, as Google makes none."""
-    return _encoded(seal(Opaque(_REDACTED + part.data.value, part.data.home), ""))
+    return _encoded(seal(as_signature(part), ""))
 
 
 def _encoded(sealed: str) -> str:
     return urlsafe_b64encode(sealed.encode()).decode()
-
-
-def thought(text: str, signature: Opaque | None) -> Thinking | RedactedThinking:
-    """A thought as it came back from a client, or from the provider."""
-    if not text and signature is not None and signature.value.startswith(_REDACTED):
-        return RedactedThinking(Opaque(signature.value.removeprefix(_REDACTED), signature.home))
-    return Thinking(text, signature)

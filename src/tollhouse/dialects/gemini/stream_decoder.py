@@ -25,6 +25,7 @@ from tollhouse.chat.events import (
     UsageReported,
 )
 from tollhouse.chat.model import Opaque, RedactedThinking, Text, Thinking, ToolCall
+from tollhouse.chat.opaque import thought
 from tollhouse.chat.sse import Frame
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.gemini.failure import decode_failure
@@ -35,7 +36,7 @@ from tollhouse.dialects.gemini.logprobs import WireLogprobs, read_logprobs
 from tollhouse.dialects.gemini.partial_args import Arguments, PartialArg
 from tollhouse.dialects.gemini.parts import read_part
 from tollhouse.dialects.gemini.response import created_at, invented_id
-from tollhouse.dialects.gemini.signatures import read_signature, thought
+from tollhouse.dialects.gemini.signatures import read_signature
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
 from tollhouse.dialects.gemini.wire import HOME, NULL, UNREADABLE, WireFault, describe
 from tollhouse.errors import UpstreamMalformed, UpstreamTruncated

@@ -28,6 +28,7 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.opaque import sent
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.gemini.parts import (
     arguments_object,
@@ -268,19 +269,20 @@ class TurnWriter:
         parts.append(block)
 
     def _append_thought(self, parts: list[object], part: Thinking, path: str) -> None:
-        signature = part.signature
-        if signature is None or signature.home != self._traits.home:
+        signature = None if part.signature is None else sent(part.signature, self._traits.home)
+        if signature is None:
             self._receipt.dropped(path, "only the provider that did this thinking takes it back")
             return
-        block: Block = {"text": part.text, "thought": True, "thoughtSignature": signature.value}
+        block: Block = {"text": part.text, "thought": True, "thoughtSignature": signature}
         merge_extra(block, part.extra)
         parts.append(block)
 
     def _sign(self, block: Block, signature: Opaque | None, path: str) -> None:
         if signature is None:
             return
-        if signature.home == self._traits.home:
-            block["thoughtSignature"] = signature.value
+        own = sent(signature, self._traits.home)
+        if own is not None:
+            block["thoughtSignature"] = own
         else:
             self._receipt.dropped(f"{path}.signature", "only the provider that made this signature takes it back")
 

@@ -37,6 +37,7 @@ from tollhouse.chat.model import (
     ToolChoice,
     ToolResult,
 )
+from tollhouse.chat.opaque import GATEWAY, carrier, sent, signed_id
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, service_tier, signed_detail
 from tollhouse.dialects.openai_chat.reasoning import write_reasoning
@@ -440,11 +441,14 @@ class _Conversation:
                 case Text():
                     if part.citations:
                         self._receipt.dropped(f"{place}.citations", "a request of OpenAI chat holds no citations")
-                    self._unsign(part, place)
+                    if part.signature is not None and self._is_taken(part.signature):
+                        details.append(encrypted_detail(carrier(part.signature).data, len(details), self._traits.home))
+                    else:
+                        self._unsign(part, place)
                     texts.append(self._text(part, place))
                 case Thinking():
                     self._thought(part, place, thoughts, details)
-                case RedactedThinking() if self._is_at_home(part.data):
+                case RedactedThinking() if self._is_taken(part.data):
                     details.append(encrypted_detail(part.data, len(details), self._traits.home))
                 case RedactedThinking():
                     self._receipt.dropped(place, "only the provider that did this thinking takes it back")
@@ -452,7 +456,6 @@ class _Conversation:
                     refusals.append(part.text)
                 case ToolCall():
                     self._open_calls.add(part.id)
-                    self._unsign(part, place)
                     calls.append(self._call(part, place))
                 case Foreign() if part.dialect == NAME and part.kind == "audio":
                     fields["audio"] = decoded(part.raw)
@@ -478,11 +481,11 @@ class _Conversation:
         if part.signature is not None:
             self._receipt.dropped(f"{path}.signature", "only the provider that signed this takes it back")
 
-    def _is_at_home(self, value: Opaque) -> bool:
-        return self._traits.reasoning_details and value.home == self._traits.home
+    def _is_taken(self, value: Opaque) -> bool:
+        return self._traits.reasoning_details and sent(value, self._traits.home) is not None
 
     def _thought(self, part: Thinking, path: str, thoughts: list[str], details: list[Json]) -> None:
-        if part.signature is not None and self._is_at_home(part.signature):
+        if part.signature is not None and self._is_taken(part.signature):
             details.append(signed_detail(part.text, part.signature, len(details), self._traits.home))
             thoughts.append(part.text)
             return
@@ -495,6 +498,10 @@ class _Conversation:
 
     def _call(self, call: ToolCall, path: str) -> Json:
         wire: Fields = {"id": call.id, "type": "function"}
+        if call.signature is not None and self._traits.home == GATEWAY:
+            wire["id"] = signed_id(call.id, call.signature)
+        else:
+            self._unsign(call, path)
         if call.custom and self._traits.custom_tools:
             wire["type"] = "custom"
             wire["custom"] = {"name": call.name, "input": call.arguments}
