@@ -286,14 +286,12 @@ class ResponsesEncoder:
                 assert_never(part)
         return self._close_item()
 
-    def _announce(self, prefix: str, fields: Fields, whole: Fields) -> bytes:
+    def _announce(self, prefix: str, fields: Fields, whole: Fields) -> tuple[_Item, bytes]:
         """Begins an item: `fields` as it is announced, `whole` the fields that it is made of."""
         identity = self._new_id(prefix)
-        self._item = _Item(identity, {"id": identity, **whole})
-        return self._event(
-            "response.output_item.added",
-            {"output_index": len(self._items), "item": {"id": identity, **whole, **fields}},
-        )
+        item = self._item = _Item(identity, {"id": identity, **whole})
+        announced = {"output_index": len(self._items), "item": {"id": identity, **whole, **fields}}
+        return item, self._event("response.output_item.added", announced)
 
     def _open_text(self, part: Text | Refusal, kind: str, field: str, text: str) -> bytes:
         out = b""
@@ -304,10 +302,8 @@ class ResponsesEncoder:
             whole: Fields = {"type": "message", "role": "assistant"}
             if phase is not None:
                 whole["phase"] = phase
-            out += self._announce("msg", {"status": "in_progress", "content": []}, whole)
-            item = self._item
-        if item is None:
-            raise AssertionError("an item was announced")
+            item, begun = self._announce("msg", {"status": "in_progress", "content": []}, whole)
+            out += begun
         item.part = part
         item.pieces = []
         index = len(item.content)
@@ -315,20 +311,19 @@ class ResponsesEncoder:
         if kind == "output_text":
             empty = {"type": kind, "text": "", "annotations": [], "logprobs": []}
         out += self._event("response.content_part.added", {**self._place(), "content_index": index, "part": empty})
-        self._deltas(f"response.{kind}.delta", {"content_index": index}, b',"logprobs":[]' if field == "text" else b"")
+        after = b',"logprobs":[]' if field == "text" else b""
+        self._deltas(item, f"response.{kind}.delta", {"content_index": index}, after)
         return out + self._begun(text)
 
     def _open_thinking(self, part: Thinking) -> bytes:
         out = self._close_item()
-        out += self._announce("rs", {"summary": []}, {"type": "reasoning"})
-        if self._item is None:
-            raise AssertionError("an item was announced")
-        self._item.part = part
+        item, begun = self._announce("rs", {"summary": []}, {"type": "reasoning"})
+        item.part = part
         empty: Fields = {"type": "summary_text", "text": ""}
-        out += self._event(
+        out += begun + self._event(
             "response.reasoning_summary_part.added", {**self._place(), "summary_index": 0, "part": empty}
         )
-        self._deltas("response.reasoning_summary_text.delta", {"summary_index": 0})
+        self._deltas(item, "response.reasoning_summary_text.delta", {"summary_index": 0})
         return out + self._begun(part.text)
 
     def _open_call(self, part: ToolCall) -> bytes:
@@ -342,23 +337,18 @@ class ResponsesEncoder:
         if namespace is not None:
             whole["namespace"] = namespace
         out = self._close_item()
-        out += self._announce(prefix, {"status": "in_progress", field: ""}, whole)
-        item = self._item
-        if item is None:
-            raise AssertionError("an item was announced")
+        item, begun = self._announce(prefix, {"status": "in_progress", field: ""}, whole)
+        out += begun
         item.part = part
         if is_custom and not part.custom:
             # The provider was offered a function with one string; its JSON can only be read when it is whole.
             item.pieces = [part.arguments] if part.arguments else []
             return out
-        self._deltas(f"response.{kind}_{field}.delta", {})
+        self._deltas(item, f"response.{kind}_{field}.delta", {})
         return out + self._begun(part.arguments)
 
-    def _deltas(self, kind: str, where: Fields, after: bytes = b"") -> None:
+    def _deltas(self, item: _Item, kind: str, where: Fields, after: bytes = b"") -> None:
         """Prepares what stands around the text of the open part's deltas."""
-        item = self._item
-        if item is None:
-            raise AssertionError("an item was announced")
         fields = _encode({**self._place(), **where})
         name = kind.encode()
         item.head = b'event: %b\ndata: {"type":"%b",%b,"delta":' % (name, name, fields[1:-1])
@@ -489,7 +479,7 @@ class ResponsesEncoder:
     def _late_delta(self, item: _Item, kind: str, text: str) -> bytes:
         if not text:
             return b""
-        self._deltas(f"response.{kind}.delta", {})
+        self._deltas(item, f"response.{kind}.delta", {})
         number = self._number
         self._number = number + 1
         return item.head + _encode(text) + item.tail % number
