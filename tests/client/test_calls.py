@@ -211,6 +211,20 @@ def test_models_are_listed(town: Town, client: Client, way: str):
         assert {named(provider) for provider in MODELS} | {"any-groq", "default"} <= set(ids)
 
 
+def test_a_provider_that_does_not_say_what_it_has_does_not_hide_the_others(town: Town):
+    fake = town.fake
+    town.do(lambda: setattr(fake, "failing_models", {"groq": Failure(status=500)}))
+    try:
+        with tollhouse.Client(environ=town.direct_environ()) as client:
+            models = client.models()
+    finally:
+        town.do(lambda: setattr(fake, "failing_models", {}))
+
+    assert "openai/fake-large" in models.ids
+    assert not any(name.startswith("groq/") for name in models.ids)
+    assert [(name, type(error)) for name, error in models.failures.items()] == [("groq", ProviderFailed)]
+
+
 def test_a_model_that_is_not_there_is_answered_with_names_that_are_alike(client: Client, way: str):
     with pytest.raises(NoSuchModel) as caught:
         client.chat("hi", model="opnai/x" if way == "direct" else "any-opnai")

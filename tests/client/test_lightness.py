@@ -1,10 +1,12 @@
 """What importing costs: a program that only wants the package pays for nothing else."""
 
+import os
 import subprocess
 import sys
 
 import tollhouse
 import tollhouse.client
+from support.client_town import Town
 
 
 def loaded(code: str) -> set[str]:
@@ -36,3 +38,26 @@ def test_every_name_that_is_promised_is_there():
     assert dir(tollhouse.client) == sorted(tollhouse.client.__all__)
     assert not hasattr(tollhouse, "Clint")
     assert not hasattr(tollhouse.client, "Clint")
+
+
+CARELESS = """
+import tollhouse
+
+client = tollhouse.Client()
+print(client.chat("hi").text)
+begun = client.stream("hi")
+begun.open()
+"""
+
+
+def test_a_program_that_ends_without_closing_anything_ends_in_peace(town: Town):
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CARELESS],
+        env={**town.proxy_environ(), "PATH": os.environ["PATH"]},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert ran.stdout.decode().startswith("Toll houses")
+    assert ran.stderr == b""

@@ -17,7 +17,9 @@ from support.client_town import Town
 from support.fake_replies import Answer, Failure
 from support.peer import Peer, Script, Visit, answering, html_error, response, stalling
 from tollhouse.client import (
+    AnswerBroken,
     AsyncClient,
+    AsyncStream,
     BadSettings,
     CallFailed,
     Client,
@@ -410,6 +412,49 @@ def test_a_dead_gateway_is_gone_around_where_that_was_said_and_it_is_logged_and_
     assert [record.message for record in caplog.records] == [
         "the gateway is down, so the provider is asked directly"
     ] * 2
+
+
+async def test_nothing_goes_around_the_gateway_once_content_was_delivered(town: Town, tmp_path: Path):
+    chunk = b'data: {"id":"x","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":%b}]}\n\n'
+    head = (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    said = chunk % b'{"role":"assistant","content":"Toll"}'
+
+    async def breaks(visit: Visit) -> None:
+        await visit.request()
+        await visit.send(health())
+        await visit.request()
+        await visit.send(head + b"%x\r\n%b\r\n" % (len(said), said))
+
+    async def read(stream: AsyncStream) -> None:
+        async for text in stream:
+            texts.append(text)  # what came before the error is kept
+
+    texts: list[str] = []
+    async with Peer(breaks) as peer:
+        environ = {**town.direct_environ(), "PROXY_SERVER_URL": peer.url, "PROXY_PROTOCOL": "json"}
+        with town.saying(Answer(text="direct")) as fake:
+            async with AsyncClient(environ=environ, fallback_to_direct=True, retries=3) as calling:
+                with pytest.raises(AnswerBroken):
+                    await read(calling.stream("hi", model="openai/gpt-4o-mini"))
+            assert not fake.calls
+
+    assert texts == ["Toll"]
+
+
+async def test_more_calls_than_connections_wait_in_line(tmp_path: Path):
+    async with (
+        Peer(answering(response(CHAT))) as peer,
+        AsyncClient(
+            peer.url, protocol="json", connections=5, check_version=False, environ={"HOME": str(tmp_path)}
+        ) as calling,
+        asyncio.TaskGroup() as group,
+    ):
+        tasks = [group.create_task(calling.chat("hi", model="m")) for _ in range(40)]
+
+    assert {task.result().text for task in tasks} == {"ok"}
+    assert len(peer.visits) <= 5
 
 
 def test_a_gateway_that_lives_is_never_gone_around(town: Town):

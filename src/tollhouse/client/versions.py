@@ -5,7 +5,7 @@ from typing import Final
 
 from tollhouse.client.failures import VersionMismatch
 
-_VERSION: Final = re.compile(r"v?(\d{1,9})\.(\d{1,9})(?:\.|[^\d.]|$)")
+_VERSION: Final = re.compile(r"v?(\d{1,9})\.(\d{1,9})")
 
 
 def check(client: str, server: str, where: str) -> None:
@@ -23,15 +23,6 @@ def check(client: str, server: str, where: str) -> None:
         hint=f"Upgrade the {side} ({what}); or say `check_version=False` to try all the same.",
         where=where,
     )
-
-
-def are_compatible(client: str, server: str) -> bool:
-    """Whether they go together, as far as that can be read."""
-    try:
-        check(client, server, "")
-    except VersionMismatch:
-        return False
-    return True
 
 
 def _parsed(version: str) -> tuple[int, int] | None:
