@@ -16,7 +16,7 @@ import pytest
 import tollhouse
 from support.client_town import MODELS, UPSTREAM_KEYS, Town
 from support.fake_replies import Answer, Call, Cut, ErrorAfter, Failure, NoDone, NoFinish, Reset, Tokens, faulty, words
-from tollhouse.chat.model import Message, Request, Text, Tool
+from tollhouse.chat.model import Message, Request, Text, Thinking, Tool, ToolCall
 from tollhouse.client import (
     AnswerBroken,
     BadCall,
@@ -106,9 +106,36 @@ def test_every_providers_tools_go_there_and_back(town: Town, client: Client, pro
 
         assert (call.name, json.loads(call.arguments), asked.finish) == ("add", {"a": 1}, "tool_calls")
         assert answer.text == "2"
-        # An id that holds a signature for its provider is opened by the gateway; to a provider it is its own again.
-        body = fake.calls[1].body.decode()
-        assert "thoughtSignature" in body if call.id.startswith("tollhouse-sealed") else call.id in body
+        assert call.id in fake.calls[1].body.decode()
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("later", ["direct", "json", "protobuf"])
+@pytest.mark.parametrize(
+    ("provider", "reply", "signed"),
+    [
+        ("anthropic", Answer(text="Well.", thinking="hm hm"), "signature"),
+        ("google", Answer(calls=(Call("add", '{"a":1}'),)), "thoughtSignature"),
+    ],
+)
+def test_a_conversation_goes_on_another_way_with_all_that_its_provider_signed(
+    town: Town, client: Client, provider: str, reply: Answer, signed: str, later: Any, streams: bool
+):
+    add = Tool(name="add", schema=msgspec.Raw(b'{"type":"object","properties":{"a":{"type":"integer"}}}'))
+    question = Message("user", (Text("Hm?"),))
+    elsewhere = town.direct_environ() if later == "direct" else town.proxy_environ(later)
+    with town.saying(reply, Answer(text="2")) as fake, tollhouse.Client(environ=elsewhere) as other:
+        if streams:
+            first = client.stream(question, model=named(provider), tools=[add]).finished()
+        else:
+            first = client.chat(question, model=named(provider), tools=[add])
+        asked = [tool_result(call, "2") for call in first.tool_calls] or [Message("user", (Text("Go on."),))]
+        other.chat([question, first.message, *asked], model=named(provider), tools=[add])
+
+        made = [part.signature for part in first.parts if isinstance(part, Thinking | ToolCall) and part.signature]
+        assert [signature.home for signature in made] == [provider]
+        assert f'"{signed}":"' in fake.calls[1].body.decode()
+        assert made[0].value in fake.calls[1].body.decode()
 
 
 def test_what_a_call_cost_is_told_where_the_way_has_room_for_it(town: Town, client: Client, way: str):

@@ -9,6 +9,7 @@ import msgspec
 from tollhouse.chat.events import Delta, Ended, Event, Failed, PartClosed, PartOpened
 from tollhouse.chat.fold import Folder
 from tollhouse.chat.model import Choice, FinishReason, Message, Part, Refusal, Response, Text, Thinking, ToolCall
+from tollhouse.chat.opaque import rejoin
 from tollhouse.chat.usage import Usage
 from tollhouse.client.failures import AnswerBroken, CallFailed
 from tollhouse.client.settings import Mode
@@ -190,11 +191,13 @@ class Reading:
         """The whole answer.  Raises `AnswerBroken` if it is not whole."""
         if not self.is_ended:
             raise AnswerBroken("The answer is not whole yet, or never will be.", where=self.marks.where)
-        return Answer(self._folder.partial(), self.marks)
+        return self.partial()
 
     def partial(self) -> Answer:
         """What has come so far."""
-        return Answer(self._folder.partial(), self.marks)
+        response = self._folder.partial()
+        choices = tuple(msgspec.structs.replace(choice, parts=rejoin(choice.parts)) for choice in response.choices)
+        return Answer(msgspec.structs.replace(response, choices=choices), self.marks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,17 @@
 """The way through a gateway in JSON: Chat Completions, which every Tollhouse speaks."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import msgspec
 
 from tollhouse.chat.embedding import EmbeddingRequest
+from tollhouse.chat.events import Event
 from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
+from tollhouse.client.opening import opened_event, opened_response
 from tollhouse.client.over_http import MAX_ERROR_BYTES, HttpLive, Place, Talk, request_id_of
 from tollhouse.client.settings import Settings
 from tollhouse.client.translate import Scene, failure
@@ -60,11 +62,11 @@ class JsonDoor:
     async def whole(self, request: Request, until: float) -> Answer:
         """See `Door.whole`."""
         response, marks = await Talk(self._place, request.model, request.model).whole(request, until)
-        return Answer(response, marks)
+        return Answer(opened_response(response), marks)
 
-    async def stream(self, request: Request, until: float) -> HttpLive:
+    async def stream(self, request: Request, until: float) -> "JsonLive":
         """See `Door.stream`."""
-        return await Talk(self._place, request.model, request.model).stream(request, until)
+        return JsonLive(await Talk(self._place, request.model, request.model).stream(request, until))
 
     async def count(self, request: Request, until: float) -> Counted:
         """See `Door.count`."""
@@ -157,6 +159,29 @@ class JsonDoor:
     async def aclose(self) -> None:
         """See `Door.aclose`."""
         await self._place.transport.aclose()
+
+
+class JsonLive:
+    """A gateway's stream, with what it sealed opened again."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: HttpLive) -> None:
+        self._inner = inner
+
+    @property
+    def marks(self) -> Marks:
+        """See `Live.marks`."""
+        return self._inner.marks
+
+    async def more(self) -> Sequence[Event] | None:
+        """See `Live.more`."""
+        events = await self._inner.more()
+        return None if events is None else [opened_event(event) for event in events]
+
+    def close(self) -> None:
+        """See `Live.close`."""
+        self._inner.close()
 
 
 def _without_token(place: Place, path: str) -> Outgoing:
