@@ -12,6 +12,8 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tollhouse
 from support.certificates import Pki
@@ -36,8 +38,9 @@ from tollhouse.client import (
     Unreachable,
     image,
 )
-from tollhouse.client.over_grpc import no_trouble, of_rpc
+from tollhouse.client.over_grpc import TroubleReader, _field, no_trouble, of_rpc
 from tollhouse.client.translate import Scene
+from tollhouse.dialects.protobuf import typed
 
 TEXT = words(8)
 
@@ -178,6 +181,15 @@ async def test_a_private_authority_is_refused_with_how_to_trust_it_and_then_trus
         await server.stop(None)
 
     assert "--ca-bundle" in str(refused.value)
+
+
+@given(st.binary(max_size=200), st.integers(1, 20))
+def test_what_a_server_says_of_an_error_cannot_break_its_reader(details: bytes, number: int):
+    read = TroubleReader(typed("protobuf"))
+
+    assert read(()) is None
+    read((("grpc-status-details-bin", details),))
+    assert _field(details, number) is None or isinstance(_field(details, number), bytes)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from support.certificates import Pki
 from support.client_town import Town
 from support.fake_replies import Answer, Failure
 from support.peer import Peer, Script, Visit, answering, html_error, response, stalling
+from tollhouse.chat.events import Delta, Ended, Finished, PartClosed, PartOpened, Started
+from tollhouse.chat.model import Text
 from tollhouse.client import (
     AnswerBroken,
     AsyncClient,
@@ -38,6 +40,7 @@ from tollhouse.client import (
     VersionMismatch,
 )
 from tollhouse.client.translate import Scene, failure, of_status
+from tollhouse.dialects.protobuf import typed
 from tollhouse.errors import ConnectFailed
 
 TOKEN = "th-token-that-nobody-may-see"
@@ -281,6 +284,48 @@ async def test_a_server_without_protobuf_is_spoken_to_in_json_and_that_is_rememb
     assert [answer.marks.protocol for answer in answers] == ["json"] * 3
     assert [answer.marks.attempts for answer in answers] == [1, 1, 1]
     assert [request.target for request in peer.requests] == ["/health", "/v1/chat", *["/v1/chat/completions"] * 3]
+
+
+PROTOBUF = "application/x-protobuf"
+
+
+@pytest.mark.parametrize(
+    "body", [b"\xff\xff\xff", b"\x0a", b"{}", b"\x00" * 40, b""], ids=["bad tag", "cut", "JSON", "zeros", "nothing"]
+)
+async def test_garbage_in_place_of_protobuf_is_no_answer(tmp_path: Path, body: bytes):
+    async with (
+        Peer(gateway(response(body, content_type=PROTOBUF))) as peer,
+        AsyncClient(peer.url, environ={"HOME": str(tmp_path)}) as calling,
+    ):
+        with pytest.raises(ServerFailed, match="not of the typed protocol"):
+            await calling.chat("hi", model="m")
+        with pytest.raises((ServerFailed, AnswerBroken)):
+            await calling.stream("hi", model="m").finished()
+
+
+async def test_a_stream_of_protobuf_that_is_cut_is_an_error(tmp_path: Path):
+    wire = typed("protobuf").writes
+    said = [
+        wire.say(Started(id="x", model="m")),
+        wire.say(PartOpened(0, Text(""))),
+        wire.say(Delta(0, "Toll")),
+        wire.say(Delta(0, " houses")),
+    ]
+    whole = b"".join([*said, *(wire.say(event) for event in (PartClosed(0), Finished("stop"), Ended()))])
+    for cut in range(len(said[0]), len(whole)):
+        body = response(whole[:cut], content_type=f"{PROTOBUF}; delimited=true")
+        async with (
+            Peer(gateway(body)) as peer,
+            AsyncClient(peer.url, environ={"HOME": str(tmp_path)}, retries=0) as calling,
+        ):
+            with pytest.raises(AnswerBroken):
+                await calling.stream("hi", model="m").finished()
+    async with (
+        Peer(gateway(response(whole, content_type=PROTOBUF))) as peer,
+        AsyncClient(peer.url, environ={"HOME": str(tmp_path)}) as calling,
+    ):
+        # Without the settlement that a gateway adds, the answer is whole all the same.
+        assert (await calling.stream("hi", model="m").finished()).text == "Toll houses"
 
 
 async def test_protobuf_alone_is_an_error_where_it_is_not_spoken(tmp_path: Path):

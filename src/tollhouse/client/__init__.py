@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
+    from tollhouse.client.asgi import health_app
     from tollhouse.client.asynchronous import AsyncClient, AsyncStream
     from tollhouse.client.conversation import image, tool_result
     from tollhouse.client.failures import (
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
         Unreachable,
         VersionMismatch,
     )
+    from tollhouse.client.health import Health
     from tollhouse.client.settings import Settings
     from tollhouse.client.synchronous import Client, Stream
 
@@ -57,6 +59,7 @@ __all__ = [
     "ConnectionRefused",
     "Counted",
     "Embedded",
+    "Health",
     "Marks",
     "ModelInfo",
     "Models",
@@ -77,6 +80,7 @@ __all__ = [
     "TlsFailed",
     "Unreachable",
     "VersionMismatch",
+    "health_app",
     "image",
     "tool_result",
 ]
@@ -86,7 +90,9 @@ _ELSEWHERE: Final = {
     **dict.fromkeys(("AsyncClient", "AsyncStream"), "asynchronous"),
     **dict.fromkeys(("Client", "Stream"), "synchronous"),
     **dict.fromkeys(("image", "tool_result"), "conversation"),
+    "Health": "health",
     "Settings": "settings",
+    "health_app": "asgi",
 }
 """The modules of names; all others are errors."""
 

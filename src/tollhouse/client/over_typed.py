@@ -91,6 +91,8 @@ class TypedDoor:
         line = self._line
         data = await line.ask("Chat", self._packed(request), request.model, until)
         response = self._read(RESPONSE, data, request.model)
+        if not response.choices:  # as no bytes at all would be read
+            raise _unreadable(line.scene(request.model), "there is no answer in it.")
         return Answer(response, self._marks(request.model, self._settlement(RESPONSE, data)))
 
     async def stream(self, request: Request, until: float) -> "TypedLive":
@@ -294,7 +296,7 @@ def _infos(listed: Sequence[Listed]) -> tuple[ModelInfo, ...]:
     )
 
 
-def _unreadable(scene: Scene, fault: Exception) -> ServerFailed:
+def _unreadable(scene: Scene, fault: Exception | str) -> ServerFailed:
     return ServerFailed(
         f"What {scene.address or scene.where} answered is not of the typed protocol: {fault}",
         hint="Is it the right address, and does nothing stand between that changes answers?",
