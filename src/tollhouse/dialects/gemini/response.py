@@ -35,7 +35,6 @@ from tollhouse.dialects.gemini.signatures import write_redacted, write_signature
 from tollhouse.dialects.gemini.usage import WireUsage, usage_fields, usage_of
 from tollhouse.dialects.gemini.wire import (
     COUNT,
-    ENUM,
     HOME,
     NAME,
     NULL,
@@ -78,8 +77,7 @@ def _read(answer: Fields, home: str) -> Response:
     )
     feedback = answer.left.get("promptFeedback", NULL)
     if not choices and feedback != NULL:
-        reason = Fields(feedback, "promptFeedback").raw("blockReason")
-        word = None if reason is None else ENUM.decode(reason)
+        word = Fields(feedback, "promptFeedback").enum_value("blockReason")
         choices = (Choice(finish="content_filter", finish_detail=blocked(word)),)
     return Response(
         id=identity,
@@ -132,17 +130,17 @@ def _read_candidate(candidate: Fields, identity: str, place: int, home: str) -> 
         else part
         for number, part in enumerate(parts)
     )
-    raw = candidate.raw("finishReason")
+    told = candidate.enum_value("finishReason")
     has_calls = any(isinstance(part, ToolCall) for part in parts)
     reason: FinishReason | None = None
     detail: str | None = None
-    if raw is not None:
-        reason, detail = finish_of(finish_word(ENUM.decode(raw)), has_calls=has_calls)
+    if told is not None:
+        reason, detail = finish_of(finish_word(told), has_calls=has_calls)
     if has_calls:
         candidate.raw("finishMessage")
-    told = candidate.raw("logprobsResult")
+    raw = candidate.raw("logprobsResult")
     try:
-        logprobs = None if told is None else read_logprobs(_LOGPROBS.decode(told))
+        logprobs = None if raw is None else read_logprobs(_LOGPROBS.decode(raw))
     except UNREADABLE as error:
         raise WireFault(candidate.at("logprobsResult"), describe(error)) from error
     return Choice(

@@ -105,14 +105,20 @@ class Fields:
 
     def enum(self, name: str, numbers: Mapping[int, str]) -> str | None:
         """An enum's value by its name in capitals; numbers are looked up, and stay what they are where nobody knows them."""
+        value = self.enum_value(name)
+        if value is None:
+            return None
+        return numbers.get(value, str(value)) if isinstance(value, int) else value.upper()
+
+    def enum_value(self, name: str) -> str | int | None:
+        """An enum's value as it stands."""
         raw = self.raw(name)
         if raw is None:
             return None
         try:
-            value = ENUM.decode(raw)
+            return ENUM.decode(raw)
         except UNREADABLE as error:
             raise WireFault(self.at(name), f"This must be the name of an enum's value ({describe(error)}).") from error
-        return numbers.get(value, str(value)) if isinstance(value, int) else value.upper()
 
     def items(self, name: str) -> list[tuple[str, msgspec.Raw]]:
         """The items of an array with their paths; a single object stands for an array of one."""
