@@ -16,6 +16,7 @@ The fixture `fake_provider` (`support.fixtures`) gives a running one.
     fake.reply(Answer(text="Hello"), Failure(status=429, retry_after="2"))      # the next calls, one each, in order
     fake.reply_to("gpt-x", Answer(calls=(Call("add", '{"a":1}'),)))             # calls for that model; the last one repeats
     fake.default = Replay(name="openai/openai-chat-stream-tool-call-7a4b7c")    # all other calls
+    fake.chooses = function_of_the_exchange                                     # or by what stands in a call
 
 A request for the model `replay:openai/openai-chat-stream-…` gets that recording without any preparation.  `Answer` makes text
 (`words(200)` is handy), thinking, tool calls, a refusal, any finish reason and any usage; `Failure` is an error of any
@@ -47,7 +48,7 @@ import random
 import struct
 from base64 import b64encode
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self, assert_never
@@ -164,6 +165,8 @@ class FakeProvider:
     def __init__(self, default: Reply | None = None) -> None:
         self.default: Reply = default or Answer(text=words(8))
         """The reply to calls that nothing else was said for."""
+        self.chooses: Callable[[Exchange], Reply | None] = _nothing
+        """What is said to a call, by what stands in it; `None` leaves it to `default`.  Comes after `reply`."""
         self.models: tuple[str, ...] = ("fake-large", "fake-small")
         """What the model lists hold."""
         self.failing_models: Mapping[str, Failure] = {}
@@ -264,7 +267,9 @@ class FakeProvider:
         waiting = self._by_model.get(model)
         if waiting:
             return waiting.popleft() if len(waiting) > 1 else waiting[0]
-        return self._next.popleft() if self._next else self.default
+        if self._next:
+            return self._next.popleft()
+        return self.chooses(exchange) or self.default
 
     def _side_answer(self, exchange: Exchange) -> Rendered | None:
         is_anthropic = exchange.flavour == "anthropic"
@@ -293,6 +298,11 @@ class FakeProvider:
 
 
 # ------------------------------------------------------------------------------------------------------------ saying
+
+
+def _nothing(exchange: Exchange) -> Reply | None:
+    """Says nothing of any call."""
+    return None
 
 
 def _exchange(request: Request, visit: Visit) -> Exchange:

@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "models": ("tollhouse.cli.models", "List the models that can be reached, with prices and capabilities."),
     "project": ("tollhouse.cli.project", "Make and change projects of a tenant."),
     "serve": ("tollhouse.cli.serve", "Run the gateway."),
+    "setup": ("tollhouse.cli.setup", "Print or write what other tools have to be told so that they ask the gateway."),
     "setup-proxy": ("tollhouse.cli.setup_proxy", "Choose the gateway that this person's programs go through."),
     "subject": ("tollhouse.cli.subject", "Say what the bearers of signed tokens may do, whatever their tokens say."),
     "tenant": ("tollhouse.cli.tenant", "Make and change tenants: whom keys belong to, and what they may spend."),
