@@ -183,6 +183,34 @@ async def test_a_private_authority_is_refused_with_how_to_trust_it_and_then_trus
     assert "--ca-bundle" in str(refused.value)
 
 
+def has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_an_ipv6_address_is_dialled_with_its_brackets(tmp_path: Path):
+    server = grpc.aio.server()
+    port = server.add_insecure_port("[::1]:0")
+    await server.start()
+    environ = {"HOME": str(tmp_path)}
+    try:
+        for scheme in ("tollhouse+insecure", "vibectl-server-insecure"):
+            async with AsyncClient(f"{scheme}://[::1]:{port}", environ=environ, retries=0) as client:
+                with pytest.raises(NotSpoken):  # nothing is served there, but somebody answers
+                    await client.chat("hi", model="m")
+        async with AsyncClient(f"http://[::1]:{port}", environ=environ, retries=0) as client:
+            with pytest.raises(CallFailed) as caught:
+                await client.chat("hi", model="m")
+    finally:
+        await server.stop(None)
+
+    assert not isinstance(caught.value, Unreachable)
+
+
 @given(st.binary(max_size=200), st.integers(1, 20))
 def test_what_a_server_says_of_an_error_cannot_break_its_reader(details: bytes, number: int):
     read = TroubleReader(typed("protobuf"))
