@@ -428,6 +428,35 @@ def test_only_the_turn_under_way_gets_the_placeholder_and_only_its_first_call():
     )
 
 
+def test_a_streamed_turn_is_one_message_again():
+    """As clients keep it: a content for each chunk, its calls among them, and a last one with an empty text."""
+    pieces = [
+        {"text": "h", "thought": True},
+        {"text": "m", "thought": True},
+        {"text": "", "thought": True, "thoughtSignature": "dGhvdWdodA=="},
+        {"text": "It is "},
+        {"text": "this."},
+        {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "Y2FsbA=="},
+        {"functionCall": {"name": "g", "args": {}}},
+        {"text": ""},
+    ]
+    results = [{"functionResponse": {"name": name, "response": {"output": name}}} for name in "gf"]
+    contents = [HI, *({"role": "model", "parts": [piece]} for piece in pieces), {"role": "user", "parts": results}]
+    _, turn, answered = read(contents=contents).messages
+    thought, said, *calls = turn.parts
+    assert thought == Thinking("hm", Opaque("dGhvdWdodA==", "google"))
+    assert said == Text("It is this.")
+    ids = {call.name: call.id for call in calls if isinstance(call, ToolCall)}
+    assert len(set(ids.values())) == len(calls) == 2
+    assert [part.call_id for part in answered.parts if isinstance(part, ToolResult)] == [ids["g"], ids["f"]]
+
+
+def test_what_a_signature_is_not_over_is_not_put_under_it():
+    parts = [{"text": "signed", "thoughtSignature": "c2ln"}, {"text": "not"}]
+    turn = read(contents=[HI, {"role": "model", "parts": parts}]).messages[1]
+    assert turn.parts == (Text("signed", signature=Opaque("c2ln", "google")), Text("not"))
+
+
 def test_the_placeholder_of_a_client_is_no_signature():
     part = {"functionCall": {"name": "f", "args": {}}, "thoughtSignature": "skip_thought_signature_validator"}
     call = read(contents=[HI, {"role": "model", "parts": [part]}]).messages[1].parts[0]

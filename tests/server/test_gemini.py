@@ -367,6 +367,22 @@ async def test_an_anthropic_signature_survives_a_gemini_client(stage: Stage):
     assert "thoughtSignature" not in json.dumps(stage.fake.calls[-1].json)
 
 
+async def test_the_sdk_s_chat_goes_on_with_what_was_streamed(stage: Stage):
+    """The SDK keeps a content for each chunk: to the provider it is the one turn that it was."""
+    stage.fake.reply(Answer(thinking=words(6), text=words(9)))
+    chat = stage.sdk.aio.chats.create(model="claude")
+    async for _ in await chat.send_message_stream("hi"):
+        pass
+    assert len(chat.get_history()) > 10
+    await chat.send_message("go on")
+    assert [turn["role"] for turn in stage.fake.calls[-1].json["messages"]] == ["user", "assistant", "user"]
+    assert stage.fake.calls[-1].json["messages"][1]["content"] == [
+        {"type": "thinking", "thinking": words(6), "signature": "ZmFrZSBzaWduYXR1cmU="},
+        {"type": "text", "text": words(9)},
+    ]
+    assert stage.gateway.rows()[-1]["receipt"] == ""
+
+
 async def test_calls_made_elsewhere_go_to_gemini_with_the_documented_placeholder(stage: Stage):
     messages = [
         {"role": "user", "content": "go"},

@@ -3,6 +3,8 @@
 Gemini's function calls need no ids: a response belongs to the call of its name, in order.  Clients leave ids out, in the call,
 in the response or in both, or make up their own.  Other dialects go by ids alone, so here each call gets one that stays the
 same as the conversation grows, and each response the id of its call.
+
+A streamed answer comes back in the pieces in which it came; here it is one message, and its words are one part.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from tollhouse.chat.model import Extra, Message, Part, Role, ToolCall, ToolResult
+from tollhouse.chat.model import Extra, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
 from tollhouse.dialects.gemini.parts import RESPONSE_NAME, read_parts
 from tollhouse.dialects.gemini.wire import TEXT, Fields, WireFault
 
@@ -23,7 +25,39 @@ def read_contents(fields: Fields) -> tuple[Message, ...]:
     if not turns:
         raise WireFault("contents", "This must be given: at least one content.")
     reader = _Reader()
-    return tuple(reader.read(Fields(raw, path), index) for index, (path, raw) in enumerate(turns))
+    messages: list[Message] = []
+    for index, (path, raw) in enumerate(turns):
+        message = reader.read(Fields(raw, path), index)
+        last = messages[-1] if messages else None
+        if last is not None and last.role == message.role == "assistant" and message.extra is None:
+            messages[-1] = Message("assistant", (*last.parts, *message.parts), extra=last.extra)
+        else:
+            messages.append(message)
+    return tuple(
+        Message(message.role, _in_one_piece(message.parts), extra=message.extra)
+        if message.role == "assistant"
+        else message
+        for message in messages
+    )
+
+
+def _in_one_piece(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """A model's words as they were before they were streamed: clients keep a part, or a content, for each chunk.
+
+    A signature stands where the words end that it is over, often beside no more words.
+    """
+    whole: list[Part] = []
+    for part in parts:
+        match (whole[-1] if whole else None), part:
+            case Text(begun, signature=None, extra=None), Text(rest, signature=signature, extra=None):
+                whole[-1] = Text(begun + rest, signature=signature)
+            case Thinking(begun, None, None), Thinking(rest, signature, None):
+                whole[-1] = Thinking(begun + rest, signature)
+            case before, Text("", signature=None, extra=None) if before is not None:
+                pass  # with which Google's streams end
+            case _:
+                whole.append(part)
+    return tuple(whole)
 
 
 def read_system(fields: Fields) -> tuple[Message, ...]:
@@ -38,9 +72,11 @@ def read_system(fields: Fields) -> tuple[Message, ...]:
 class _Reader:
     """Reads turn by turn, with the calls of the last model's turn that wait for their responses."""
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_is_models", "_waiting")
 
     def __init__(self) -> None:
+        self._is_models = False
+        """Whether the turn before was the model's."""
         self._waiting: list[ToolCall] = []
 
     def read(self, turn: Fields, index: int) -> Message:
@@ -51,12 +87,15 @@ class _Reader:
         parts = read_parts(turn)
         if role == "assistant":
             named = _with_ids(parts, index)
-            self._waiting = [part for part in named if isinstance(part, ToolCall)]
+            if not self._is_models:
+                self._waiting = []
+            self._waiting += (part for part in named if isinstance(part, ToolCall))
         else:
             named = tuple(
                 self._matched(part, index, number) if isinstance(part, ToolResult) else part
                 for number, part in enumerate(parts)
             )
+        self._is_models = role == "assistant"
         return Message(role, named, extra=turn.rest())
 
     def _matched(self, result: ToolResult, index: int, number: int) -> ToolResult:

@@ -269,7 +269,10 @@ class TurnWriter:
         parts.append(block)
 
     def _append_thought(self, parts: list[object], part: Thinking, path: str) -> None:
-        signature = None if part.signature is None else sent(part.signature, self._traits.home)
+        if part.signature is None:
+            self._receipt.dropped(path, "Google takes back only thinking that it signed")
+            return
+        signature = sent(part.signature, self._traits.home)
         if signature is None:
             self._receipt.dropped(path, "only the provider that did this thinking takes it back")
             return
