@@ -1,6 +1,5 @@
 """Signatures come home: out to a client of another dialect, back in its next turn, whole and streamed."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -8,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.replaying import ASK, GATHERED, IDS, RESULTS, WHOLE, gone_on, said
 from tollhouse.chat.fold import unfold
 from tollhouse.chat.model import Choice, Opaque, Part, RedactedThinking, Response, Text, Thinking, ToolCall, ToolResult
 from tollhouse.chat.receipt import Receipt
@@ -17,7 +17,6 @@ from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.gemini.traits import GeminiTraits
 from tollhouse.providers import openrouter, tollhouse
 
-Json = dict[str, Any]
 HOMES = ["google", "anthropic", "openai", "openrouter", "anthropic-compatible", "tollhouse"]
 opaques = st.builds(Opaque, st.text(min_size=1, max_size=20), st.sampled_from(HOMES))
 calls = st.builds(
@@ -26,12 +25,6 @@ calls = st.builds(
     st.none() | opaques,
 )
 
-ASK: dict[str, Json] = {
-    "openai_chat": {"model": "m", "messages": [{"role": "user", "content": "Hi"}]},
-    "anthropic": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]},
-    "openai_responses": {"model": "m", "input": [{"role": "user", "content": "Hi"}]},
-    "gemini": {"model": "m", "contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
-}
 DIALECTS: dict[str, Dialect[Any]] = {
     "openai_chat": openai_chat.DIALECT,
     "anthropic": anthropic.DIALECT,
@@ -44,92 +37,6 @@ TRAITS: dict[str, Any] = {
     "openai_responses": openai_responses.ResponsesTraits(),
     "gemini": GeminiTraits(),
 }
-
-
-def events_of(body: bytes) -> list[Json]:
-    datas = [line.removeprefix(b"data: ") for line in body.split(b"\n") if line.startswith(b"data: ")]
-    return [msgspec.json.decode(data) for data in datas if data != b"[DONE]"]
-
-
-def gather_chat(body: bytes) -> Json:
-    """The assistant's message, as a program that adds up deltas keeps it."""
-    message: Json = {"role": "assistant", "content": None}
-    for event in events_of(body):
-        for delta in (choice["delta"] for choice in event["choices"]):
-            for name in ("content", "reasoning_content"):
-                if delta.get(name):
-                    message[name] = (message.get(name) or "") + delta[name]
-            message.setdefault("reasoning_details", []).extend(delta.get("reasoning_details") or ())
-            for piece in delta.get("tool_calls") or ():
-                made = message.setdefault("tool_calls", [])
-                if piece["index"] == len(made):
-                    made.append(
-                        {
-                            "id": piece["id"],
-                            "type": "function",
-                            "function": {"name": piece["function"]["name"], "arguments": ""},
-                        }
-                    )
-                made[piece["index"]]["function"]["arguments"] += piece["function"].get("arguments") or ""
-    return message
-
-
-def gather_blocks(body: bytes) -> Json:
-    """The same for Anthropic's blocks."""
-    blocks: list[Json] = []
-    for event in events_of(body):
-        match event["type"]:
-            case "content_block_start":
-                blocks.append({**event["content_block"], "_json": ""})
-            case "content_block_delta":
-                delta = {name: text for name, text in event["delta"].items() if name != "type"}
-                for name, text in delta.items():
-                    key = "_json" if name == "partial_json" else name
-                    blocks[-1][key] = blocks[-1][key] + text
-    for block in blocks:
-        text = block.pop("_json")
-        if text:
-            block["input"] = msgspec.json.decode(text)
-    return {"role": "assistant", "content": blocks}
-
-
-def gather_items(body: bytes) -> Json:
-    """The same for the items of the Responses API, each as it was told when it was done."""
-    return {"items": [event["item"] for event in events_of(body) if event["type"] == "response.output_item.done"]}
-
-
-def gather_parts(body: bytes) -> Json:
-    """The same for Gemini's parts: all of them, one after the other, as Google's own client keeps them."""
-    contents = [event["candidates"][0]["content"] for event in events_of(body) if event.get("candidates")]
-    return {"role": "model", "parts": [part for content in contents for part in content.get("parts", ())]}
-
-
-GATHERED: dict[str, Callable[[bytes], Json]] = {
-    "openai_chat": gather_chat,
-    "anthropic": gather_blocks,
-    "openai_responses": gather_items,
-    "gemini": gather_parts,
-}
-WHOLE: dict[str, Callable[[Json], Json]] = {
-    "openai_chat": lambda answer: answer["choices"][0]["message"],
-    "anthropic": lambda answer: {"role": "assistant", "content": answer["content"]},
-    "openai_responses": lambda answer: {"items": answer["output"]},
-    "gemini": lambda answer: answer["candidates"][0]["content"],
-}
-
-
-def gone_on(name: str, asked: Json, turn: Json, following: Json) -> bytes:
-    """The next request of a conversation: what was asked, what was answered, and what comes then."""
-    field = {"openai_responses": "input", "gemini": "contents"}.get(name, "messages")
-    said = turn["items"] if name == "openai_responses" else [turn]
-    return msgspec.json.encode({**asked, field: [*asked[field], *said, following]})
-
-
-def said(name: str) -> Json:
-    """A word of the user's."""
-    field = {"openai_responses": "input", "gemini": "contents"}.get(name, "messages")
-    turn: Json = ASK[name][field][0]
-    return turn
 
 
 def joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -190,26 +97,6 @@ def test_every_signature_comes_back_with_its_home(
         *called,
     )
     assert returned(name, parts, stream=stream) == parts
-
-
-RESULTS: dict[str, Callable[[str], Json]] = {
-    "openai_chat": lambda identity: {"role": "tool", "tool_call_id": identity, "content": "3"},
-    "anthropic": lambda identity: {
-        "role": "user",
-        "content": [{"type": "tool_result", "tool_use_id": identity, "content": "3"}],
-    },
-    "openai_responses": lambda identity: {"type": "function_call_output", "call_id": identity, "output": "3"},
-    "gemini": lambda identity: {
-        "role": "user",
-        "parts": [{"functionResponse": {"id": identity, "name": "f", "response": {"output": "3"}}}],
-    },
-}
-IDS: dict[str, Callable[[Json], str]] = {
-    "openai_chat": lambda turn: turn["tool_calls"][0]["id"],
-    "anthropic": lambda turn: turn["content"][0]["id"],
-    "openai_responses": lambda turn: turn["items"][0]["call_id"],
-    "gemini": lambda turn: turn["parts"][0]["functionCall"]["id"],
-}
 
 
 @by_dialect
