@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from support.fake_gemini import SIGNATURE
 from support.fake_provider import FakeProvider
-from support.fake_replies import Answer, words
+from support.fake_replies import Answer, Call, words
+from support.replaying import ASK, GATHERED, IDS, RESULTS, WHOLE, gone_on
 from support.serving import KEY, Running, start
 from tollhouse.server.http1.listener import Http1Listener
 
@@ -20,7 +22,9 @@ async def behind(tmp_path: Path, fake_provider: FakeProvider) -> AsyncIterator[R
     folder = tmp_path / "behind"
     folder.mkdir()
     provider = f"{{type: openai, base_url: '{fake_provider.base_url('openai')}', api_key: sk-of-the-one-behind}}"
-    gateway = await start(f"providers: {{openai: {provider}}}\nretry: {{max_attempts: 1}}", folder, Http1Listener)
+    google = f"{{base_url: '{fake_provider.base_url('google')}', api_key: x, models: [gemini-3-flash-preview]}}"
+    text = f"providers: {{openai: {provider}, google: {google}}}\nretry: {{max_attempts: 1}}"
+    gateway = await start(text, folder, Http1Listener)
     yield gateway
     await gateway.close()
 
@@ -60,6 +64,27 @@ async def test_a_call_goes_through_both_and_stands_in_both_ledgers(
     (outer,), (inner,) = front.rows(), behind.rows()
     assert (outer["provider"], outer["model"], inner["provider"]) == ("inner", "openai/gpt-4o-mini", "openai")
     assert (outer["input_tokens"], outer["output_tokens"]) == (inner["input_tokens"], inner["output_tokens"])
+
+
+@pytest.mark.parametrize("client", ["openai_chat", "anthropic"])
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_what_a_provider_behind_it_signed_goes_back_through_both(
+    front: Running, fake_provider: FakeProvider, client: str, stream: bool
+):
+    """In the dialect that both speak the one in front forwards bytes, and what is in them was sealed by the one behind."""
+    fake_provider.reply(Answer(calls=(Call("f", "{}"),)))
+    path = "/v1/messages" if client == "anthropic" else "/v1/chat/completions"
+    asked = {**ASK[client], "model": "inner/google/gemini-3-flash-preview", "stream": stream}
+    first = await front.ask(path, asked)
+    assert first.status == 200, first.body
+    turn = GATHERED[client](first.body) if stream else WHOLE[client](first.json())
+    answer = await front.ask(path, gone_on(client, asked, turn, RESULTS[client](IDS[client](turn))))
+
+    assert answer.status == 200, answer.body
+    sent = fake_provider.calls[-1].json["contents"]
+    assert [part["thoughtSignature"] for part in sent[1]["parts"]] == [SIGNATURE]
+    assert sent[2]["parts"][0]["functionResponse"]["name"] == "f"
+    assert front.rows()[-1]["receipt"] == ""
 
 
 async def test_its_signs_of_life_are_shown_without_a_call(front: Running):
