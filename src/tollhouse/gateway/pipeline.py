@@ -485,7 +485,10 @@ class _Run:
             await self._keep(self._keeper, candidate, read_whole(answered, dialect, candidate.traits), lost)
         waiting = self._settle_now(self._whole_usage(glance.usage, len(answered)))
         if waiting is not None:
-            await waiting
+            try:
+                await waiting
+            finally:
+                self._give_back()
         await self._sink.head(200, self._begin(200, (JSON_HEAD,), candidate))
         await self._sink.body(body, more=False)
 
@@ -662,6 +665,7 @@ class _Run:
         waiting = self._settle_now(usage)
         if waiting is not None:
             waiting.add_done_callback(heard)
+            waiting.add_done_callback(self._give_back)
 
     def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
         """Writes down how an attempt ended, for the record and for the provider's health."""
@@ -755,10 +759,17 @@ class _Run:
     async def _settle(self, usage: Usage) -> None:
         waiting = self._settle_now(usage)
         if waiting is not None:
-            await waiting
+            try:
+                await waiting
+            finally:
+                self._give_back()
 
     def _settle_now(self, usage: Usage) -> "asyncio.Future[None] | None":
-        """Prices the call and hands its record over, once.  The awaitable is done when the row is safe."""
+        """Prices the call and hands its record over, once.  The awaitable is done when the row is safe.
+
+        What is held stays held until then, when whoever gets it calls `_give_back`: whoever adds up the ledger and the holds
+        misses nothing.
+        """
         if self._is_settled:
             return None
         self._is_settled = True
@@ -779,9 +790,6 @@ class _Run:
                 record.held_nano, record.settled_nano = hold.held_nano, record.cost_nano
             if waiting is None:
                 self._give_back()
-            else:
-                # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
-                waiting.add_done_callback(self._give_back)
         gateway.finished(record)
         if self._call.settled is not None:
             self._call.settled(record)

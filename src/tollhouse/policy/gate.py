@@ -346,10 +346,11 @@ def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
 
 def _tightest(rates: Sequence[Rate], ahead_ns: Sequence[int]) -> tuple[Quota, ...]:
     """Of requests and of tokens the rate with the least left."""
-    quotas = [
-        Quota(rate.counts, rate.per_minute, max(0, (MINUTE_NS - ahead) * rate.per_minute // MINUTE_NS), ahead / 1e9)
-        for rate, ahead in zip(rates, ahead_ns, strict=True)
-    ]
+    quotas: list[Quota] = []
+    for rate, ahead in zip(rates, ahead_ns, strict=True):
+        per_minute = rate.per_minute
+        remaining = per_minute + -ahead * per_minute // MINUTE_NS
+        quotas.append(Quota(rate.counts, per_minute, max(0, remaining), ahead / 1e9))
     if len(quotas) < 2 or (len(quotas) == 2 and quotas[0].counts != quotas[1].counts):
         return tuple(quotas)
     found: dict[str, Quota] = {}

@@ -26,6 +26,7 @@ from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
 
 JOINED_BODY_BYTES: Final = 65_536
 """Bodies up to this size are written with their head in one piece; larger ones are not copied."""
+MAX_REMEMBERED_HEADS: Final = 256
 _BODILESS_METHODS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 
 
@@ -194,7 +195,7 @@ class WireTransport:
 class _Origin:
     """What is worked out once for each scheme, host and port."""
 
-    __slots__ = ("address", "host_lines", "pool", "proxy", "target_prefix", "where")
+    __slots__ = ("address", "host_lines", "lines", "pool", "proxy", "target_prefix", "where")
 
     def __init__(self, address: Address, settings: WireSettings) -> None:
         self.address = address
@@ -202,6 +203,8 @@ class _Origin:
         self.pool: Pool[Connection] = Pool(settings.connections_per_origin)
         self.where = address.where
         self.target_prefix = b""
+        self.lines: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
+        """Header fields as they are written: those of one provider are nearly always the same."""
         self.host_lines = b" HTTP/1.1\r\nhost: " + address.authority + b"\r\n"
         if self.proxy is not None and address.scheme == "http":
             self.target_prefix = b"http://" + address.authority
@@ -211,14 +214,21 @@ class _Origin:
 
 def _serialise(origin: _Origin, request: Outgoing) -> tuple[bytes, bytes]:
     """The request as the bytes to write first and the rest of a large body."""
-    headers, target, body = request.headers, request.target, request.body
-    # One look at all fields in place of one at each, and by `find`: `in` makes an exception before it looks.
-    said = b"".join(chain.from_iterable(headers)) + target
-    if said.find(b"\n") >= 0 or said.find(b"\r") >= 0 or said.find(b"\0") >= 0 or target.find(b" ") >= 0:
-        raise GatewayError(
-            f"The request to {origin.where} was not sent: {_broken_field(request)} contains a line break or a blank.",
-            hint="Look at this provider's `api_key`, `base_url` and `headers` in the configuration.",
-        )
+    target, body = request.target, request.body
+    key = tuple(request.headers)
+    lines = origin.lines.get(key)
+    # `find`, because `in` makes an exception (bytes are no integer) each time before it looks.
+    if (
+        lines is None
+        or target.find(b" ") >= 0
+        or target.find(b"\n") >= 0
+        or target.find(b"\r") >= 0
+        or target.find(b"\0") >= 0
+    ):
+        lines = _lines(origin, request)
+        if len(origin.lines) >= MAX_REMEMBERED_HEADS:
+            origin.lines.clear()
+        origin.lines[key] = lines
     head = b"".join(
         (
             request.method,
@@ -226,14 +236,24 @@ def _serialise(origin: _Origin, request: Outgoing) -> tuple[bytes, bytes]:
             origin.target_prefix,
             target,
             origin.host_lines,
-            b"\r\n".join(map(b": ".join, headers)),
-            b"\r\n" if headers else b"",
+            lines,
             b"content-length: %d\r\n\r\n" % len(body) if body or request.method not in _BODILESS_METHODS else b"\r\n",
         )
     )
     if len(body) <= JOINED_BODY_BYTES:
         return head + body, b""
     return head, body
+
+
+def _lines(origin: _Origin, request: Outgoing) -> bytes:
+    """The header fields as they are written.  Raises `GatewayError` for a line break in one, or a blank in the target."""
+    said = b"".join(chain(*request.headers)) + request.target
+    if any(mark in said for mark in (b"\n", b"\r", b"\0")) or b" " in request.target:
+        raise GatewayError(
+            f"The request to {origin.where} was not sent: {_broken_field(request)} contains a line break or a blank.",
+            hint="Look at this provider's `api_key`, `base_url` and `headers` in the configuration.",
+        )
+    return b"".join(b"%b: %b\r\n" % field for field in request.headers)
 
 
 def _broken_field(request: Outgoing) -> str:
