@@ -149,6 +149,8 @@ def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, 
     if dearest is None:
         dearest = _dearest_of(rates, input_tokens)
     most_input, most_output, fee = dearest[1:]
+    if most_output is None and not output_tokens:
+        most_output = 0  # an embedding has no output, and its price says so
     if most_input is None or most_output is None:
         return None
     amount = input_tokens * most_input + output_tokens * most_output
