@@ -238,6 +238,7 @@ providers:
         ("/v1", "/files", b"", b"/v1/files"),
         ("/openai/v1", "/files", b"a=1&b=2", b"/openai/v1/files?a=1&b=2"),
         ("", "/v1beta/files", b"key=secret&alt=sse", b"/v1beta/files?alt=sse"),
+        ("", "/v1beta/files", b"%6bey=secret&alt=sse", b"/v1beta/files?alt=sse"),
         ("", "/v1/models/a%20b", b"access_token=x", b"/v1/models/a%20b"),
     ],
 )
@@ -245,7 +246,154 @@ def test_the_target_is_below_the_providers_address(base: str, path: str, query: 
     assert target_of(base, path, query) == target
 
 
-@pytest.mark.parametrize("path", ["/a/./b", "/..", "/%2E%2e/x", "/a%2f..%2fb", "/a b", "/\x7f", "/é", "/a\\b"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/a/./b",
+        "/..",
+        "/%2E%2e/x",
+        "/%252e%252e/x",
+        "/%25252525252e/x",
+        "/a%2f..%2fb",
+        "/..;/a",
+        "/a//b",
+        "//a",
+        "/a#/files",
+        "/a b",
+        "/\x7f",
+        "/é",
+        "/a\\b",
+        "/a%5cb",
+    ],
+)
 def test_a_path_that_could_leave_it_is_refused(path: str):
     with pytest.raises(BadRequest):
         target_of("/v1", path, b"")
+
+
+ONLY_MINI = f"auth: {{keys: [{{name: test, key: {KEY}, models: ['openai/gpt-4o-mini']}}]}}"
+
+
+@own
+async def test_a_call_that_names_two_models_goes_nowhere(serving: Serving):
+    """Which of them counts for access and budgets, and which for the provider, need not be the same."""
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, ONLY_MINI))
+        body = {"model": "gpt-4o-mini"}
+        assert (await gateway.ask("/openai/v1/models/gpt-image-1:predict", body)).status == 400
+        assert not script.asked
+        twice = b'{"model":"gpt-image-1","model":"gpt-4o-mini"}'
+        assert (await gateway.ask("/openai/v1/images/generations", twice)).status == 200
+        ((_, _, _, sent),) = script.asked
+        assert sent == b'{"model":"gpt-4o-mini"}', "only what was read is sent"
+
+
+@own
+@pytest.mark.parametrize("name", ["a\r\nset-cookie: b=c", "a\x00", "m" * 600])
+async def test_a_model_has_a_printable_name_also_here(serving: Serving, name: str):
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        assert (await gateway.ask("/openai/v1/images/generations", {"model": name})).status == 404
+        assert not script.asked
+
+
+HARD = "budgets: [{scope: global, daily: 0.01}]"
+"""16,000 tokens of what gpt-4o-mini writes cost $0.0096."""
+
+
+@own
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("completions", {"model": "gpt-4o", "max_tokens": -1_000_000_000}),
+        ("completions", {"model": "gpt-4o-mini", "max_output_tokens": 1, "max_tokens": 17_000}),
+        ("completions", {"model": "gpt-4o-mini", "max_tokens": 1_000, "n": 20}),
+        ("completions", {"model": "gpt-4o-mini", "max_tokens": 1_000, "best_of": 20}),
+        ("completions", {"model": "gpt-4o-mini", "max_tokens": 1_000, "prompt": ["a"] * 20}),
+        ("batches", {"model": "gpt-4o-mini", "max_tokens": 1, "input_file_id": "f"}),
+        ("fine_tuning/jobs", {"model": "gpt-4o-mini", "max_tokens": 1, "training_file": "f"}),
+        ("images/generations/files", {"model": "no-price"}),
+        ("images%2Fgenerations/files", {"model": "no-price"}),
+    ],
+)
+async def test_a_budget_holds_the_worst_of_what_is_passed_through(serving: Serving, path: str, body: dict[str, Any]):
+    """17,000 tokens of output cost more than $0.01; of what is done later nobody knows the price."""
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD))
+        answer = await gateway.ask(f"/openai/v1/{path}", body)
+        assert answer.status in {400, 402, 403}, answer.body
+        assert not script.asked
+
+
+@own
+async def test_a_completion_with_a_bound_is_held_by_its_bound(serving: Serving):
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD))
+        body = {"model": "gpt-4o-mini", "max_tokens": 16_000, "prompt": [1, 2, 3]}
+        assert (await gateway.ask("/openai/v1/completions", body)).status == 200
+        (row,) = gateway.rows()
+        assert (row["input_tokens"], row["output_tokens"]) == (10, 4)
+
+
+@own
+async def test_answers_that_say_no_usage_use_a_budget_up_all_the_same(serving: Serving):
+    script = Scripted(said(b'{"choices":[{"text":"' + b"a" * 4000 + b'"}]}'))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD))
+        body = {"model": "gpt-4o-mini", "prompt": "hi", "max_tokens": 2_000}
+        assert (await gateway.ask("/openai/v1/completions", body)).status == 200
+        (row,) = gateway.rows()
+        assert (row["usage_source"], row["output_tokens"]) == (
+            "estimated",
+            len(script.answer.partition(b"\r\n\r\n")[2]) // 4,
+        )
+        assert row["cost_nano"] > 0
+
+
+@own
+async def test_what_others_have_stored_is_not_reached_by_an_odd_path(serving: Serving):
+    """Some servers take `//` for `/`, and answers are kept by the gateway alone."""
+    script = Scripted(said(b"{}"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        for target in ("/openai//responses/resp_1", "/openai/v1//responses/resp_1", "/openai/v1%2fresponses/resp_1"):
+            assert (await gateway.get(target)).status in {400, 404}
+        assert not script.asked
+
+
+@own
+async def test_one_callers_idempotency_key_is_not_anothers(serving: Serving):
+    """The provider knows one account only, and would hand out the other's answer."""
+    other = "th-other-key-0123456789"
+    auth = f"auth: {{keys: [{{name: one, key: {KEY}}}, {{name: two, key: {other}}}]}}"
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, auth))
+        for key in (KEY, KEY, other):
+            headers = [(b"authorization", b"Bearer " + key.encode()), (b"idempotency-key", b"chosen-by-hand")]
+            await gateway.ask("/openai/v1/images/generations", {"model": "gpt-image-1"}, headers=headers)
+        first, again, theirs = (headers["idempotency-key"] for _, _, headers, _ in script.asked)
+        assert first == again
+        assert len({first, theirs, "chosen-by-hand"}) == 3
+
+
+@own
+async def test_counting_under_a_providers_name_costs_nothing(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(
+        f"providers: {{anthropic: {{api_key: b, base_url: '{fake_provider.base_url('anthropic')}'}}}}"
+    )
+    question = {"model": "claude-sonnet-4-5", "messages": [{"role": "user", "content": "Hi"}]}
+    answer = await gateway.ask("/anthropic/v1/messages/count_tokens", question)
+    assert answer.status == 200
+    (row,) = gateway.rows()
+    assert (row["door"], row["cost_nano"]) == ("anthropic_count_tokens", 0)
+
+
+@pytest.mark.parametrize("query", [b"$httpMethod=POST", b"a=1&%24req=abc", b"a b", b"a#b"])
+def test_a_query_that_means_another_request_is_refused(query: bytes):
+    with pytest.raises(BadRequest):
+        target_of("/v1", "/models/x:predict", query)

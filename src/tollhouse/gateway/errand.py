@@ -187,9 +187,13 @@ class Run(Generic[AnswerT]):
             self._record.outcome, self._record.message = answered.error.code, for_the_operator(answered.error)
         elif self._record.first_byte_us is None:
             self._record.first_byte_us = self._elapsed_us()
-        await self._settle(answered.usage, is_known=self._errand.is_free or answered.error is not None)
         if self._hold is None:
             raise AssertionError("an answered errand was admitted")
+        usage, is_known = answered.usage, self._errand.is_free or answered.error is not None
+        if usage.is_empty and not is_known and self._hold.held_nano:
+            # An answer of which nothing is known would cost a budget nothing, and could be asked for without end.
+            usage = self._errand.likely()
+        await self._settle(usage, is_known=is_known)
         return Outcome(answered.answer, self._hold, self._record, self._receipt, self._candidate)
 
     async def _attempts(self) -> Answered[AnswerT]:

@@ -78,13 +78,13 @@ async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) 
         error.hint = "Whoever runs this gateway has to set a right one."
     else:
         error = provider.dialect.decode_error(incoming.status, body)
-        error.message = _without_key(error.message, provider.authenticate(now_seconds))
+        error.message = without_key(error.message, provider.authenticate(now_seconds))
     error.provider = provider.name
     error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=now_seconds, body=body)
     return error
 
 
-def _without_key(message: str, credentials: Headers) -> str:
+def without_key(message: str, credentials: Headers) -> str:
     """A provider's words without the credential that it was sent, whatever its form."""
     for _, value in credentials:
         secret = value.rpartition(b" ")[2].decode("latin-1")

@@ -7,9 +7,11 @@ that may use certain models only gets nothing that names no model.
 Nothing of the caller's decides where it goes but the path below the provider's own address: no credential, no host, no `..`.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -17,10 +19,11 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.any_usage import Watch
 from tollhouse.errors import BadRequest, NotFound, ProviderRefused
-from tollhouse.gateway.call import Call, Sink
+from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.gateway.declaration import Declaration, declare, plain
 from tollhouse.gateway.errand import Answered, Run
 from tollhouse.gateway.estimate import BYTES_PER_TOKEN
-from tollhouse.gateway.failures import MAX_ERROR_BYTES, refusal
+from tollhouse.gateway.failures import MAX_ERROR_BYTES, refusal, without_key
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route, allowed
@@ -28,14 +31,21 @@ from tollhouse.gateway.weight import DEFAULT_MAX_OUTPUT_TOKENS, worst_cost
 from tollhouse.ledger.prices import ModelPrice
 from tollhouse.policy.access import ANYTHING
 from tollhouse.policy.admission import NO_WEIGHT, Weight
-from tollhouse.policy.identity import not_allowed
+from tollhouse.policy.identity import Principal, not_allowed
 from tollhouse.providers.provider import MAX_FORWARDED_BYTES
 from tollhouse.upstream.transport import Incoming, Outgoing
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _FREE_METHODS: Final = frozenset({"GET", "DELETE"})
-_FREE_PATHS: Final = re.compile(r"(^|/)(files|uploads)(/|$)")
-"""What is stored for later use costs nothing by itself."""
+_FREE_PATHS: Final = re.compile(r"(/upload)?(/v\d+[a-z]*\d*)?/(files|uploads)(/|$)")
+"""What is stored for later use costs nothing by itself.  From the beginning of a path below the provider's address."""
+_AT_ONCE: Final = re.compile(
+    r"/(completions|embeddings|messages|responses|rerank|moderations|count_tokens|images/(generations|edits|variations)"
+    r"|audio/(speech|transcriptions|translations))/?$"
+    r"|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|generateAnswer|countTokens|predict)$"
+)
+"""What is done with what the request says, while its caller waits.  Of all else (batches, training, runs of assistants) nobody
+knows what it costs, whatever the price of a token: what it is about is stored elsewhere."""
 _REQUEST_FIELDS: Final = frozenset(
     {
         b"accept",
@@ -62,25 +72,12 @@ _ANSWER_FIELDS: Final = frozenset(
         b"retry-after",
     }
 )
-_OWN_PARAMETERS: Final = frozenset({b"key", b"access_token"})
+_OWN_PARAMETERS: Final = frozenset({b"key", b"access_token", b"oauth_token"})
 """Query parameters that hold the caller's own credential (Google's way)."""
-_PATH_MODEL: Final = re.compile(r"/models/([^/:]+)")
-_FORM_MODEL: Final = re.compile(rb'name="model"(?:\r\n[^\r\n]+)*\r\n\r\n([^\r\n]{1,200})\r\n')
 _END: Final = re.compile(rb"\[DONE\]|message_stop|response\.(completed|failed|incomplete)|\.done\"")
 """How the last event of a stream looks in the APIs that are known."""
 _ONCE: Final = RetryPolicy(max_attempts=1)
 """Nobody knows whether a call of unknown meaning may be made twice."""
-
-
-class _Body(msgspec.Struct):
-    model: str = ""
-    stream: bool = False
-    max_tokens: int | None = None
-    max_output_tokens: int | None = None
-    max_completion_tokens: int | None = None
-
-
-_bodies: Final = msgspec.json.Decoder(_Body)
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -101,11 +98,12 @@ async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sin
             f"The paths of provider {request.provider[:100]!r} cannot be used here.",
             hint="Whoever runs this gateway can allow it: providers.NAME.passthrough.",
         )
-    said = _said(call.body, request)
-    model = said.model.removeprefix(f"{provider.name}/")
-    candidate = gateway.router.one(provider.name, model)
-    route = _allowed(Route(name=candidate.name, candidates=(candidate,)), call, model)
-    errand = _Forwarding(gateway, call, request, sink, said)
+    given = _given(call.headers, call.principal)
+    kind = given.get(b"content-type", b"").decode("latin-1")
+    said = declare(provider.name, request.path, request.query, kind, call.body)
+    candidate = gateway.router.one(provider.name, said.model)
+    route = _allowed(Route(name=candidate.name, candidates=(candidate,)), call, said.model)
+    errand = _Forwarding(gateway, call, request, sink, said, given, is_free=_is_free(request, candidate.address.path))
     outcome = await Run(gateway, call, errand, route, model=candidate.name, lane="passed", retry=_ONCE).go()
     await sink.body(outcome.answer, more=False)
 
@@ -116,14 +114,22 @@ def target_of(base_path: str, path: str, query: bytes) -> bytes:
     A client that was told `…/openai/v1` and one that was told `…/openai` mean the same.  Raises `BadRequest` for a path that
     could leave the provider's address.
     """
-    plain = path.lower().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\")
-    if "\\" in plain or any(segment in {".", ".."} for segment in plain.split("/")):
+    meant = plain(path)
+    segments = meant.split("/")
+    if "\\" in meant or any(segment.partition(";")[0] in {".", ".."} for segment in segments):
         raise BadRequest("The path has dots or backslashes that would leave it: write it plainly.")
-    if not path.isascii() or any(character <= " " or character == "\x7f" for character in path):
+    if "" in segments[1:-1]:
+        raise BadRequest("The path has an empty part (`//`), which some servers take for none: write it plainly.")
+    if not path.isascii() or any(character <= " " or character in "#\x7f" for character in path):
         raise BadRequest("The path has characters that must be percent-encoded.")
     whole = path if path.startswith(f"{base_path}/") else base_path + path
-    kept = b"&".join(pair for pair in query.split(b"&") if pair and pair.partition(b"=")[0] not in _OWN_PARAMETERS)
-    if any(byte <= 0x20 or byte >= 0x7F for byte in kept):
+    pairs = [(unquote_to_bytes(pair.partition(b"=")[0]).lower(), pair) for pair in query.split(b"&") if pair]
+    if any(name.startswith(b"$") for name, _ in pairs):
+        # With `$httpMethod` and its like, Google takes a GET for another request
+        # (https://cloud.google.com/apis/docs/system-parameters).
+        raise BadRequest("Parameters that begin with `$` are not passed on.")
+    kept = b"&".join(pair for name, pair in pairs if name not in _OWN_PARAMETERS)
+    if any(byte <= 0x20 or byte >= 0x7F or byte == 0x23 for byte in kept):
         raise BadRequest("The query has characters that must be percent-encoded.")
     return whole.encode("ascii") + (b"?" + kept if kept else b"")
 
@@ -136,17 +142,16 @@ class _Forwarding:
     call: Call
     what: Request
     sink: Sink
-    said: _Body
+    said: Declaration
+    given: dict[bytes, bytes]
+    """The caller's headers that are passed on."""
+    is_free: bool
     watch: Watch | None = field(default=None, init=False)
+    answered_bytes: int = field(default=0, init=False)
 
     def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
         del receipt
         address, provider = candidate.address, candidate.provider
-        given = {
-            name: value
-            for name, value in self.call.headers
-            if name in _REQUEST_FIELDS and len(value) <= MAX_FORWARDED_BYTES
-        }
         own = dict(provider.headers(self.gateway.wall()))
         if not self.call.body:
             own.pop(b"content-type", None)
@@ -154,47 +159,33 @@ class _Forwarding:
             address=address,
             method=self.what.method.encode("ascii"),
             target=target_of(address.path, self.what.path, self.what.query),
-            headers=[*{**own, **given, **dict(provider.authenticate(self.gateway.wall()))}.items()],
-            body=self._body(candidate),
+            headers=[*{**own, **self.given, **dict(provider.authenticate(self.gateway.wall()))}.items()],
+            body=self.said.body,
         )
-
-    def _body(self, candidate: Candidate) -> bytes:
-        """The body as it came, but for a model that was named `provider/model`."""
-        name = self.said.model
-        if name == candidate.model or not name:
-            return self.call.body
-        try:
-            fields = msgspec.json.decode(self.call.body, type=dict[str, msgspec.Raw])
-        except (msgspec.DecodeError, RecursionError):
-            return self.call.body
-        if "model" not in fields:
-            return self.call.body
-        return msgspec.json.encode({**fields, "model": candidate.model})
 
     def weigh(self, candidate: Candidate, price: ModelPrice | None) -> Weight:
         if self.is_free:
             return NO_WEIGHT
-        said = self.said
-        most_input = len(self.call.body)
-        most_output = (
-            said.max_output_tokens
-            or said.max_completion_tokens
-            or said.max_tokens
-            or candidate.max_output_tokens
-            or DEFAULT_MAX_OUTPUT_TOKENS
-        )
-        worst = worst_cost(price, most_input, most_output, self.call.arrived_at_us)
+        # No tokenizer makes more tokens of a text than it has bytes.
+        most_input, most_output = len(self.call.body), self._most_output(candidate)
+        worst = None
+        if _AT_ONCE.search(plain(self.what.path)):
+            worst = worst_cost(price, most_input, most_output, self.call.arrived_at_us)
         return Weight(most_input // BYTES_PER_TOKEN, most_input, most_output, worst)
 
-    @property
-    def is_free(self) -> bool:
-        return self.what.method in _FREE_METHODS or _FREE_PATHS.search(self.what.path) is not None
+    def _most_output(self, candidate: Candidate) -> int:
+        most = self.said.max_output_tokens or candidate.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
+        return most * self.said.answers
 
     def likely(self) -> Usage:
         seen = Usage() if self.watch is None else self.watch.usage()
         if not seen.is_empty or not self.said.model:
             return seen
-        return Usage(input_tokens=len(self.call.body) // BYTES_PER_TOKEN, output_tokens=0, source="estimated")
+        return Usage(
+            input_tokens=len(self.call.body) // BYTES_PER_TOKEN,
+            output_tokens=self.answered_bytes // BYTES_PER_TOKEN,
+            source="estimated",
+        )
 
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
         if incoming.status == 401:  # of the gateway's own key, which the caller can do nothing about
@@ -208,6 +199,7 @@ class _Forwarding:
         held = await incoming.read_some()
         await self._begin(incoming, candidate)
         while held:
+            self.answered_bytes += len(held)
             if watch is not None:
                 watch.feed(held)
             if is_stream and not _END.search(held):
@@ -226,10 +218,9 @@ class _Forwarding:
         body = await incoming.read_all(MAX_ERROR_BYTES)
         error: ProviderRefused = candidate.provider.dialect.decode_error(incoming.status, body)
         error.provider = candidate.provider.name
-        for _, value in candidate.provider.authenticate(self.gateway.wall()):
-            secret = value.rpartition(b" ")[2]
-            if len(secret) > 3:
-                body = body.replace(secret, b"***")
+        body = without_key(body.decode("latin-1"), candidate.provider.authenticate(self.gateway.wall())).encode(
+            "latin-1"
+        )
         await self._begin(incoming, candidate)
         return Answered(body, Usage(), incoming.status, error)
 
@@ -238,19 +229,19 @@ class _Forwarding:
         await self.sink.head(incoming.status, [*kept, (b"x-tollhouse-model", candidate.label.removesuffix(b"/"))])
 
 
-def _said(body: bytes, request: Request) -> _Body:
-    """What a request says of itself, as far as it can be understood."""
-    if body[:1] == b"{":
-        try:
-            said = _bodies.decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            said = _Body()
-    else:
-        found = _FORM_MODEL.search(body)
-        said = _Body(model=found[1].decode("utf-8", "replace")) if found else _Body()
-    if not said.model and (named := _PATH_MODEL.search(request.path)):
-        said = _Body(model=named[1])
-    return said
+def _given(headers: Headers, principal: Principal) -> dict[bytes, bytes]:
+    """The headers of a caller's that are passed on."""
+    given = {name: value for name, value in headers if name in _REQUEST_FIELDS and len(value) <= MAX_FORWARDED_BYTES}
+    if (chosen := given.get(b"idempotency-key")) is not None:
+        # To the provider all callers are one, and who chose another's key would be given the other's answer.
+        whose = f"{principal.tenant}\n{principal.project}\n{principal.key}\n".encode()
+        given[b"idempotency-key"] = hashlib.sha256(whose + chosen).hexdigest().encode("ascii")
+    return given
+
+
+def _is_free(request: Request, base_path: str) -> bool:
+    below = plain(request.path).removeprefix(base_path) if base_path else plain(request.path)
+    return request.method in _FREE_METHODS or _FREE_PATHS.match(below) is not None
 
 
 def _allowed(route: Route, call: Call, model: str) -> Route:

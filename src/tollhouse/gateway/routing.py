@@ -132,6 +132,7 @@ class Router:
         found = self._providers.get(provider)
         if found is None:
             raise ModelNotFound(f"{provider}/{model}"[:MAX_NAME_CHARACTERS], reason="there is no such provider here")
+        _check_name(model)
         return self._candidate(found, model, None)
 
     @property
@@ -154,10 +155,7 @@ class Router:
             if self._default is None:
                 raise ModelNotFound("", reason="the request names no model and no `models.default` is configured")
             return self.resolve(self._default)
-        if not name.isprintable():
-            raise ModelNotFound(name, reason="a name has printable characters only")
-        if len(name) > MAX_NAME_CHARACTERS:
-            raise ModelNotFound(name[:80] + "…", reason=f"a name has at most {MAX_NAME_CHARACTERS} characters")
+        _check_name(name)
         alias = self._aliases.get(name)
         if alias is not None:
             return self._route(name, alias.targets, alias)
@@ -224,3 +222,11 @@ class Router:
                 return card
         route = allowed(self.resolve(name), principal)
         return ModelCard(id=name, owner=route.candidates[0].provider.name, display_name=name)
+
+
+def _check_name(name: str) -> None:
+    """Raises `ModelNotFound` for what cannot stand in a header, a row or a log."""
+    if not name.isprintable():
+        raise ModelNotFound(name[:80], reason="a name has printable characters only")
+    if len(name) > MAX_NAME_CHARACTERS:
+        raise ModelNotFound(name[:80] + "…", reason=f"a name has at most {MAX_NAME_CHARACTERS} characters")

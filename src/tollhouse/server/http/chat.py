@@ -25,8 +25,8 @@ def door(front: Front) -> Door:
     def message(exchange: Exchange) -> Awaitable[None]:
         return front.carry(exchange, "anthropic", answer)
 
-    async def count(exchange: Exchange) -> None:
-        await front.carry(exchange, "anthropic_count_tokens", _count)
+    async def count_message(exchange: Exchange) -> None:
+        await front.carry(exchange, "anthropic_count_tokens", count)
 
     chat = Route(OPENAI_CHAT, {"POST": complete})
     completions = Route(OPENAI_COMPLETIONS, {"POST": complete_text})
@@ -38,12 +38,13 @@ def door(front: Front) -> Door:
             "/v1/completions": completions,
             "/completions": completions,
             "/v1/messages": Route(ANTHROPIC, {"POST": message}),
-            "/v1/messages/count_tokens": Route(ANTHROPIC, {"POST": count}),
+            "/v1/messages/count_tokens": Route(ANTHROPIC, {"POST": count_message}),
         }
     )
 
 
-async def _count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+async def count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    """The work of counting a prompt's tokens, answered in Anthropic's words."""
     counted = await count_tokens(gateway, call)
     estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
     await exchange.head(200, [(b"content-type", JSON), *estimated])

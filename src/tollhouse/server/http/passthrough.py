@@ -1,7 +1,7 @@
 """The door to a provider's other paths: `/{provider}/…`.
 
 A provider's own chat path under its name (`/anthropic/v1/messages`) is a conversation like any other, with that provider alone
-to answer it; everything else is passed through.
+to answer it, and so is the counting beside it; everything else is passed through.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,16 @@ from tollhouse.gateway.call import Call
 from tollhouse.gateway.passthrough import METHODS, Request, pass_through
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.server.http import gemini, responses
+from tollhouse.server.http.chat import count
 from tollhouse.server.http.exchange import Exchange
-from tollhouse.server.http.front import Door, Front, Handler, Route, answer
+from tollhouse.server.http.front import Door, Front, Handler, Route, Work, answer
 
-_CHATS: Final[Mapping[str, tuple[Dialect[Any], str]]] = {
-    "/chat/completions": (OPENAI_CHAT, "openai_chat"),
-    "/messages": (ANTHROPIC, "anthropic"),
+_UNDERSTOOD: Final[Mapping[str, tuple[Dialect[Any], str, Work]]] = {
+    "chat/completions": (OPENAI_CHAT, "openai_chat", answer),
+    "messages": (ANTHROPIC, "anthropic", answer),
+    "messages/count_tokens": (ANTHROPIC, "anthropic_count_tokens", count),
 }
-"""By the path below the version: the dialect, and the name in the ledger."""
+"""By the path below the version: the dialect, the name in the ledger, and what is done."""
 _RESPONSES: Final = "responses"
 
 
@@ -43,14 +45,14 @@ def door(front: Front) -> Door:
             called := gemini.route(front, rest.removeprefix("v1beta/").removeprefix("v1/"), provider=name)
         ):
             return called
-        chat = _CHATS.get(f"/{below}")
-        if chat is not None:
-            dialect, ledger_name = chat
+        understood = _UNDERSTOOD.get(below)
+        if understood is not None:
+            dialect, ledger_name, work = understood
 
-            async def converse(exchange: Exchange) -> None:
-                await front.carry(exchange, ledger_name, answer, provider=name)
+            async def carry(exchange: Exchange) -> None:
+                await front.carry(exchange, ledger_name, work, provider=name)
 
-            return Route(dialect, {"POST": converse})
+            return Route(dialect, {"POST": carry})
 
         async def forward(exchange: Exchange) -> None:
             await front.carry(exchange, "passthrough", partial(_forward, name))
