@@ -11,6 +11,7 @@ from tollhouse.providers.responses_api import on_request
 
 PLAIN: Final = OpenAIChatTraits(
     home="openai-compatible",
+    call_ids="any",
     max_tokens_field="max_tokens",
     developer_role=False,
     custom_tools=False,

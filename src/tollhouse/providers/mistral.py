@@ -33,6 +33,7 @@ _FORBIDDEN: Final = frozenset(
 _TRAITS: Final = OpenAIChatTraits(
     max_tokens_field="max_tokens",
     asks_usage=False,
+    call_ids="nine",
     reasoning_style="none",
     developer_role=False,
     documents=False,

@@ -13,6 +13,7 @@ from tollhouse.providers.responses_api import on_request
 
 _TRAITS: Final = OpenAIChatTraits(
     home="openrouter",
+    call_ids="any",
     max_tokens_field="max_tokens",
     reasoning_field="reasoning",
     reasoning_details=True,

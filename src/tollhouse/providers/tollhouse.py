@@ -24,6 +24,7 @@ COUNT_PATH: Final = "/v1/messages/count_tokens"
 _TRAITS: Final = replace(
     OPENAI,
     home=TYPE,
+    call_ids="any",
     # It forwards the bytes of providers that leave reasoning out of the output; where they do not, their totals say so.
     reasoning_outside_output=True,
     reasoning_field="reasoning_content",

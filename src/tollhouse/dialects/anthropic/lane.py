@@ -1,9 +1,11 @@
 """The same-dialect lane: what the gateway peeks at in a request, patches, and glances at in a whole answer."""
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
+from tollhouse.chat.call_ids import Messages, refitted
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.failure import decode_failure
@@ -82,7 +84,8 @@ def patch(
 ) -> bytes:
     """The same request for `model`: other fields verbatim, unless the provider is known to refuse them.
 
-    What is left out or put in another form is noted in `receipt`.  `max_output_tokens` replaces the client's own.
+    Ids of calls that were made elsewhere are put in Anthropic's form.  What else is left out or put in another
+    form is noted in `receipt`.  `max_output_tokens` replaces the client's own.
     """
     fields = dict(peeked.fields)
     for name in traits.drop_fields:
@@ -92,6 +95,8 @@ def patch(
     if max_output_tokens is not None:
         fields["max_tokens"] = msgspec.Raw(b"%d" % max_output_tokens)
     messages = fields.get("messages")
+    if messages is not None:
+        messages = fields["messages"] = refitted(messages, "plain", "tool_use_id", _refit)
     if not traits.system_in_messages and messages is not None and b'"system"' in bytes(messages):
         try:
             folded = _fold_system(messages)
@@ -101,6 +106,22 @@ def patch(
             fields["messages"] = folded
             receipt.changed("messages", "system turns became text of the user's")
     return msgspec.json.encode(fields)
+
+
+_blocks: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def _refit(messages: Messages, fit: Callable[[msgspec.Raw], msgspec.Raw]) -> None:
+    for message in messages:
+        content = message.get("content")
+        if content is None or not bytes(content).startswith(b"["):
+            continue
+        blocks = _blocks.decode(content)
+        for block in blocks:
+            for name, kind in (("id", b'"tool_use"'), ("tool_use_id", b'"tool_result"')):
+                if name in block and bytes(block.get("type", b"")) == kind:
+                    block[name] = fit(block[name])
+        message["content"] = msgspec.Raw(msgspec.json.encode(blocks))
 
 
 SYSTEM_REMINDER: Final = "<system-reminder>\n{}\n</system-reminder>"

@@ -5,14 +5,13 @@ right after it and first in it, no text is empty, ids are plain, cache markers a
 that loses nothing and is not noted; what is dropped or means something else is noted in the receipt.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
-from typing import Final, Literal, assert_never
+from typing import Literal, assert_never
 
 import msgspec
 
+from tollhouse.chat.call_ids import fitted
 from tollhouse.chat.model import (
     CacheMarker,
     Document,
@@ -44,8 +43,6 @@ from tollhouse.dialects.anthropic.lane import SYSTEM_REMINDER
 from tollhouse.dialects.anthropic.response import custom_input
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
 from tollhouse.dialects.anthropic.wire import NAME
-
-_PLAIN_ID: Final = re.compile(r"[a-zA-Z0-9_-]+")
 
 _Role = Literal["user", "assistant", "system"]
 
@@ -320,7 +317,7 @@ class TurnWriter:
             # Cut off by a length limit: the model shall still see what it began to say.
             self._receipt.changed(path, "arguments that are no JSON object are sent as {_raw: text}")
             arguments = {"_raw": part.arguments}
-        block: Block = {"type": "tool_use", "id": plain_id(part.id), "name": part.name, "input": arguments}
+        block: Block = {"type": "tool_use", "id": fitted(part.id, "plain"), "name": part.name, "input": arguments}
         self._markers.mark(block, part.cache)
         merge_extra(block, part.extra)
         return block
@@ -329,7 +326,7 @@ class TurnWriter:
         content: list[object] = []
         for number, piece in enumerate(part.content):
             self._append_material(content, piece, f"{path}.content[{number}]")
-        block: Block = {"type": "tool_result", "tool_use_id": plain_id(part.call_id)}
+        block: Block = {"type": "tool_result", "tool_use_id": fitted(part.call_id, "plain")}
         if content:
             block["content"] = simplest(content)
         if part.is_error:
@@ -347,13 +344,6 @@ class TurnWriter:
         if isinstance(last, dict) and isinstance(text := last.get("text"), str) and text != text.rstrip():
             last["text"] = text.rstrip()
             self._receipt.changed("messages[-1]", "white space at the end of the assistant's beginning is left out")
-
-
-def plain_id(identity: str) -> str:
-    """A tool call's id in the characters that Anthropic takes, the same for the call and its result."""
-    if _PLAIN_ID.fullmatch(identity):
-        return identity
-    return f"toolu_{sha256(identity.encode()).hexdigest()[:24]}"
 
 
 def simplest(blocks: list[object]) -> object:

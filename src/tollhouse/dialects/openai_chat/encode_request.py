@@ -10,6 +10,7 @@ from typing import Final, assert_never
 
 import msgspec
 
+from tollhouse.chat.call_ids import fitted
 from tollhouse.chat.model import (
     Audio,
     CacheMarker,
@@ -408,7 +409,11 @@ class _Conversation:
             self._receipt.dropped(f"{path}.is_error", "tool messages cannot say that a call failed")
         if part.cache is not None and not self._traits.cache_control:
             self._receipt.dropped(f"{path}.cache_control", "the provider caches by itself")
-        fields: Fields = {"role": "tool", "tool_call_id": part.call_id, "content": self._written(texts)}
+        fields: Fields = {
+            "role": "tool",
+            "tool_call_id": fitted(part.call_id, self._traits.call_ids),
+            "content": self._written(texts),
+        }
         if message.role == "tool" and message.name is not None:
             fields["name"] = message.name
         _add_extra_json(fields, part.extra, path, self._receipt)
@@ -497,7 +502,7 @@ class _Conversation:
             self._receipt.dropped(f"{path}.signature", "only the provider that did this thinking takes it back")
 
     def _call(self, call: ToolCall, path: str) -> Json:
-        wire: Fields = {"id": call.id, "type": "function"}
+        wire: Fields = {"id": fitted(call.id, self._traits.call_ids), "type": "function"}
         if call.signature is not None and self._traits.home == GATEWAY:
             wire["id"] = signed_id(call.id, call.signature)
         else:

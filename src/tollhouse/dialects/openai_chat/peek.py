@@ -1,10 +1,11 @@
 """The same-dialect lane of a request: read the top level, change what must change, keep the rest as it came."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
 
+from tollhouse.chat.call_ids import Messages, refitted
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
@@ -64,7 +65,8 @@ def patch(
 ) -> bytes:
     """The client's fields with the model's name replaced and usage asked for, the rest byte for byte.
 
-    What the model is known to refuse is left out and noted in `receipt`.  `max_output_tokens` replaces the client's own.
+    Ids of calls that were made elsewhere are put in the provider's form.  What the model is known to refuse is
+    left out and noted in `receipt`.  `max_output_tokens` replaces the client's own.
     """
     fields = dict(peek.fields)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
@@ -74,6 +76,9 @@ def patch(
             fields.pop(name, None)
         for name in given or _LIMITS[-1:]:
             fields[name] = msgspec.Raw(b"%d" % max_output_tokens)
+    messages = fields.get("messages")
+    if messages is not None:
+        fields["messages"] = refitted(messages, traits.call_ids, "tool_call_id", _refit)
     if peek.stream and traits.asks_usage and not peek.include_usage:
         fields["stream_options"] = _asking_usage(fields.get("stream_options"))
     for name in traits.drop_fields:
@@ -84,6 +89,22 @@ def patch(
             value = fields.pop(name)
             fields.setdefault(other, value)
     return msgspec.json.encode(fields)
+
+
+_calls: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def _refit(messages: Messages, fit: Callable[[msgspec.Raw], msgspec.Raw]) -> None:
+    for message in messages:
+        if not is_null(message.get("tool_call_id")):
+            message["tool_call_id"] = fit(message["tool_call_id"])
+        if is_null(message.get("tool_calls")):
+            continue
+        calls = _calls.decode(message["tool_calls"])
+        for call in calls:
+            if not is_null(call.get("id")):
+                call["id"] = fit(call["id"])
+        message["tool_calls"] = msgspec.Raw(msgspec.json.encode(calls))
 
 
 def is_null(raw: msgspec.Raw | None) -> bool:

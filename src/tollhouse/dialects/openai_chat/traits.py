@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from tollhouse.chat.call_ids import Form
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenAIChatTraits:
@@ -55,6 +57,8 @@ class OpenAIChatTraits:
     """`response_format: json_schema` is understood; else `json_object` is asked for."""
     json_object: bool = True
     """`response_format: json_object` is understood."""
+    call_ids: Form = "up_to_40"
+    """Which ids of tool calls the provider takes; others are sent as a digest, in the same-dialect lane too."""
     parallel_tool_calls: bool = True
     logprobs: bool = True
     many_choices: bool = True
