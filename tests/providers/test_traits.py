@@ -268,3 +268,16 @@ def test_groq_facts_say_what_groq_says_of_its_own_models():
         assert ("reasoning" in known.capabilities) == ("reasoning" in features), name
         assert ("json_schema" in known.capabilities) == ("structured_outputs" in features), name
         assert ("images" in known.capabilities) == ("image" in model["input_modalities"]), name
+
+
+@pytest.mark.parametrize("kind", sorted(PROVIDER_TYPES))
+def test_what_a_provider_signed_is_nobody_elses(kind: str):
+    """Servers of which nothing is known share a home, as do all ways to one company."""
+    shared = {"grok": "xai", "google-openai": "google", "cursor": "openai-compatible"}
+    shared |= dict.fromkeys(["ollama", "local"], "openai-compatible")
+    known = PROVIDER_TYPES[kind]
+    traits = [known.traits_for("some-model")]
+    if known.other is not None:
+        traits.append(known.other.traits_for("some-model"))
+    homes = {each.home for each in traits if hasattr(each, "home")}
+    assert homes <= {shared.get(kind, kind)}

@@ -13,6 +13,7 @@ from tollhouse.providers.responses_api import on_request
 # Media are refused (`deepseek/deepseek-chat-json-error-400-d8e2c7`, `…-498311`); `json_object` is the only response format,
 # and neither `n`, `seed` nor the role `developer` is documented (api-docs.deepseek.com, 2026).
 _TRAITS: Final = OpenAIChatTraits(
+    home="deepseek",
     max_tokens_field="max_tokens",
     reasoning_field="reasoning_content",
     reasoning_style="thinking",

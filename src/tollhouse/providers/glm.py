@@ -72,6 +72,7 @@ def authenticate(key: str) -> Authenticate:
 # `reasoning_effort` (`glm/glm-chat-stream-reasoning-d3d24c`).
 # The penalties and log-probabilities are not among the documented fields.
 _TRAITS: Final = OpenAIChatTraits(
+    home="glm",
     max_tokens_field="max_tokens",
     reasoning_field="reasoning_content",
     reasoning_style="thinking",

@@ -12,6 +12,7 @@ from tollhouse.providers.provider import ProviderKind
 # Log-probabilities and `logit_bias` are 400 when they are there at all, and so is an `n` over 1; the penalties are
 # "not yet supported by any of our models".
 _TRAITS: Final = OpenAIChatTraits(
+    home="groq",
     reasoning_style="none",
     developer_role=False,
     documents=False,

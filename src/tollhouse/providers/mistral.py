@@ -31,6 +31,7 @@ _FORBIDDEN: Final = frozenset(
 )
 
 _TRAITS: Final = OpenAIChatTraits(
+    home="mistral",
     max_tokens_field="max_tokens",
     asks_usage=False,
     call_ids="nine",

@@ -14,6 +14,7 @@ from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.provider import ProviderKind
 
 _TRAITS: Final = OpenAIChatTraits(
+    home="qwen",
     max_tokens_field="max_tokens",
     reasoning_style="enable_thinking",
     developer_role=False,

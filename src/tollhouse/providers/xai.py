@@ -14,6 +14,7 @@ from tollhouse.providers.responses_api import on_request
 # `completion_tokens` leaves reasoning out (`xai/xai-chat-stream-reasoning-41781f`).  Nothing is
 # known of files or audio in chat.
 _OLD: Final = OpenAIChatTraits(
+    home="xai",
     reasoning_outside_output=True,
     reasoning_style="none",
     developer_role=False,
