@@ -5,70 +5,42 @@ Nothing of it is to be kept there: the provider's account is the gateway's, and 
 """
 
 import hashlib
-from collections.abc import Mapping
 from typing import Final, assert_never
 
 import msgspec
 
 from tollhouse.chat.model import (
-    Audio,
-    CacheMarker,
-    Citation,
-    Document,
-    Extra,
-    Foreign,
     ForeignTool,
-    Image,
-    Inline,
     JsonObject,
     JsonSchema,
-    Message,
-    Part,
     Reasoning,
-    RedactedThinking,
-    Refusal,
-    Remote,
     Request,
-    Source,
-    StoredFile,
-    Text,
-    Thinking,
     Tool,
-    ToolCall,
     ToolChoice,
-    ToolResult,
 )
-from tollhouse.chat.opaque import sent
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.openai_chat.encode_request import LEFT_OUT, MAX_USER_CHARACTERS
+from tollhouse.dialects.openai_chat.encode_request import MAX_USER_CHARACTERS
 from tollhouse.dialects.openai_chat.pieces import decoded, service_tier
 from tollhouse.dialects.openai_chat.reasoning import effort_of
 from tollhouse.dialects.openai_chat.wire import NAME as CHAT
 from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.dialects.openai_responses.decode_request import ONE_STRING
-from tollhouse.dialects.openai_responses.pieces import write_annotation
+from tollhouse.dialects.openai_responses.items import ItemWriter
+from tollhouse.dialects.openai_responses.pieces import Fields, mapping
 from tollhouse.dialects.openai_responses.traits import ResponsesTraits
 from tollhouse.dialects.openai_responses.wire import ENCRYPTED, LOGPROBS, NAME
 
-MAX_CALL_ID_CHARACTERS: Final = 64
-"""OpenAI's bound on `call_id`."""
-
 _NO_ARGUMENTS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 _TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale"})
-_FILE_DIALECTS: Final = frozenset({NAME, CHAT})
-"""Those whose uploaded files are OpenAI's."""
 _SHARED: Final = frozenset(
     {"metadata", "moderation", "prompt_cache_options", "prompt_cache_retention", "safety_identifier", "store"}
 )
 """Fields that Chat Completions has under the same name."""
 
-Fields = dict[str, object]
-"""Plain JSON with raw JSON in it."""
-
 
 def encode_request(request: Request, traits: ResponsesTraits, receipt: Receipt) -> bytes:
     """The request for a provider; notes in `receipt` what it cannot say."""
-    body: Fields = {"model": request.model, "input": _Conversation(traits, receipt).items(request.messages)}
+    body: Fields = {"model": request.model, "input": ItemWriter(traits, receipt).items(request.messages)}
     body["store"] = False
     body.update(_tools(request, traits, receipt))
     body.update(_sampling(request, traits, receipt))
@@ -96,7 +68,7 @@ def _add_own(body: Fields, request: Request, receipt: Receipt) -> None:
     for name, raw in extra.fields.items():
         if extra.dialect == NAME or (extra.dialect == CHAT and name in _SHARED):
             present = body.get(name)
-            body[name] = {**present, **_mapping(raw)} if isinstance(present, dict) else raw
+            body[name] = {**present, **mapping(raw)} if isinstance(present, dict) else raw
         elif extra.dialect == CHAT and name == "verbosity":
             text = body.get("text")
             body["text"] = {**(text if isinstance(text, dict) else {}), "verbosity": raw}
@@ -112,11 +84,6 @@ def _include(request: Request, traits: ResponsesTraits, others: object) -> Field
         value = decoded(others)
         wanted += value if isinstance(value, list) else []
     return {"include": wanted} if wanted else {}
-
-
-def _mapping(raw: msgspec.Raw) -> Mapping[str, Json]:
-    value = decoded(raw)
-    return value if isinstance(value, dict) else {}
 
 
 def _sampling(request: Request, traits: ResponsesTraits, receipt: Receipt) -> Fields:
@@ -191,7 +158,7 @@ def _summary(request: Request) -> Json:
     """
     if request.echo is not None and request.echo.dialect == NAME:
         raw = request.echo.fields.get("reasoning")
-        asked = {} if raw is None else _mapping(raw)
+        asked = {} if raw is None else mapping(raw)
         return asked.get("summary") or asked.get("generate_summary")
     wanted = request.reasoning
     if wanted is None:
@@ -298,7 +265,7 @@ def _tool(tool: Tool, path: str, traits: ResponsesTraits, receipt: Receipt) -> F
 
 def _chat_custom(tool: ForeignTool, path: str, traits: ResponsesTraits, receipt: Receipt) -> tuple[Fields, str]:
     """A free-form tool as Chat Completions spells it: one level deeper, and its grammar one more."""
-    inner = _mapping(tool.raw).get("custom")
+    inner = mapping(tool.raw).get("custom")
     fields = inner if isinstance(inner, dict) else {}
     name = str(fields.get("name") or "")
     if not traits.custom_tools:
@@ -324,291 +291,3 @@ def _tool_choice(choice: ToolChoice, custom: set[str]) -> object:
             return {"type": "custom" if choice.name in custom else "function", "name": choice.name}
         case _:
             assert_never(choice.mode)
-
-
-# ---------------------------------------------------------------------------------------------------------------- items
-
-
-class _Conversation:
-    """Writes turns as items, in order."""
-
-    def __init__(self, traits: ResponsesTraits, receipt: Receipt) -> None:
-        self._traits = traits
-        self._receipt = receipt
-        self._out: list[object] = []
-        self._custom: set[str] = set()
-        """Ids of free-form calls, whose answers have a type of their own."""
-
-    def items(self, messages: tuple[Message, ...]) -> list[object]:
-        leading = 0
-        while leading < len(messages) and messages[leading].role in {"system", "developer"}:
-            leading += 1
-        for index, message in enumerate(messages):
-            # Callers of other dialects keep the leading system prompt apart and count messages without it.
-            path = f"system[{index}]" if index < leading else f"messages[{index - leading}]"
-            self._message(message, path)
-        return self._out
-
-    def _message(self, message: Message, path: str) -> None:
-        if message.name is not None:
-            self._receipt.dropped(f"{path}.name", "messages of the Responses API have no names")
-        match message.role:
-            case "system" | "developer":
-                role = "system" if message.role == "system" or not self._traits.developer_role else "developer"
-                self._said(role, message, path)
-            case "user" | "tool":
-                self._said("user", message, path)
-            case "assistant":
-                self._assistant(message, path)
-            case _:
-                assert_never(message.role)
-
-    def _said(self, role: str, message: Message, path: str) -> None:
-        """A message that is not the model's; the tools' answers in it are items of their own, before it."""
-        content: list[object] = []
-        is_turn = not message.parts
-        for index, part in enumerate(message.parts):
-            place = f"{path}.content[{index}]"
-            if isinstance(part, ToolResult):
-                self._result(part, place)
-                continue
-            is_turn = True
-            wire = self._part(part, place)
-            if wire is not None:
-                content.append(wire)
-        if not is_turn:
-            return
-        if not content and message.parts:
-            # A turn that vanished would have the model answer something else.
-            content.append({"type": "input_text", "text": LEFT_OUT})
-        item: Fields = {"type": "message", "role": role, "content": content}
-        _add_extra(item, message.extra, path, self._receipt)
-        self._out.append(item)
-
-    def _result(self, part: ToolResult, path: str) -> None:
-        content: list[Fields] = []
-        for index, inner in enumerate(part.content):
-            wire = self._part(inner, f"{path}.content[{index}]")
-            if wire is not None:
-                content.append(wire)
-        if part.is_error:
-            self._receipt.dropped(f"{path}.is_error", "a call's output cannot say that the call failed")
-        if part.cache is not None:
-            self._receipt.dropped(f"{path}.cache_control", "a call's output has no cache marker")
-        is_plain = all(wire.keys() == {"type", "text"} for wire in content)
-        kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"
-        item: Fields = {
-            "type": kind,
-            "call_id": _plain_id(part.call_id),
-            "output": "\n\n".join(str(wire["text"]) for wire in content) if is_plain else content,
-        }
-        _add_extra(item, part.extra, path, self._receipt)
-        self._out.append(item)
-
-    def _assistant(self, message: Message, path: str) -> None:
-        said: list[object] = []
-        phase: msgspec.Raw | None = None
-
-        def flush() -> None:
-            if said:
-                item: Fields = {"type": "message", "role": "assistant", "content": list(said)}
-                if phase is not None:
-                    item["phase"] = phase
-                self._out.append(item)
-                said.clear()
-
-        for index, part in enumerate(message.parts):
-            place = f"{path}.content[{index}]"
-            match part:
-                case Text():
-                    own = part.extra.fields if part.extra is not None and part.extra.dialect == NAME else {}
-                    if own.get("phase") != phase:
-                        flush()
-                        phase = own.get("phase")
-                    said.append(self._words(part, place))
-                case Refusal():
-                    said.append({"type": "refusal", "refusal": part.text})
-                case Thinking() | RedactedThinking():
-                    flush()
-                    self._thought(part, place)
-                case ToolCall():
-                    flush()
-                    self._call(part, place)
-                case Foreign() if part.dialect == NAME:
-                    flush()
-                    self._out.append(part.raw)
-                case _:
-                    self._receipt.dropped(place, f"a {_kind(part)} part has no form in an assistant's turn here")
-        flush()
-        if message.extra is not None and message.extra.dialect != NAME:
-            for name in message.extra.fields:
-                self._receipt.dropped(f"{path}.{name}", f"only {message.extra.dialect} knows it")
-
-    def _words(self, part: Text, path: str) -> Fields:
-        self._no_marker(part.cache, path)
-        self._unsign(part, path)
-        wire: Fields = {"type": "output_text", "text": part.text}
-        annotations = [self._annotation(citation, part, path) for citation in part.citations]
-        if annotations:
-            wire["annotations"] = [annotation for annotation in annotations if annotation is not None]
-        return wire
-
-    def _annotation(self, citation: Citation, part: Text, path: str) -> object | None:
-        annotation = write_annotation(citation, len(part.text))
-        if annotation is None:
-            self._receipt.dropped(f"{path}.citations", "only what has an address can be cited here")
-        return annotation
-
-    def _thought(self, part: Thinking | RedactedThinking, path: str) -> None:
-        value = part.data if isinstance(part, RedactedThinking) else part.signature
-        text = part.text if isinstance(part, Thinking) else ""
-        item: Fields = {"type": "reasoning", "summary": []}
-        own = None if value is None else sent(value, self._traits.home)
-        if own is not None:
-            if text:
-                item["summary"] = [{"type": "summary_text", "text": text}]
-            item["encrypted_content"] = own
-        elif text and self._traits.reasoning_text:
-            item["content"] = [{"type": "reasoning_text", "text": text}]
-        else:
-            self._receipt.dropped(path, "only the provider that did this thinking takes it back")
-            return
-        self._out.append(item)
-
-    def _call(self, call: ToolCall, path: str) -> None:
-        self._no_marker(call.cache, path)
-        self._unsign(call, path)
-        item: Fields
-        if call.custom and self._traits.custom_tools:
-            self._custom.add(call.id)
-            item = {
-                "type": "custom_tool_call",
-                "call_id": _plain_id(call.id),
-                "name": call.name,
-                "input": call.arguments,
-            }
-        else:
-            arguments = (
-                msgspec.json.encode({"input": call.arguments}).decode() if call.custom else call.arguments or "{}"
-            )
-            item = {"type": "function_call", "call_id": _plain_id(call.id), "name": call.name, "arguments": arguments}
-        _add_extra(item, call.extra, path, self._receipt)
-        self._out.append(item)
-
-    def _unsign(self, part: Text | ToolCall, path: str) -> None:
-        if part.signature is not None:
-            self._receipt.dropped(f"{path}.signature", "only the provider that signed this takes it back")
-
-    # -- parts of what is given
-
-    def _part(self, part: Part, path: str) -> Fields | None:
-        wire: Fields | None
-        match part:
-            case Text():
-                wire = {"type": "input_text", "text": part.text}
-                self._finish(wire, part.cache, part.extra, path)
-            case Image():
-                wire = self._image(part, path)
-            case Document():
-                wire = self._document(part, path)
-            case Audio() if self._traits.audio:
-                wire = {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
-            case Refusal():
-                wire = {"type": "input_text", "text": part.text}
-            case Foreign() if part.dialect == NAME:
-                return dict(_mapping(part.raw))
-            case _:
-                self._receipt.dropped(path, f"a {_kind(part)} part cannot be given to this provider")
-                return None
-        return wire
-
-    def _image(self, part: Image, path: str) -> Fields | None:
-        if not self._traits.images:
-            self._receipt.dropped(path, "the provider takes no images")
-            return None
-        wire: Fields = {"type": "input_image"}
-        match part.source:
-            case StoredFile() if part.source.dialect in _FILE_DIALECTS:
-                wire["file_id"] = part.source.id
-            case _:
-                url = self._url(part.source, path)
-                if url is None:
-                    return None
-                wire["image_url"] = url
-        wire["detail"] = part.detail or "auto"
-        self._finish(wire, part.cache, part.extra, path)
-        return wire
-
-    def _document(self, part: Document, path: str) -> Fields | None:
-        if part.cite:
-            self._receipt.dropped(f"{path}.citations", "the Responses API cannot be asked to cite a document")
-        source = part.source
-        wire: Fields
-        if isinstance(source, Inline) and source.media_type == "text/plain":
-            about = [line for line in (part.title, part.context) if line]
-            wire = {"type": "input_text", "text": "\n".join([*about, "", source.data]) if about else source.data}
-        elif not self._traits.documents:
-            self._receipt.dropped(path, "the provider takes no documents")
-            return None
-        else:
-            if part.context is not None:
-                self._receipt.dropped(f"{path}.context", "a file part has no place for it")
-            wire = {"type": "input_file"}
-            match source:
-                case StoredFile() if source.dialect in _FILE_DIALECTS:
-                    wire["file_id"] = source.id
-                case Remote():
-                    wire["file_url"] = source.url
-                case _:
-                    data = self._url(source, path)
-                    if data is None:
-                        return None
-                    # A name is needed with data, and refused with an address or an id.
-                    wire["filename"] = part.title or "document.pdf"
-                    wire["file_data"] = data
-        self._finish(wire, part.cache, part.extra, path)
-        return wire
-
-    def _url(self, source: Source, path: str) -> str | None:
-        match source:
-            case Inline():
-                return f"data:{source.media_type};base64,{source.data}"
-            case Remote():
-                return source.url
-            case StoredFile():
-                self._receipt.dropped(path, f"the file was uploaded to {source.dialect}; this provider cannot read it")
-                return None
-            case _:
-                assert_never(source)
-
-    def _finish(self, wire: Fields, marker: CacheMarker | None, extra: Extra | None, path: str) -> None:
-        if marker is not None and self._traits.cache_breakpoints:
-            wire["prompt_cache_breakpoint"] = {"mode": "explicit"}
-        else:
-            self._no_marker(marker, path)
-        _add_extra(wire, extra, path, self._receipt)
-
-    def _no_marker(self, marker: CacheMarker | None, path: str) -> None:
-        if marker is not None:
-            self._receipt.dropped(f"{path}.cache_control", "the provider caches by itself")
-
-
-def _add_extra(wire: Fields, extra: Extra | None, path: str, receipt: Receipt) -> None:
-    if extra is None:
-        return
-    for name, raw in extra.fields.items():
-        if extra.dialect == NAME:
-            wire.setdefault(name, raw)
-        else:
-            receipt.dropped(f"{path}.{name}", f"only {extra.dialect} knows it")
-
-
-def _plain_id(call_id: str) -> str:
-    """A call's id as OpenAI takes it: a longer one is told by its digest, in the call and in its answer alike."""
-    if len(call_id) <= MAX_CALL_ID_CHARACTERS:
-        return call_id
-    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:40]}"
-
-
-def _kind(part: Part) -> str:
-    return part.kind[:40] if isinstance(part, Foreign) else part.__class__.__name__.lower()

@@ -56,14 +56,11 @@ from tollhouse.dialects.openai_responses.counts import write_usage
 from tollhouse.dialects.openai_responses.failure import gave_up
 from tollhouse.dialects.openai_responses.finish import status_of
 from tollhouse.dialects.openai_responses.names import Named, names_of
-from tollhouse.dialects.openai_responses.pieces import carried, custom_input, own, write_annotation
+from tollhouse.dialects.openai_responses.pieces import Fields, carried, custom_input, own, write_annotation
 from tollhouse.dialects.openai_responses.wire import HOME, NAME
 from tollhouse.errors import StreamFailed
 
 _encode: Final = msgspec.json.Encoder().encode
-
-Fields = dict[str, object]
-"""Plain JSON with raw JSON in it."""
 
 _FRAME: Final[Mapping[str, object]] = {
     "background": False,

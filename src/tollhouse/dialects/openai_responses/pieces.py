@@ -1,12 +1,18 @@
-"""What streams and whole answers have in common on their way to a client."""
+"""What requests, streams and whole answers have in common."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from tollhouse.chat.model import Citation, Extra, Opaque
 from tollhouse.chat.opaque import carrier, seal
+from tollhouse.dialects.openai_chat.pieces import decoded
+from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.dialects.openai_responses.wire import HOME, NAME
+
+Fields = dict[str, object]
+"""Plain JSON with raw JSON in it."""
 
 _input: Final = msgspec.json.Decoder(dict[str, object])
 
@@ -46,3 +52,9 @@ def write_annotation(citation: Citation, length: int) -> object | None:
         "start_index": 0 if citation.start is None else citation.start,
         "end_index": length if citation.end is None else citation.end,
     }
+
+
+def mapping(raw: msgspec.Raw) -> Mapping[str, Json]:
+    """A raw object's fields; none of what is no object."""
+    value = decoded(raw)
+    return value if isinstance(value, dict) else {}

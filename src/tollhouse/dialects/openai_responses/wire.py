@@ -21,7 +21,6 @@ LOGPROBS: Final = "message.output_text.logprobs"
 
 MAX_NAME_CHARACTERS: Final = 64
 """OpenAI's bound on the name of a function."""
-NULL: Final = msgspec.Raw(b"null")
 
 
 class StreamEvent(msgspec.Struct, gc=False):
