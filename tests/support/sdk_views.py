@@ -17,6 +17,8 @@ import anthropic
 import httpx2
 import openai
 
+from support.sdk_opened import opened, opened_id
+
 MESSAGES: Final[list[Any]] = [{"role": "user", "content": "Where?"}]
 
 OPENAI_FINISH: Final[Mapping[str, str]] = {
@@ -68,9 +70,9 @@ class Said:
     finish: str | None = None
     stop_sequence: str | None = None
     sealed: tuple[str, ...] = ()
-    """Signatures and encrypted reasoning."""
+    """Signatures and encrypted reasoning: the bare values, sorted, wherever they stand."""
     sources: tuple[str, ...] = ()
-    """Addresses that are cited."""
+    """Addresses that are cited, each once."""
     logprobs: tuple[tuple[str, float], ...] = ()
     others: tuple[str, ...] = ()
     """Kinds of content that only the dialect itself knows: server tools and their results, audio, …"""
@@ -172,12 +174,17 @@ class _Gathered:
             place = identity  # Google numbers all parallel calls 0
         known = self.calls.setdefault(place, ["", "", ""])
         known[0] = known[0] or identity
-        inner = call.get("function") or {}
+        inner = call.get("function") or call.get("custom") or {}
         known[1] = known[1] or inner.get("name") or ""
-        known[2] += inner.get("arguments") or ""
+        known[2] += inner.get("arguments") or inner.get("input") or ""
 
     def said(self) -> Said:
-        calls = tuple(Call(identity, name, _arguments(text)) for identity, name, text in self.calls.values())
+        calls: list[Call] = []
+        sealed = [opened(seal) for seal in self.sealed]
+        for identity, name, text in self.calls.values():
+            bare, signatures = opened_id(identity)
+            sealed += signatures
+            calls.append(Call(bare, name, arguments(text)))
         finish = None if self.finish is None else OPENAI_FINISH.get(self.finish, self.finish)
         # A call that was forced by name, and a refusal, both end with `stop`.
         if finish == "stop" and calls:
@@ -186,10 +193,10 @@ class _Gathered:
             text=self.text,
             reasoning=self.reasoning,
             refusal=self.refusal,
-            calls=calls,
+            calls=tuple(calls),
             finish="filtered" if finish == "stop" and self.refusal else finish,
-            sealed=tuple(self.sealed),
-            sources=tuple(self.sources),
+            sealed=tuple(sorted(sealed)),
+            sources=tuple(dict.fromkeys(self.sources)),
             logprobs=tuple(self.logprobs),
             others=tuple(self.others),
         )
@@ -234,7 +241,8 @@ def _openai_counts(usage: Mapping[str, Any]) -> Counts:
     )
 
 
-def _arguments(text: str) -> object:
+def arguments(text: str) -> object:
+    """The decoded arguments of a call; text that is no JSON stands as it is."""
     try:
         return json.loads(text or "{}")
     except ValueError:
@@ -260,11 +268,13 @@ def of_message(message: Any) -> View:
                 sources += [url for url in cited if url is not None]
             case "thinking":
                 reasoning += block["thinking"]
-                sealed += [block["signature"]] if block.get("signature") else []
+                sealed += [opened(block["signature"])] if block.get("signature") else []
             case "redacted_thinking":
-                sealed.append(block["data"])
+                sealed.append(opened(block["data"]))
             case "tool_use":
-                calls.append(Call(block["id"], block["name"], block["input"]))
+                identity, signatures = opened_id(block["id"])
+                sealed += signatures
+                calls.append(Call(identity, block["name"], block["input"]))
             case kind:
                 others.append(kind)
     said = Said(
@@ -273,8 +283,8 @@ def of_message(message: Any) -> View:
         calls=tuple(calls),
         finish=ANTHROPIC_FINISH.get(raw["stop_reason"], raw["stop_reason"]),
         stop_sequence=raw["stop_sequence"],
-        sealed=tuple(sealed),
-        sources=tuple(sources),
+        sealed=tuple(sorted(sealed)),
+        sources=tuple(dict.fromkeys(sources)),
         others=tuple(others),
     )
     return View(id=raw["id"], choices=(said,), usage=_anthropic_counts(raw["usage"]), raw=raw)
@@ -313,7 +323,7 @@ class OpenAIReader:
                 seen = of_chunks([chunk async for chunk in chunks])
                 return replace(seen, request_id=chunks.response.headers.get("x-request-id"))
         except openai.APIError as error:
-            return _refused(error, error.type, "x-request-id")
+            return openai_refusal(error, error.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +346,11 @@ class AnthropicReader:
             body = error.body
             kind = body.get("error", {}).get("type") if isinstance(body, dict) else None
             return _refused(error, kind, "request-id")
+
+
+def openai_refusal(error: openai.APIError, kind: str | None) -> Refused:
+    """What OpenAI's SDK raised."""
+    return _refused(error, kind, "x-request-id")
 
 
 def _refused(error: openai.APIError | anthropic.APIError, kind: str | None, request_id: str) -> Refused:

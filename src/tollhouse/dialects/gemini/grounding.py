@@ -105,25 +105,62 @@ def _stretch(segment: _Segment, text: str) -> tuple[int | None, int | None]:
     return start, len(raw[: segment.endIndex].decode("utf-8", "ignore"))
 
 
-def write_citations(citations: Sequence[Citation], text: str) -> Block:
-    """`groundingMetadata` for a client."""
+class CitedText(msgspec.Struct, frozen=True):
+    """A text of an answer and what it cites; positions count its characters."""
+
+    text: str
+    citations: Sequence[Citation]
+    part: int = 0
+    """Which part of the answer it is."""
+
+
+def write_citations(cited: Iterable[CitedText]) -> Block:
+    """`groundingMetadata` for a client, of all of an answer's texts; empty where none cites anything."""
     chunks: list[Block] = []
     numbers: dict[tuple[str | None, str | None, str | None], int] = {}
     supports: list[Block] = []
-    for citation in citations:
-        key = (citation.url, citation.title, citation.quote)
-        number = numbers.get(key)
-        if number is None:
-            number = numbers[key] = len(chunks)
-            chunks.append(_written(citation))
-        if citation.start is not None and citation.end is not None:
-            stretch = text[citation.start : citation.end]
-            start = len(text[: citation.start].encode())
-            segment: Block = {"endIndex": start + len(stretch.encode()), "text": stretch}
-            if start:
-                segment["startIndex"] = start
-            supports.append({"segment": segment, "groundingChunkIndices": [number]})
+    for each in cited:
+        for citation in each.citations:
+            key = (citation.url, citation.title, citation.quote)
+            number = numbers.get(key)
+            if number is None:
+                number = numbers[key] = len(chunks)
+                chunks.append(_written(citation))
+            if citation.start is not None and citation.end is not None:
+                segment = _segment(each, citation.start, citation.end)
+                supports.append({"segment": segment, "groundingChunkIndices": [number]})
+    if not chunks:
+        return {}
     return {"groundingChunks": chunks, **({"groundingSupports": supports} if supports else {})}
+
+
+def _segment(cited: CitedText, start: int, end: int) -> Block:
+    stretch = cited.text[start:end]
+    first = len(cited.text[:start].encode())
+    segment: Block = {"endIndex": first + len(stretch.encode()), "text": stretch}
+    if first:
+        segment["startIndex"] = first
+    if cited.part:
+        segment["partIndex"] = cited.part
+    return segment
+
+
+def _shifted(citation: Citation, by: int) -> Citation:
+    if not by or citation.start is None or citation.end is None:
+        return citation
+    return msgspec.structs.replace(citation, start=citation.start + by, end=citation.end + by)
+
+
+def joined(texts: Iterable[CitedText]) -> CitedText:
+    """Texts that reached the client as one, as those of a stream do."""
+    pieces: list[str] = []
+    citations: list[Citation] = []
+    length = 0
+    for each in texts:
+        citations += [_shifted(citation, length) for citation in each.citations]
+        pieces.append(each.text)
+        length += len(each.text)
+    return CitedText("".join(pieces), citations)
 
 
 def _written(citation: Citation) -> Block:

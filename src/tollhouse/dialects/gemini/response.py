@@ -27,7 +27,7 @@ from tollhouse.chat.model import (
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_word, write_finish
-from tollhouse.dialects.gemini.grounding import read_citations, write_citations
+from tollhouse.dialects.gemini.grounding import CitedText, read_citations, write_citations
 from tollhouse.dialects.gemini.lane import blocked
 from tollhouse.dialects.gemini.logprobs import WireLogprobs, read_logprobs, write_logprobs
 from tollhouse.dialects.gemini.parts import audio_data, call_arguments, inline_data, part_name, read_parts
@@ -211,7 +211,13 @@ def _write_choice(choice: Choice, receipt: Receipt) -> Block:
         raise gave_up()
     word, message = written
     content: Block = {"role": "model"}
-    parts = [part for each in choice.parts if (part := write_part(each, receipt)) is not None]
+    parts: list[object] = []
+    cited: list[CitedText] = []
+    for each in choice.parts:
+        if isinstance(each, Text) and each.citations:
+            cited.append(CitedText(each.text, each.citations, len(parts)))
+        if (part := write_part(each, receipt)) is not None:
+            parts.append(part)
     if parts:
         content["parts"] = parts
     fields: Block = {"content": content, "finishReason": word, "index": choice.index}
@@ -220,10 +226,9 @@ def _write_choice(choice: Choice, receipt: Receipt) -> Block:
     if choice.logprobs:
         fields["logprobsResult"] = write_logprobs(choice.logprobs)
     has_own = choice.extra is not None and choice.extra.dialect == NAME
-    if not (has_own and choice.extra is not None and _CITED & choice.extra.fields.keys()):
-        cited = next((part for part in reversed(choice.parts) if isinstance(part, Text) and part.citations), None)
-        if cited is not None:
-            fields["groundingMetadata"] = write_citations(cited.citations, cited.text)
+    is_told = has_own and choice.extra is not None and _CITED & choice.extra.fields.keys()
+    if not is_told and (grounding := write_citations(cited)):
+        fields["groundingMetadata"] = grounding
     merge_extra(fields, choice.extra)
     return fields
 

@@ -40,7 +40,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.gemini.failure import encode_stream_error
 from tollhouse.dialects.gemini.finish import write_finish
-from tollhouse.dialects.gemini.grounding import write_citations
+from tollhouse.dialects.gemini.grounding import CitedText, joined, write_citations
 from tollhouse.dialects.gemini.logprobs import write_logprobs
 from tollhouse.dialects.gemini.response import gave_up, prompt_block, settle, write_call, write_part
 from tollhouse.dialects.gemini.signatures import write_signature
@@ -57,7 +57,7 @@ _END: Final = b"\r\n\r\n"
 class _Choice:
     """One candidate as it grows."""
 
-    __slots__ = ("arguments", "citations", "finish", "has_calls", "logprobs", "part", "signature", "text")
+    __slots__ = ("arguments", "finish", "has_calls", "logprobs", "part", "signature", "texts")
 
     def __init__(self) -> None:
         self.part: Part | None = None
@@ -66,9 +66,8 @@ class _Choice:
         """Of the open call, which clients are given whole."""
         self.signature: Opaque | None = None
         """Of the open call."""
-        self.text: list[str] = []
-        """Of the last text, whose stretches citations name."""
-        self.citations: list[Citation] = []
+        self.texts: list[tuple[list[str], list[Citation]]] = []
+        """The pieces of every text, and what it cites; the last one is open."""
         self.logprobs: list[TokenLogprob] = []
         self.has_calls = False
         self.finish: Finished | None = None
@@ -100,7 +99,7 @@ class GeminiStreamEncoder:
             case Signed():
                 return self._sign(event)
             case Cited():
-                self._choice(event.choice).citations.append(event.citation)
+                self._choice(event.choice).texts[-1][1].append(event.citation)
                 return b""
             case LogprobsReported():
                 self._choice(event.choice).logprobs += event.tokens
@@ -145,7 +144,7 @@ class GeminiStreamEncoder:
         choice = self._choice(event.choice)
         match choice.part:
             case Text() | Refusal():
-                choice.text.append(event.text)
+                choice.texts[-1][0].append(event.text)
                 return self._said(event.text, event.choice)
             case Thinking():
                 return self._said(event.text, event.choice, is_thought=True)
@@ -170,14 +169,13 @@ class GeminiStreamEncoder:
         choice.part = part
         match part:
             case Text():
-                choice.text = [part.text]
-                choice.citations = list(part.citations)
+                choice.texts.append(([part.text], list(part.citations)))
                 signed = (
                     b"" if part.signature is None else self._sign(Signed(event.index, part.signature, event.choice))
                 )
                 return self._said(part.text, event.choice) + signed
             case Refusal():
-                choice.text = [part.text]
+                choice.texts.append(([part.text], []))
                 return self._said(part.text, event.choice)
             case Thinking():
                 signed = (
@@ -255,8 +253,9 @@ def _finished(choice: _Choice, number: int, word: str, message: str | None) -> B
         candidate["finishMessage"] = message
     if choice.logprobs:
         candidate["logprobsResult"] = write_logprobs(choice.logprobs)
-    if choice.citations:
-        candidate["groundingMetadata"] = write_citations(choice.citations, "".join(choice.text))
+    if any(citations for _, citations in choice.texts):
+        text = joined(CitedText("".join(pieces), citations) for pieces, citations in choice.texts)
+        candidate["groundingMetadata"] = write_citations([text])
     return candidate
 
 
