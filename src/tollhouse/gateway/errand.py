@@ -59,6 +59,8 @@ class Answered(Generic[AnswerT_co]):
     """The status that the client sees."""
     error: ProviderRefused | None = None
     """Where the provider refused, and its own words are the answer."""
+    began_at: float | None = None
+    """When the first of it went to the client, in monotonic seconds; `None` where all of it is still to go."""
 
 
 class Errand(Protocol[AnswerT_co]):
@@ -164,29 +166,27 @@ class Run(Generic[AnswerT]):
             self._record.outcome, self._record.status = error.code, error.http_status
             if not isinstance(error, BadRequest):  # which may quote the request
                 self._record.message = for_the_operator(error)
+            self._break_off(error.code)
             await self._settle_failed()
             raise
         except asyncio.CancelledError as error:
             why = ending_of(error)
             self._record.outcome, self._record.status = why.code, why.http_status
-            if self._is_sent:
-                self._note(why.code, None)
-            writing = self._settle_now(self._errand.likely(), is_known=self._errand.is_free)
+            self._break_off(why.code)
+            writing = self._settle_failed_now()
             if writing is not None:
                 writing.add_done_callback(heard)
             raise
         except Exception:
             self._record.outcome, self._record.status = GatewayError.code, GatewayError.http_status
-            if self._is_sent:
-                self._note(GatewayError.code, None)
-            self._may_be_billed |= self._record.reached_provider
+            self._break_off(GatewayError.code)
             await self._settle_failed()
             raise
         self._record.status = answered.status
         if answered.error is not None:
             self._record.outcome, self._record.message = answered.error.code, for_the_operator(answered.error)
-        elif self._record.first_byte_us is None:
-            self._record.first_byte_us = self._elapsed_us()
+        else:
+            self._record.first_byte_us = self._elapsed_us(answered.began_at)
         if self._hold is None:
             raise AssertionError("an answered errand was admitted")
         usage, is_known = answered.usage, self._errand.is_free or answered.error is not None
@@ -205,8 +205,8 @@ class Run(Generic[AnswerT]):
             try:
                 return await self._attempt(candidate, plan)
             except (Untranslatable, RateLimited, BudgetExceeded, NoPrice) as error:
-                if not is_about_the_candidate(error):
-                    raise
+                if self._is_sent or not is_about_the_candidate(error):
+                    raise  # of an answer that came, it is about how it is given on
                 following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
                 if following is None:
                     raise
@@ -291,6 +291,12 @@ class Run(Generic[AnswerT]):
         self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)
         self._note(error.code, error.status, detail, was_sent=was_sent)
 
+    def _break_off(self, outcome: str) -> None:
+        """Ends the attempt that is under way, if one is, by no fault of its provider's, which may bill it."""
+        if self._is_sent:
+            self._may_be_billed = True
+            self._note(outcome, None)
+
     def _note(self, outcome: str, status: int | None, detail: str = "", *, was_sent: bool = True) -> None:
         record = self._record
         self._is_sent = False
@@ -310,9 +316,14 @@ class Run(Generic[AnswerT]):
     # -- settlement
 
     async def _settle_failed(self) -> None:
+        writing = self._settle_failed_now()
+        if writing is not None:
+            await writing
+
+    def _settle_failed_now(self) -> "asyncio.Future[None] | None":
         billed = self._may_be_billed
         usage = self._errand.likely() if billed else Usage()
-        await self._settle(usage, is_known=not billed or self._errand.is_free)
+        return self._settle_now(usage, is_known=not billed or self._errand.is_free)
 
     async def _settle(self, usage: Usage, *, is_known: bool) -> None:
         writing = self._settle_now(usage, is_known=is_known)
@@ -350,5 +361,5 @@ class Run(Generic[AnswerT]):
         used = (0, 0) if usage.is_empty and record.cost_nano == 0 else (usage.input_tokens, usage.output_tokens)
         hold.settle(cost_nano=record.cost_nano, input_tokens=used[0], output_tokens=used[1])
 
-    def _elapsed_us(self) -> int:
-        return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
+    def _elapsed_us(self, until: float | None = None) -> int:
+        return int(((self._gateway.monotonic() if until is None else until) - self._call.arrived) * 1e6)

@@ -40,9 +40,9 @@ _FREE_METHODS: Final = frozenset({"GET", "DELETE"})
 _FREE_PATHS: Final = re.compile(r"(/upload)?(/v\d+[a-z]*\d*)?/(files|uploads)(/|$)")
 """What is stored for later use costs nothing by itself.  From the beginning of a path below the provider's address."""
 _AT_ONCE: Final = re.compile(
-    r"/(completions|embeddings|messages|responses|rerank|moderations|count_tokens|images/(generations|edits|variations)"
+    r"/(completions|embeddings|messages|responses|rerank|moderations|images/(generations|edits|variations)"
     r"|audio/(speech|transcriptions|translations))/?$"
-    r"|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|generateAnswer|countTokens|predict)$"
+    r"|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|generateAnswer|predict)$"
 )
 """What is done with what the request says, while its caller waits.  Of all else (batches, training, runs of assistants) nobody
 knows what it costs, whatever the price of a token: what it is about is stored elsewhere."""
@@ -78,6 +78,10 @@ _END: Final = re.compile(rb"\[DONE\]|message_stop|response\.(completed|failed|in
 """How the last event of a stream looks in the APIs that are known."""
 _ONCE: Final = RetryPolicy(max_attempts=1)
 """Nobody knows whether a call of unknown meaning may be made twice."""
+
+
+_FREE_VERBS: Final = re.compile(r"(/count_tokens|:countTokens)/?$")
+_WITHOUT_OUTPUT: Final = re.compile(r"(/(embeddings|rerank|moderations)/?|:(embedContent|batchEmbedContents))$")
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -174,6 +178,8 @@ class _Forwarding:
         return Weight(most_input // BYTES_PER_TOKEN, most_input, most_output, worst)
 
     def _most_output(self, candidate: Candidate) -> int:
+        if _WITHOUT_OUTPUT.search(plain(self.what.path)):
+            return 0
         most = self.said.max_output_tokens or candidate.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
         return most * self.said.answers
 
@@ -181,11 +187,8 @@ class _Forwarding:
         seen = Usage() if self.watch is None else self.watch.usage()
         if not seen.is_empty or not self.said.model:
             return seen
-        return Usage(
-            input_tokens=len(self.call.body) // BYTES_PER_TOKEN,
-            output_tokens=self.answered_bytes // BYTES_PER_TOKEN,
-            source="estimated",
-        )
+        written = 0 if _WITHOUT_OUTPUT.search(plain(self.what.path)) else self.answered_bytes // BYTES_PER_TOKEN
+        return Usage(input_tokens=len(self.call.body) // BYTES_PER_TOKEN, output_tokens=written, source="estimated")
 
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
         if incoming.status == 401:  # of the gateway's own key, which the caller can do nothing about
@@ -197,6 +200,7 @@ class _Forwarding:
         watch = self.watch = Watch(is_stream=is_stream) if is_stream or b"json" in kind.lower() else None
         # The row is written before the last byte leaves, so the last piece is held back; of a stream, what looks like its end.
         held = await incoming.read_some()
+        began_at = self.gateway.monotonic()
         await self._begin(incoming, candidate)
         while held:
             self.answered_bytes += len(held)
@@ -211,7 +215,8 @@ class _Forwarding:
             if held:
                 await self.sink.body(held, more=True)
             held = following
-        return Answered(held, Usage() if watch is None else watch.usage(), incoming.status)
+        usage = Usage() if watch is None else watch.usage()
+        return Answered(held, usage, incoming.status, began_at=began_at)
 
     async def _refused(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
         """A provider's own error: passed on as it is, for only its own client can read it."""
@@ -240,8 +245,9 @@ def _given(headers: Headers, principal: Principal) -> dict[bytes, bytes]:
 
 
 def _is_free(request: Request, base_path: str) -> bool:
-    below = plain(request.path).removeprefix(base_path) if base_path else plain(request.path)
-    return request.method in _FREE_METHODS or _FREE_PATHS.match(below) is not None
+    path = plain(request.path)
+    below = path.removeprefix(base_path)
+    return request.method in _FREE_METHODS or bool(_FREE_PATHS.match(below) or _FREE_VERBS.search(path))
 
 
 def _allowed(route: Route, call: Call, model: str) -> Route:
