@@ -60,18 +60,6 @@ class _Pan(msgspec.Struct):
     worst: float = MOST_TOKENS_PER_BYTE
     """Tokens that a byte makes at worst."""
 
-    def learn(self, body_bytes: int, input_tokens: int, output_tokens: int | None) -> None:
-        """Takes in one call."""
-        ratio = input_tokens / body_bytes
-        self.samples = samples = self.samples + 1
-        self.usual += (ratio - self.usual) * MEMORY
-        self.most = most = max(ratio, self.most - (self.most - ratio) * FADING)
-        least = MOST_TOKENS_PER_BYTE if samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
-        self.worst = worst = min(1.0, max(least, most * MARGIN))
-        self.extra = max(input_tokens - body_bytes * worst, self.extra * (1 - FADING))
-        if output_tokens is not None:
-            self.output += (output_tokens - self.output) * MEMORY
-
 
 class Scales:
     """Weighs calls, and learns from what they turned out to be.  One for each process; a reload keeps it."""
@@ -118,7 +106,16 @@ class Scales:
             if len(self._pans) >= MAX_MODELS:
                 self._pans.clear()
             pan = self._pans[model] = _Pan()
-        pan.learn(body_bytes, usage.input_tokens, usage.output_tokens)
+        input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
+        ratio = input_tokens / body_bytes
+        samples = pan.samples = pan.samples + 1
+        pan.usual += (ratio - pan.usual) * MEMORY
+        most = pan.most = max(ratio, pan.most - (pan.most - ratio) * FADING)
+        least = MOST_TOKENS_PER_BYTE if samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
+        worst = pan.worst = min(1.0, max(least, most * MARGIN))
+        pan.extra = max(input_tokens - body_bytes * worst, pan.extra * (1 - FADING))
+        if output_tokens is not None:
+            pan.output += (output_tokens - pan.output) * MEMORY
 
 
 _NEW: Final = _Pan()

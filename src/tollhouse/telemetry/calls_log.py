@@ -30,7 +30,7 @@ _FREE_WORDS: Final = ("requested_model", "route", "model", "receipt", "message")
 class CallsLog:
     """Encodes records into lines and hands batches of them to `write`."""
 
-    __slots__ = ("_are_plain", "_encode", "_hides_client", "_lines", "_redact", "_size", "_write")
+    __slots__ = ("_are_plain", "_at", "_encode", "_hides_client", "_lines", "_redact", "_second", "_size", "_write")
 
     def __init__(
         self, write: Callable[[bytes], object], redactor: Redactor | None = None, *, hides_client: bool = False
@@ -40,6 +40,9 @@ class CallsLog:
         self._redact = redact = lru_cache(REMEMBERED_WORDS)((redactor or Redactor(["secrets"])).redact)
         self._are_plain = lru_cache(REMEMBERED_WORDS)(lambda *names: all(redact(name) == name for name in names))
         self._hides_client = hides_client
+        self._second = -1
+        self._at = b""
+        """How a line of a call begins that began in that second."""
         self._lines: list[bytes] = []
         self._size = 0
         self._write = write
@@ -50,7 +53,10 @@ class CallsLog:
         outcome = b'"outcome":"ok",' if record.outcome == "ok" else b""
         shown = self._shown(record)
         encoded = self._encoded_without_client(shown) if self._hides_client and shown.client else self._encoded(shown)
-        line = b'{"at":"%b",%b%b' % (iso_utc(record.started_at_us).encode(), outcome, encoded[1:])
+        second, milli = divmod(record.started_at_us // 1000, 1000)
+        if second != self._second:
+            self._second, self._at = second, b'{"at":"%b' % iso_utc(second * 1_000_000).removesuffix("000Z").encode()
+        line = b'%b%03dZ",%b%b' % (self._at, milli, outcome, encoded[1:])
         self._lines.append(line)
         self._size += len(line) + 1
         return self._size >= FLUSH_BYTES

@@ -79,10 +79,13 @@ class Series(msgspec.Struct):
             self.first_token.observe(record.first_byte_us, FIRST_TOKEN_BUCKETS_US)
         usage = record.usage
         self.input_tokens += usage.input_tokens or 0
-        self.cache_read_tokens += usage.cache_read_tokens or 0
-        self.cache_write_tokens += usage.cache_write_tokens or 0
         self.output_tokens += usage.output_tokens or 0
-        self.reasoning_tokens += usage.reasoning_tokens or 0
+        if usage.cache_read_tokens:
+            self.cache_read_tokens += usage.cache_read_tokens
+        if usage.cache_write_tokens:
+            self.cache_write_tokens += usage.cache_write_tokens
+        if usage.reasoning_tokens:
+            self.reasoning_tokens += usage.reasoning_tokens
         self.cost_nano += record.cost_nano or 0
 
     def copied(self) -> "Series":

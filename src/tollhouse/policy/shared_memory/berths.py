@@ -142,6 +142,7 @@ class Berth(BerthPages):
         super().__init__(file, access=mmap.ACCESS_WRITE)
         self.number = number
         self._file = file
+        self._top = self._words[_TOP]
         standing = set(self.standing())
         self._free = [place for place in range(self._places - 1, -1, -1) if place not in standing]
 
@@ -180,8 +181,8 @@ class Berth(BerthPages):
         page = _page(name, claim.hold_nano, claim.tokens, parts, claim.note)
         self._map[start : start + len(page)] = page
         words = self._words
-        if place >= words[_TOP]:
-            words[_TOP] = place + 1
+        if place >= self._top:
+            words[_TOP] = self._top = place + 1
         words[_INDEX + place] = (claim.began_at_us + 1) << 1
         return place
 

@@ -874,15 +874,13 @@ def _own_berth(folder: Path) -> Berth:
 
 def _checked_name(claim: Claim) -> bytes:
     """The claim's id in bytes.  Raises `ValueError` for what no caller means, and what the files could not keep."""
-    name = claim.id.encode()
+    name, hold_nano = claim.id.encode(), claim.hold_nano
     if not 0 < len(name) <= MAX_ID_BYTES or 0 in name:
         raise ValueError(f"the id of a claim has 1 to {MAX_ID_BYTES} bytes")
     if len(claim.note) > MAX_NOTE_BYTES:
         raise ValueError(f"the note of a claim has at most {MAX_NOTE_BYTES} bytes")
-    if not 0 <= claim.hold_nano <= MAX_LIMIT_NANO or claim.began_at_us < 0 or not 0 <= claim.tokens <= MAX_TOKENS:
-        raise ValueError(
-            f"claim {claim.id!r} holds {claim.hold_nano} for {claim.tokens} tokens from {claim.began_at_us}"
-        )
+    if hold_nano < 0 or hold_nano > MAX_LIMIT_NANO or claim.began_at_us < 0 or not 0 <= claim.tokens <= MAX_TOKENS:
+        raise ValueError(f"claim {claim.id!r} holds {hold_nano} for {claim.tokens} tokens from {claim.began_at_us}")
     return name
 
 
