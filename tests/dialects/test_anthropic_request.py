@@ -566,7 +566,8 @@ def test_providers_without_images_documents_or_schemas_get_none():
         assert f"dropped {place}:" in receipt
 
 
-def test_at_most_four_cache_markers_remain_and_they_are_the_last():
+def test_of_many_cache_markers_those_remain_that_cover_most():
+    """The last one of what all conversations share, and the last ones; an hour never behind five minutes."""
     marked = CacheMarker()
     request = asked(
         Message("system", (Text("s", cache=marked),)),
@@ -578,9 +579,29 @@ def test_at_most_four_cache_markers_remain_and_they_are_the_last():
     assert "cache_control" not in str(out["tools"])
     assert receipt == "dropped cache_control: 2 of 6 markers, as no more fit"
 
-    with_top_level, _ = encode(msgspec.structs.replace(request, cache=CacheMarker("1h")))
+    with_top_level, receipt = encode(msgspec.structs.replace(request, cache=CacheMarker("1h")))
     assert json.dumps(with_top_level).count("cache_control") == 4
-    assert with_top_level["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert "cache_control" in str(with_top_level["system"])
+    assert "cache_control" not in str(with_top_level["messages"][0]["content"][0])
+    assert with_top_level["cache_control"] == {"type": "ephemeral"}
+    assert receipt == (
+        "dropped cache_control: 3 of 7 markers, as no more fit; "
+        "changed cache_control: an hour is said as five minutes behind a marker of five, as longer ones come first"
+    )
+
+
+def test_cache_markers_in_order_stay_as_they_are():
+    request = asked(
+        Message("system", (Text("s", cache=CacheMarker("1h")),)),
+        Message("user", (Text("a", cache=CacheMarker("5m")),)),
+        tools=(Tool(name="f", cache=CacheMarker("1h")),),
+        cache=CacheMarker(),
+    )
+    out, receipt = encode(request)
+    assert out["tools"][0]["cache_control"] == out["system"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert out["messages"][0]["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "5m"}
+    assert out["cache_control"] == {"type": "ephemeral"}
+    assert receipt == ""
 
 
 @pytest.mark.parametrize(

@@ -226,11 +226,6 @@ def merge_extra(fields: Block, extra: Extra | None) -> None:
             fields[name] = raw
 
 
-def write_cache_marker(marker: CacheMarker) -> Block:
-    """`cache_control` for a marker."""
-    return {"type": "ephemeral"} if marker.ttl is None else {"type": "ephemeral", "ttl": marker.ttl}
-
-
 def write_citation(citation: Citation) -> object | None:
     """A citation for a client; `None` if there is no form for it.
 

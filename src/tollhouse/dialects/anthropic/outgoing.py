@@ -7,11 +7,12 @@ from typing import Final, assert_never
 
 import msgspec
 
+from tollhouse.chat.markers import Markers
 from tollhouse.chat.model import ForeignTool, JsonObject, JsonSchema, Reasoning, Request, Tool
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.anthropic.blocks import Block, merge_extra, write_cache_marker
+from tollhouse.dialects.anthropic.blocks import Block, merge_extra
 from tollhouse.dialects.anthropic.traits import EFFORT_BUDGETS, AnthropicTraits
-from tollhouse.dialects.anthropic.turns import Markers, Turn, TurnWriter, goes_on_without_thinking, simplest
+from tollhouse.dialects.anthropic.turns import Turn, TurnWriter, goes_on_without_thinking, simplest
 from tollhouse.dialects.anthropic.wire import NAME, UNREADABLE
 
 NO_ARGUMENTS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
@@ -50,13 +51,15 @@ class _Composer:
         self._request = request
         self._traits = traits
         self._receipt = receipt
-        self._markers = Markers()
+        self._markers = Markers(traits.max_cache_markers)
 
     def compose(self) -> Block:
         request = self._request
         tools = self._tools()
         system, turns = TurnWriter(self._traits, self._markers, self._receipt).write(request.messages)
-        self._markers.limit(self._traits.max_cache_markers - (request.cache is not None), self._receipt)
+        top: Block = {}
+        self._markers.mark(top, request.cache, "top")
+        self._markers.settle(self._receipt)
         fields: Block = {"model": request.model, "max_tokens": request.max_output_tokens}
         if system:
             fields["system"] = simplest(system)
@@ -70,11 +73,7 @@ class _Composer:
         self._sampling(fields)
         self._response_format(fields)
         self._bookkeeping(fields)
-        if request.cache is not None:
-            if self._traits.max_cache_markers:
-                fields["cache_control"] = write_cache_marker(request.cache)
-            else:
-                self._receipt.dropped("cache_control", "the provider takes no cache markers")
+        fields.update(top)
         if request.stream:
             fields["stream"] = True
         if request.extra is not None and request.extra.dialect != NAME:
@@ -111,7 +110,7 @@ class _Composer:
                 block["strict"] = tool.strict
             elif tool.strict:
                 self._receipt.dropped(f"{path}.strict", "the provider cannot hold a model to a schema")
-        self._markers.mark(block, tool.cache)
+        self._markers.mark(block, tool.cache, "tools")
         if tool.extra is not None and tool.extra.dialect != NAME:
             for name in tool.extra.fields:
                 self._receipt.dropped(f"{path}.{name}", "Anthropic's dialect has no such field")

@@ -9,11 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
-import msgspec
-
 from tollhouse.chat.call_ids import fitted
+from tollhouse.chat.markers import Markers, Place
 from tollhouse.chat.model import (
-    CacheMarker,
     Document,
     Foreign,
     Image,
@@ -37,7 +35,6 @@ from tollhouse.dialects.anthropic.blocks import (
     input_object,
     merge_extra,
     part_name,
-    write_cache_marker,
 )
 from tollhouse.dialects.anthropic.lane import SYSTEM_REMINDER
 from tollhouse.dialects.anthropic.response import custom_input
@@ -55,49 +52,22 @@ class Turn:
     blocks: list[object] = field(default_factory=list)
 
 
-class Markers:
-    """The cache markers of one request, in the order of the prompt: tools, system, messages."""
-
-    __slots__ = ("_fixed", "_marked")
-
-    def __init__(self) -> None:
-        self._marked: list[Block] = []
-        self._fixed = 0
-
-    def mark(self, block: Block, cache: CacheMarker | None) -> None:
-        """Puts a marker on a block, if there is one."""
-        if cache is not None:
-            block["cache_control"] = write_cache_marker(cache)
-            self._marked.append(block)
-
-    def count_fixed(self, raw: msgspec.Raw) -> None:
-        """Counts a marker inside a block that is passed on as it is."""
-        self._fixed += b'"cache_control"' in bytes(raw)
-
-    def limit(self, most: int, receipt: Receipt) -> None:
-        """Keeps the last markers, which cover the longest prompts: later ones include what earlier ones mark."""
-        excess = len(self._marked) - max(0, most - self._fixed)
-        if excess <= 0:
-            return
-        for block in self._marked[:excess]:
-            block.pop("cache_control", None)
-        receipt.dropped("cache_control", f"{excess} of {len(self._marked)} markers, as no more fit")
-
-
 class TurnWriter:
     """Writes the turns of one request."""
 
-    __slots__ = ("_markers", "_receipt", "_traits")
+    __slots__ = ("_markers", "_place", "_receipt", "_traits")
 
     def __init__(self, traits: AnthropicTraits, markers: Markers, receipt: Receipt) -> None:
         self._traits = traits
         self._markers = markers
+        self._place: Place = "system"
         self._receipt = receipt
 
     def write(self, messages: Sequence[Message]) -> tuple[list[object], list[Turn]]:
         """The top-level system blocks, and the turns."""
         first = next((i for i, m in enumerate(messages) if m.role not in {"system", "developer"}), len(messages))
         system = [block for i in range(first) for block in self._system_blocks(messages[i], i)]
+        self._place = "messages"
         turns: list[Turn] = []
         owed: set[str] = set()
         waiting: list[tuple[_Role, list[object]]] = []
@@ -239,7 +209,7 @@ class TurnWriter:
             if cache is not None:
                 before = blocks[-1] if blocks else None
                 if isinstance(before, dict) and not before.keys() & {"cache_control", "thinking", "data"}:
-                    self._markers.mark(before, cache)
+                    self._markers.mark(before, cache, self._place)
                 else:
                     self._receipt.dropped(f"{path}.cache_control", "there is no text to mark")
             return
@@ -250,7 +220,7 @@ class TurnWriter:
                 self._receipt.dropped(f"{path}.citations", "Anthropic takes back only citations of its own")
             if own:
                 block["citations"] = own
-            self._markers.mark(block, cache)
+            self._markers.mark(block, cache, self._place)
             merge_extra(block, part.extra)
         blocks.append(block)
 
@@ -267,7 +237,7 @@ class TurnWriter:
         if part.detail not in {None, "auto"}:
             self._receipt.dropped(f"{path}.detail", "Anthropic chooses an image's detail itself")
         block: Block = {"type": "image", "source": source}
-        self._markers.mark(block, part.cache)
+        self._markers.mark(block, part.cache, self._place)
         merge_extra(block, part.extra)
         return block
 
@@ -293,7 +263,7 @@ class TurnWriter:
             block["context"] = part.context
         if part.cite:
             block["citations"] = {"enabled": True}
-        self._markers.mark(block, part.cache)
+        self._markers.mark(block, part.cache, self._place)
         merge_extra(block, part.extra)
         return block
 
@@ -318,7 +288,7 @@ class TurnWriter:
             self._receipt.changed(path, "arguments that are no JSON object are sent as {_raw: text}")
             arguments = {"_raw": part.arguments}
         block: Block = {"type": "tool_use", "id": fitted(part.id, "plain"), "name": part.name, "input": arguments}
-        self._markers.mark(block, part.cache)
+        self._markers.mark(block, part.cache, self._place)
         merge_extra(block, part.extra)
         return block
 
@@ -331,7 +301,7 @@ class TurnWriter:
             block["content"] = simplest(content)
         if part.is_error:
             block["is_error"] = True
-        self._markers.mark(block, part.cache)
+        self._markers.mark(block, part.cache, self._place)
         merge_extra(block, part.extra)
         return block
 
