@@ -128,3 +128,11 @@ async def test_what_is_no_answer_is_an_error_and_has_its_row(serving: Serving, f
     (row,) = gateway.rows()
     assert row["outcome"] != "ok"
     assert row["usage_source"] == "estimated", "it may have done the work"
+
+
+async def test_a_call_without_a_model_counts_for_the_default_alias(serving: Serving, fake_provider: FakeProvider):
+    """Budgets of an alias are added up by the name in the row."""
+    gateway = await serving(config(fake_provider, f"models: {{default: vectors, vectors: openai/{MODEL}}}"))
+    assert (await gateway.ask("/v1/embeddings", ask() | {"model": "default"})).status == 200
+    (row,) = gateway.rows()
+    assert row["requested_model"] == "vectors"

@@ -1,16 +1,22 @@
 """One call as the pipeline sees it: what a front door hands in, and where the answer goes."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from tollhouse.chat.model import Request
 from tollhouse.dialects.dialect import Dialect, Peek
 from tollhouse.ledger.record import CallRecord
+from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.identity import Principal
 
 Headers = Sequence[tuple[bytes, bytes]]
+
+MAX_NOTED_CHARACTERS: Final = 200
+"""Of what a client calls a model, as the record has it."""
+UNNAMED: Final = frozenset({"", "default"})
+"""What a client says that leaves the choice of a model to the configuration."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +76,45 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         if self.model is not None:
             model = self.model
         return model if self.provider is None else f"{self.provider}/{model}"
+
+    def opened(self) -> CallRecord:
+        """The record of this call, as it begins."""
+        principal = self.principal
+        record = CallRecord(
+            id=self.id,
+            started_at_us=self.arrived_at_us,
+            door=self.door,
+            tenant=principal.tenant,
+            project=principal.project,
+            key=principal.key,
+            client=self.address,
+        )
+        if principal.tags:
+            record.tags = dict(principal.tags)
+        return record
+
+    def ask(self, route: str, target: str, weigh: Callable[[], Weight], note: bytes) -> Ask:
+        """What this call wants of a candidate, `target`, of the route; see `Ask`."""
+        return Ask(
+            id=self.id,
+            began_at_us=self.arrived_at_us,
+            principal=self.principal,
+            address=self.address,
+            alias=route,
+            target=target,
+            weigh=weigh,
+            note=note,
+        )
+
+
+def note_route(record: CallRecord, named: str, route: str) -> None:
+    """Writes down which model was asked for, as the client wrote it, and by which route the call goes."""
+    record.requested_model = named[:MAX_NOTED_CHARACTERS]
+    if route != record.requested_model:
+        record.route = route
+        if named in UNNAMED:
+            # Budgets of an alias count by the name in the row, and this call was meant for it.
+            record.requested_model = route[:MAX_NOTED_CHARACTERS]
 
 
 class Sink(Protocol):

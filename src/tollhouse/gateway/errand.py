@@ -24,7 +24,7 @@ from tollhouse.errors import (
     Untranslatable,
     UpstreamTimeout,
 )
-from tollhouse.gateway.call import Call
+from tollhouse.gateway.call import Call, note_route
 from tollhouse.gateway.failures import (
     ending_of,
     for_the_operator,
@@ -41,7 +41,7 @@ from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.ledger.prices import ModelPrice, cost
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
-from tollhouse.policy.admission import Ask, Hold, Weight
+from tollhouse.policy.admission import Hold, Weight
 from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
@@ -132,23 +132,10 @@ class Run(Generic[AnswerT]):
         self._call = call
         self._errand = errand
         self._route = route
-        principal = call.principal
-        self._record = CallRecord(
-            id=call.id,
-            started_at_us=call.arrived_at_us,
-            door=call.door,
-            tenant=principal.tenant,
-            project=principal.project,
-            key=principal.key,
-            client=call.address,
-            requested_model=model[:200],
-            lane=lane,
-            price_version=gateway.prices.version,
-        )
-        if route.name != self._record.requested_model:
-            self._record.route = route.name
-        if principal.tags:
-            self._record.tags = dict(principal.tags)
+        self._record = call.opened()
+        self._record.lane = lane
+        self._record.price_version = gateway.prices.version
+        note_route(self._record, model, route.name)
         self._receipt = Receipt()
         self._candidate = route.candidates[0]
         self._hold: Hold | None = None
@@ -256,16 +243,11 @@ class Run(Generic[AnswerT]):
         return deadlines if left >= deadlines.total else replace(deadlines, total=left)
 
     async def _admit(self, candidate: Candidate) -> None:
-        call = self._call
-        ask = Ask(
-            id=call.id,
-            began_at_us=call.arrived_at_us,
-            principal=call.principal,
-            address=call.address,
-            alias=self._route.name,
-            target=candidate.name,
-            weigh=lambda: self._errand.weigh(candidate, self._price_of(candidate)),
-            note=opening_of(self._record, self._errand.likely().input_tokens or 0),
+        ask = self._call.ask(
+            self._route.name,
+            candidate.name,
+            lambda: self._errand.weigh(candidate, self._price_of(candidate)),
+            opening_of(self._record, self._errand.likely().input_tokens or 0),
         )
         if self._hold is None:
             self._hold = await self._gateway.admission.admit(ask)

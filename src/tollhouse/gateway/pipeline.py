@@ -41,7 +41,7 @@ from tollhouse.errors import (
 )
 from tollhouse.gateway import estimate
 from tollhouse.gateway import sharing as shared
-from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.gateway.call import MAX_NOTED_CHARACTERS, Call, Headers, Sink, note_route
 from tollhouse.gateway.coalesce import Flight
 from tollhouse.gateway.failures import (
     JSON_HEAD,
@@ -65,7 +65,7 @@ from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.weight import Scales, worst_cost
 from tollhouse.ledger.prices import ModelPrice, PriceBook, total_nano
 from tollhouse.ledger.record import Attempt, CallRecord, opening_of
-from tollhouse.policy.admission import Admission, Ask, Hold, Weight
+from tollhouse.policy.admission import Admission, Hold, Weight
 from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.masking import Unmasker, mask
 from tollhouse.telemetry.bodies import BodyStore
@@ -75,8 +75,6 @@ from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 MAX_DETAIL_CHARACTERS: Final = 200
-UNNAMED: Final = frozenset({"", "default"})
-"""What a client says that leaves the choice of a model to the configuration."""
 LEAST_CLAMPED_TOKENS: Final = 16
 """An answer that a budget would have to be cut shorter than this is refused instead."""
 COST_HEADER: Final = b"x-tollhouse-cost-nano-usd"
@@ -230,17 +228,7 @@ class _Run:
         self._gateway = gateway
         self._call = call
         self._sink = sink
-        self._record = CallRecord(
-            id=call.id,
-            started_at_us=call.arrived_at_us,
-            door=call.door,
-            tenant=call.principal.tenant,
-            project=call.principal.project,
-            key=call.principal.key,
-            client=call.address,
-        )
-        if call.principal.tags:
-            self._record.tags = dict(call.principal.tags)
+        self._record = call.opened()
         if isinstance(sink, Flight):
             sink.record = self._record
         self._receipt = Receipt()
@@ -285,14 +273,10 @@ class _Run:
 
     def _route(self, peek: Peek) -> Route:
         call, record = self._call, self._record
-        record.requested_model = peek.model[:200]
+        record.requested_model = peek.model[:MAX_NOTED_CHARACTERS]
         record.streamed = peek.stream
         route = allowed(self._gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
-        if route.name != record.requested_model:
-            record.route = route.name
-            if record.requested_model in UNNAMED:
-                # Budgets of an alias count by the name in the row, and this call was meant for it.
-                record.requested_model = route.name[:200]
+        note_route(record, peek.model, route.name)
         return route
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
@@ -415,15 +399,11 @@ class _Run:
 
     async def _place(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None) -> None:
         gateway, call = self._gateway, self._call
-        ask = Ask(
-            id=call.id,
-            began_at_us=call.arrived_at_us,
-            principal=call.principal,
-            address=call.address,
-            alias=route.name,
-            target=candidate.name,
-            weigh=partial(self._weigh, candidate, peek, cap),
-            note=opening_of(self._record, len(call.body) // estimate.BYTES_PER_TOKEN),
+        ask = call.ask(
+            route.name,
+            candidate.name,
+            partial(self._weigh, candidate, peek, cap),
+            opening_of(self._record, len(call.body) // estimate.BYTES_PER_TOKEN),
         )
         if self._hold is None:
             hold = self._hold = await gateway.admission.admit(ask)

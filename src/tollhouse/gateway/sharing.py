@@ -20,14 +20,14 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
 from tollhouse.errors import RateLimited, TollhouseError
-from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.gateway.call import Call, Headers, Sink, note_route
 from tollhouse.gateway.coalesce import Coalescer, Flight, Same
 from tollhouse.gateway.failures import JSON_HEAD, error_headers
 from tollhouse.gateway.follow import Copying
 from tollhouse.gateway.replay import replay
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.ledger.record import CallRecord
-from tollhouse.policy.admission import NO_WEIGHT, Admission, Ask, Hold
+from tollhouse.policy.admission import NO_WEIGHT, Admission, Hold
 from tollhouse.policy.response_cache import (
     Directives,
     Hit,
@@ -187,38 +187,19 @@ def _asked(call: Call, route: Callable[[str], Route]) -> Asked | None:
 
 def _record(asked: Asked, how: str) -> CallRecord:
     call, candidate = asked.call, asked.route.candidates[0]
-    principal = call.principal
-    return CallRecord(
-        id=call.id,
-        started_at_us=call.arrived_at_us,
-        door=call.door,
-        tenant=principal.tenant,
-        project=principal.project,
-        key=principal.key,
-        requested_model=asked.peek.model[:200],
-        provider=candidate.provider.name,
-        model=candidate.model,
-        streamed=asked.peek.stream,
-        lane=how,
-        cache=how,
-        route=asked.route.name,
-        cost_nano=0,
-    )
+    record = call.opened()
+    note_route(record, asked.peek.model, asked.route.name)
+    record.provider, record.model = candidate.provider.name, candidate.model
+    record.streamed = asked.peek.stream
+    record.lane = record.cache = how
+    record.cost_nano = 0
+    return record
 
 
 async def _admitted(asked: Asked, parts: Parts) -> Hold | None:
     """Takes a request from the caller's rates, and a seat; it uses no tokens and costs nothing.  `None` when it is refused."""
-    call = asked.call
-    ask = Ask(
-        id=call.id,
-        began_at_us=call.arrived_at_us,
-        principal=call.principal,
-        address=call.address,
-        alias=asked.route.name,
-        target=asked.route.candidates[0].name,
-        weigh=lambda: NO_WEIGHT,
-        note=b"",
-    )
+    route = asked.route
+    ask = asked.call.ask(route.name, route.candidates[0].name, lambda: NO_WEIGHT, b"")
     try:
         return await parts.admission.admit(ask)
     except TollhouseError:
