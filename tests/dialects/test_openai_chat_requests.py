@@ -163,6 +163,9 @@ def test_a_recorded_conversation_reaches_the_provider_as_it_was(recording: Recor
             assert sent[same.get(name, name)] == ("required" if value == "any" else value)
 
 
+_MARKS = frozenset({"cache_control", "prompt_cache_breakpoint"})
+
+
 def _meaning(message: dict[str, Any]) -> dict[str, object]:
     parts = message.get("content") or []
     return {
@@ -171,7 +174,7 @@ def _meaning(message: dict[str, Any]) -> dict[str, object]:
         # A marker on the message is put on its last part, which is where Anthropic has it.
         "parts": [{"type": "text", "text": parts}]
         if isinstance(parts, str)
-        else [{key: value for key, value in part.items() if key != "cache_control"} for part in parts],
+        else [{key: value for key, value in part.items() if key not in _MARKS} for part in parts],
         "calls": [(call["id"], call["function"]) for call in message.get("tool_calls") or ()],
         "answers": message.get("tool_call_id"),
         "reasoning": message.get("reasoning_content") or message.get("reasoning") or None,
@@ -331,7 +334,7 @@ def test_every_part_is_read():
             Document(StoredFile("file-1", "openai_chat")),
             Document(Inline("text/plain", "hello")),
             Foreign("openai_chat", "video_url", raw({"type": "video_url", "video_url": {"url": "https://a.example/v"}})),
-            Text("b", extra=Extra("openai_chat", {"prompt_cache_breakpoint": raw({"mode": "explicit"})})),
+            Text("b", CacheMarker()),
         ), "ann"),
     )  # fmt: skip
 
@@ -749,6 +752,73 @@ def test_cache_markers_pass_where_they_are_understood():
     assert body["messages"][1]["tool_calls"][0]["cache_control"] == {"type": "ephemeral"}
     assert body["tools"][0]["cache_control"] == {"type": "ephemeral"}
     assert not lost
+
+
+def test_a_marker_on_a_result_or_on_the_whole_prompt_passes_too():
+    body, lost = encode(
+        asked(
+            Message("assistant", (ToolCall("c", "f", "{}"),)),
+            Message("tool", (ToolResult("c", (Text("3"),), cache=CacheMarker()),)),
+            cache=CacheMarker("1h"),
+        ),
+        RICH,
+    )
+    assert body["messages"][1]["content"] == [{"type": "text", "text": "3", "cache_control": {"type": "ephemeral"}}]
+    assert body["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert not lost
+    whole = decode(cache_control={"type": "ephemeral", "ttl": "1h"})
+    assert whole.cache == CacheMarker("1h")
+
+
+def test_no_more_markers_are_sent_than_the_provider_takes():
+    body, lost = encode(
+        asked(
+            Message("system", (Text("s", CacheMarker()),)),
+            *(Message("user", (Text(str(n), CacheMarker()),)) for n in range(5)),
+            tools=(Tool(name="f", cache=CacheMarker()),),
+        ),
+        replace(RICH, max_cache_markers=4),
+    )
+    places = [*body["tools"], *body["messages"]]
+    assert ["cache_control" in str(place) for place in places] == [False, True, False, False, True, True, True]
+    assert lost == ("dropped cache_control: 3 of 7 markers, as no more fit",)
+
+
+def test_openais_breakpoints_stand_for_markers_where_the_model_has_them():
+    """Not in the model's own words, of which OpenAI takes none, nor at tools."""
+    marked = (Text("a", CacheMarker("1h")),)
+    body, lost = encode(
+        asked(
+            *(
+                Message("system", marked),
+                Message("user", marked),
+                Message("assistant", marked),
+                Message("user", marked),
+            ),
+            tools=(Tool(name="f", cache=CacheMarker()),),
+        ),
+        replace(OPENAI, cache_breakpoints=True),
+    )
+    part = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
+    assert [message["content"] for message in body["messages"]] == [[part], [part], "a", [part]]
+    assert "cache_control" not in str(body)
+    assert [entry.split(":")[0] for entry in lost] == [
+        "changed system[0].content[0].cache_control.ttl",
+        "changed messages[0].content[0].cache_control.ttl",
+        "dropped messages[1].content[0].cache_control",
+        "changed messages[2].content[0].cache_control.ttl",
+        "dropped tools[0].cache_control",
+    ]
+
+
+def test_how_long_openai_shall_cache_crosses_from_the_responses_api():
+    extra = Extra("openai_responses", {"prompt_cache_retention": raw("24h"), "truncation": raw("auto")})
+    body, lost = encode(asked(extra=extra))
+    assert body["prompt_cache_retention"] == "24h"
+    assert lost == ("dropped truncation: only openai_responses knows it",)
+    body, lost = encode(asked(extra=extra), POOR)
+    assert "prompt_cache_retention" not in body
+    assert len(lost) == 2
 
 
 def test_openrouters_recorded_cache_markers_are_markers():

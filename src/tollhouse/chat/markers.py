@@ -5,7 +5,8 @@ prompt: tools, system, messages (platform.claude.com/docs, "Prompt caching", Nov
 conversation that was put together here, may have more, and in any order.
 """
 
-from typing import Final, Literal
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -15,7 +16,8 @@ from tollhouse.chat.receipt import Receipt
 Place = Literal["tools", "system", "messages", "top"]
 """Where a marker stands; `top` marks the whole prompt."""
 
-Block = dict[str, object]
+Block = MutableMapping[str, Any]
+"""Something that can be marked.  (`Any`: what else stands in it is each dialect's own.)"""
 
 _FIELD: Final = "cache_control"
 _ORDER: Final[tuple[Place, ...]] = ("tools", "system", "messages", "top")
@@ -23,7 +25,7 @@ _HEAD: Final = frozenset({"tools", "system"})
 _HOUR: Final = "1h"
 
 
-def write_marker(marker: CacheMarker) -> Block:
+def write_marker(marker: CacheMarker) -> dict[str, str]:
     """`cache_control` for a marker."""
     return {"type": "ephemeral"} if marker.ttl is None else {"type": "ephemeral", "ttl": marker.ttl}
 

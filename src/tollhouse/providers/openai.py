@@ -45,7 +45,7 @@ def traits_for(model: str) -> OpenAIChatTraits:
     if _FIXED_SAMPLING.match(name):
         return _FIXED
     if _REASONING.match(name):
-        return _CHOOSABLE
+        return replace(_CHOOSABLE, cache_breakpoints=True) if _CACHES.match(name) else _CHOOSABLE
     if _NOT_REASONING.match(name):
         return replace(_PLAIN, audio=True) if _HEARS.match(name) else _PLAIN
     return OPENAI

@@ -23,6 +23,7 @@ _TRAITS: Final = OpenAIChatTraits(
     service_tier=False,
     prompt_cache_key=False,
     cache_control=True,
+    max_cache_markers=4,  # Anthropic's own bound, which OpenRouter passes on
 )
 
 

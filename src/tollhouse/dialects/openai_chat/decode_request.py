@@ -35,6 +35,7 @@ from tollhouse.chat.opaque import carried, read_id, rejoin
 from tollhouse.dialects.openai_chat import peek as top
 from tollhouse.dialects.openai_chat.pieces import encoded, read_details
 from tollhouse.dialects.openai_chat.reading import (
+    breakpoint_at,
     cache_marker,
     decoded_text,
     fault,
@@ -91,6 +92,7 @@ _KNOWN: Final = frozenset(
         "user",
         "service_tier",
         "prompt_cache_key",
+        "cache_control",
     }
 )
 _ROLES: Final[dict[str, Role]] = {
@@ -157,6 +159,7 @@ def _request(body: bytes) -> Request:
         user=optional_text(values.get("user"), "user"),
         service_tier=optional_text(values.get("service_tier"), "service_tier"),
         prompt_cache_key=optional_text(values.get("prompt_cache_key"), "prompt_cache_key"),
+        cache=cache_marker(values.get("cache_control")),
         legacy_functions=is_legacy,
         extra=_rest(values, extra),
     )
@@ -501,8 +504,8 @@ def _part(value: Json, path: str) -> Part:
         return Text(value)
     fields = object_at(value, path)
     kind = name_at(fields.get("type"), f"{path}.type")
-    cache = cache_marker(fields.get("cache_control"))
-    extra = rest_of(fields, frozenset({"type", kind, "cache_control"}))
+    cache = cache_marker(fields.get("cache_control")) or breakpoint_at(fields)
+    extra = rest_of(fields, frozenset({"type", kind, "cache_control", "prompt_cache_breakpoint"}))
     match kind:
         case "text":
             return Text(text_at(fields.get("text"), f"{path}.text"), cache, extra=extra)

@@ -11,6 +11,7 @@ from typing import Final, assert_never
 import msgspec
 
 from tollhouse.chat.call_ids import fitted
+from tollhouse.chat.markers import Block, Markers, Place
 from tollhouse.chat.model import (
     Audio,
     CacheMarker,
@@ -57,6 +58,9 @@ _ONE_STRING: Final = msgspec.Raw(
 )
 _KNOWN_TIERS: Final = frozenset({"auto", "default", "flex", "priority", "scale", "fast", "on_demand", "performance"})
 
+_OF_PROMPT_CACHES: Final = frozenset({"prompt_cache_retention", "prompt_cache_options"})
+"""Fields of the Responses API that mean the same here, for whoever knows `prompt_cache_key`."""
+
 Fields = dict[str, Json]
 Body = dict[str, object]
 """Plain JSON with raw JSON in it."""
@@ -64,19 +68,22 @@ Body = dict[str, object]
 
 def encode_request(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> bytes:
     """The request for a provider; notes in `receipt` what it cannot say."""
-    body: Body = {"model": request.model, "messages": _Conversation(traits, receipt).messages(request.messages)}
-    body.update(_tools(request, traits, receipt))
+    caching = _Caching(traits, receipt)
+    conversation = _Conversation(traits, caching, receipt)
+    body: Body = {"model": request.model, "messages": conversation.messages(request.messages)}
+    body.update(_tools(request, traits, caching, receipt))
     body.update(_sampling(request, traits, receipt))
     body.update(_format(request, traits, receipt))
     if request.reasoning is not None:
         body.update(write_reasoning(request.reasoning, traits, receipt))
     body.update(_service(request, traits, receipt))
+    caching.mark(body, request.cache, "top", "cache_control")
+    caching.settle()
     if request.extra is not None:
-        if request.extra.dialect == NAME:
-            for name, raw in request.extra.fields.items():
+        for name, raw in request.extra.fields.items():
+            if request.extra.dialect == NAME or (name in _OF_PROMPT_CACHES and traits.prompt_cache_key):
                 body.setdefault(name, raw)
-        else:
-            for name in request.extra.fields:
+            else:
                 receipt.dropped(name, f"only {request.extra.dialect} knows it")
     if request.stream:
         body["stream"] = True
@@ -91,6 +98,24 @@ def encode_request(request: Request, traits: OpenAIChatTraits, receipt: Receipt)
         if name in body:
             body.setdefault(other, body.pop(name))
     return msgspec.json.encode(body)
+
+
+class _Caching:
+    """The cache markers of one request, for a provider that may not know them."""
+
+    def __init__(self, traits: OpenAIChatTraits, receipt: Receipt) -> None:
+        self._is_known = traits.cache_control
+        self._markers = Markers(traits.max_cache_markers)
+        self._receipt = receipt
+
+    def mark(self, wire: Block, marker: CacheMarker | None, place: Place, path: str) -> None:
+        if self._is_known:
+            self._markers.mark(wire, marker, place)
+        elif marker is not None:
+            self._receipt.dropped(path, "the provider caches by itself")
+
+    def settle(self) -> None:
+        self._markers.settle(self._receipt)
 
 
 # ------------------------------------------------------------------------------------------------------ outside messages
@@ -166,12 +191,10 @@ def _service(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Bo
             body["prompt_cache_key"] = request.prompt_cache_key
         else:
             receipt.dropped("prompt_cache_key", "the provider does not know it")
-    if request.cache is not None:
-        receipt.dropped("cache_control", "OpenAI chat has no marker for the whole prompt")
     return body
 
 
-def _tools(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Body:
+def _tools(request: Request, traits: OpenAIChatTraits, caching: _Caching, receipt: Receipt) -> Body:
     tools: list[object] = []
     custom: set[str] = set()
     for index, tool in enumerate(request.tools):
@@ -182,7 +205,7 @@ def _tools(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Body
         elif isinstance(tool, Tool):
             if tool.custom:
                 receipt.changed(path, "a free-form tool is offered as a function with one string")
-            tools.append(_tool(tool, path, traits, receipt))
+            tools.append(_tool(tool, path, traits, caching, receipt))
         elif tool.dialect != NAME:
             receipt.dropped(path, f"`{tool.kind}` exists only in {tool.dialect}")
         elif tool.kind == "custom":
@@ -206,7 +229,7 @@ def _tools(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Body
     return body
 
 
-def _tool(tool: Tool, path: str, traits: OpenAIChatTraits, receipt: Receipt) -> object:
+def _tool(tool: Tool, path: str, traits: OpenAIChatTraits, caching: _Caching, receipt: Receipt) -> object:
     function: Body = {"name": tool.name}
     if tool.description is not None:
         function["description"] = tool.description
@@ -218,7 +241,7 @@ def _tool(tool: Tool, path: str, traits: OpenAIChatTraits, receipt: Receipt) -> 
             receipt.dropped(f"{path}.strict", "the provider does not know it")
     _add_extra(function, tool.extra, path, receipt)
     wire: Body = {"type": "function", "function": function}
-    _add_cache(wire, tool.cache, path, traits, receipt)
+    caching.mark(wire, tool.cache, "tools", f"{path}.cache_control")
     return wire
 
 
@@ -288,8 +311,12 @@ def _tool_choice(choice: ToolChoice, custom: set[str], traits: OpenAIChatTraits,
 class _Conversation:
     """Writes messages in order, regrouping tool results."""
 
-    def __init__(self, traits: OpenAIChatTraits, receipt: Receipt) -> None:
+    def __init__(self, traits: OpenAIChatTraits, caching: _Caching, receipt: Receipt) -> None:
         self._traits = traits
+        self._caching = caching
+        self._place: Place = "system"
+        self._is_said = False
+        """Whether the message under way is the model's, of which OpenAI takes no markers."""
         self._receipt = receipt
         self._out: list[Fields] = []
         self._slot: int | None = None
@@ -305,6 +332,8 @@ class _Conversation:
         for index, message in enumerate(messages):
             # Callers of other dialects keep the leading system prompt apart and count messages without it.
             path = f"system[{index}]" if index < leading else f"messages[{index - leading}]"
+            self._place = "system" if index < leading else "messages"
+            self._is_said = message.role == "assistant"
             self._message(message, path)
         self._flush_moved()
         return self._out
@@ -407,8 +436,10 @@ class _Conversation:
                     assert_never(inner)
         if part.is_error:
             self._receipt.dropped(f"{path}.is_error", "tool messages cannot say that a call failed")
-        if part.cache is not None and not self._traits.cache_control:
-            self._receipt.dropped(f"{path}.cache_control", "the provider caches by itself")
+        if texts:
+            self._mark(texts[-1], part.cache, path)
+        elif part.cache is not None:
+            self._receipt.dropped(f"{path}.cache_control", "there is no text to mark")
         fields: Fields = {
             "role": "tool",
             "tool_call_id": fitted(part.call_id, self._traits.call_ids),
@@ -517,11 +548,7 @@ class _Conversation:
             # Many servers parse the arguments and choke on none at all.
             wire["function"] = {"name": call.name, "arguments": call.arguments or "{}"}
         _add_extra_json(wire, call.extra, path, self._receipt)
-        if call.cache is not None:
-            if self._traits.cache_control:
-                wire["cache_control"] = _marker(call.cache)
-            else:
-                self._receipt.dropped(f"{path}.cache_control", "the provider caches by itself")
+        self._mark(wire, call.cache, path)
         return wire
 
     # -- parts
@@ -590,10 +617,12 @@ class _Conversation:
     def _mark(self, wire: Fields, marker: CacheMarker | None, path: str) -> None:
         if marker is None:
             return
-        if self._traits.cache_control:
-            wire["cache_control"] = _marker(marker)
+        if self._traits.cache_breakpoints and not self._is_said:
+            wire["prompt_cache_breakpoint"] = {"mode": "explicit"}
+            if marker.ttl == "1h":
+                self._receipt.changed(f"{path}.cache_control.ttl", "all that OpenAI caches has one lifetime")
         else:
-            self._receipt.dropped(f"{path}.cache_control", "the provider caches by itself")
+            self._caching.mark(wire, marker, self._place, f"{path}.cache_control")
 
     def _written(self, parts: list[Fields], *, between: str = "\n\n") -> Json:
         """Parts in the simplest form that holds them: a string if it is only text, as every server understands that."""
@@ -612,19 +641,6 @@ def _as_text(part: Document, text: str) -> str:
 
 def _kind(part: Part) -> str:
     return part.kind if isinstance(part, Foreign) else part.__class__.__name__.lower()
-
-
-def _marker(marker: CacheMarker) -> Json:
-    return {"type": "ephemeral"} if marker.ttl is None else {"type": "ephemeral", "ttl": marker.ttl}
-
-
-def _add_cache(wire: Body, marker: CacheMarker | None, path: str, traits: OpenAIChatTraits, receipt: Receipt) -> None:
-    if marker is None:
-        return
-    if traits.cache_control:
-        wire["cache_control"] = _marker(marker)
-    else:
-        receipt.dropped(f"{path}.cache_control", "the provider caches by itself")
 
 
 def _add_extra(wire: Body, extra: Extra | None, path: str, receipt: Receipt) -> None:

@@ -120,6 +120,11 @@ def cache_marker(value: Json) -> CacheMarker | None:
             return None
 
 
+def breakpoint_at(fields: dict[str, Json]) -> CacheMarker | None:
+    """OpenAI's own marker in a part, `prompt_cache_breakpoint`; its lifetime stands at the request's top, for all of them."""
+    return CacheMarker() if isinstance(fields.get("prompt_cache_breakpoint"), dict) else None
+
+
 def source_at(url: str, path: str) -> Source:
     """Where media come from: a `data:` URL holds them, any other is for the provider to fetch."""
     if url[:5].lower() == "data:":

@@ -80,6 +80,10 @@ class OpenAIChatTraits:
     prompt_cache_key: bool = True
     cache_control: bool = False
     """Anthropic's cache markers are passed on (OpenRouter: `openrouter-chat-stream-cache-control-b5c3b0`)."""
+    max_cache_markers: int | None = None
+    """How many of them the provider takes, in all of a request; `None` where that is not its own business."""
+    cache_breakpoints: bool = False
+    """`prompt_cache_breakpoint` in a part is understood (OpenAI from GPT-5.6 on)."""
     drop_fields: frozenset[str] = frozenset()
     """Top-level fields that the provider refuses, taken out in the same-dialect lane too."""
     rename_fields: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
