@@ -171,14 +171,10 @@ class TurnWriter:
     def _sign_calls(self) -> None:
         """Gives calls that Gemini did not make the placeholder that its documentation has for them.
 
-        Only the turn under way is looked at by Google: what came after the user last said something.  Of calls made at once
-        the first has the signature.
+        Google looks only at the turn under way, at what came after the user last said something; but what is sent once must be
+        sent so again, as Google caches beginnings that are the same.  Of calls made at once the first has the signature.
         """
-        begin = next(
-            (i for i in range(len(self._turns) - 1, -1, -1) if _is_users(self._turns[i])),
-            -1,
-        )
-        for turn in self._turns[begin + 1 :]:
+        for turn in self._turns:
             calls = [part for part in turn.parts if isinstance(part, dict) and "functionCall" in part]
             if turn.role == "model" and calls and not any("thoughtSignature" in part for part in calls):
                 calls[0]["thoughtSignature"] = SKIP
@@ -368,10 +364,6 @@ class TurnWriter:
     def _note_cache(self, cache: CacheMarker | None, path: str) -> None:
         if cache is not None:
             self._receipt.dropped(f"{path}.cache_control", "Gemini caches on its own, or by `cachedContent`")
-
-
-def _is_users(turn: Turn) -> bool:
-    return turn.role == "user" and not turn.holds_responses
 
 
 def _response_id(part: object) -> str:
