@@ -58,6 +58,14 @@ def test_an_event_over_its_bound_is_refused(line: bytes):
         parser.feed(line)
 
 
+def test_the_bound_holds_for_a_line_that_comes_in_many_reads():
+    parser = Parser(max_event_bytes=64)
+    parser.feed(b"data: ")
+    parser.feed(b"x" * 50)
+    with pytest.raises(UpstreamTooLarge):
+        parser.feed(b"x" * 50)
+
+
 def test_the_bound_is_for_each_event_not_for_the_stream():
     parser = Parser(max_event_bytes=64)
     assert len(parser.feed(b"data: xxxxxxxx\n\n" * 1000)) == 1000

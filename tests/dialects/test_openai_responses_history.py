@@ -165,3 +165,21 @@ def test_input_is_listed_as_openai_lists_it():
     assert not rest["has_more"]
     with pytest.raises(BadRequest):
         history.input_page(turn(OURS, given=given), limit=2, after="nothing", newest_first=True)
+
+
+def test_an_answer_with_a_picture_in_it_can_be_kept():
+    """A drawn picture stands in the last event, which is larger than any other may be."""
+    answer = {
+        "id": f"resp_{THEIRS}",
+        "object": "response",
+        "status": "completed",
+        "output": [{"type": "image_generation_call", "id": "ig_1", "result": "A" * 5_000_000}],
+    }
+    kept = history.kept_answer(stream(("response.completed", {"type": "response.completed", "response": answer})))
+    assert kept is not None
+    assert kept.item_ids == ("ig_1",)
+
+
+def test_an_answer_with_items_that_cannot_be_read_is_not_kept():
+    """What is kept is no reason to break an answer off that its client can read."""
+    assert history.kept_answer(response(THEIRS, {"type": "message", "id": 7}, status="completed")) is None

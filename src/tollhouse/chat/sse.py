@@ -28,10 +28,14 @@ class Frame(msgspec.Struct, frozen=True):
 class Parser:
     """Splits a byte stream into frames.  Comments, `id` and `retry` are read and dropped."""
 
-    __slots__ = ("_buffer", "_data", "_event", "_max_bytes", "_size", "_skip_lf", "_started")
+    __slots__ = ("_buffer", "_data", "_event", "_max_bytes", "_more", "_more_bytes", "_size", "_skip_lf", "_started")
 
     def __init__(self, *, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
         self._buffer = b""
+        """The beginning of a line that has no end yet."""
+        self._more: list[bytes] = []
+        """What came of it later."""
+        self._more_bytes = 0
         self._data: list[bytes] = []
         self._event = b""
         self._size = 0
@@ -41,7 +45,15 @@ class Parser:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames completed by `data`.  Raises `UpstreamTooLarge` for an event over the bound."""
-        buffer = self._buffer + data if self._buffer else data
+        buffer = data
+        if self._buffer:
+            if self._started and b"\n" not in data and b"\r" not in data:
+                # A picture is one line in hundreds of reads: it is put together once.
+                self._more.append(data)
+                self._more_bytes += len(data)
+                self._check_size()
+                return []
+            buffer = self._line_so_far() + data
         if not self._started:
             if len(buffer) < len(_BOM) and _BOM.startswith(buffer):
                 self._buffer = buffer
@@ -67,16 +79,26 @@ class Parser:
                 self._event = b""
             start = end + 1
         self._buffer = buffer[start:]
-        if self._size + len(self._buffer) > self._max_bytes:
-            raise UpstreamTooLarge(f"One streamed event is larger than {self._max_bytes} bytes.")
+        self._check_size()
         return frames
 
     def close(self) -> list[Frame]:
         """The frame that the end of the stream completes, if any."""
         if self._buffer:
-            self._line(self._buffer)
+            self._line(self._line_so_far())
             self._buffer = b""
         return [self._dispatch()] if self._data else []
+
+    def _line_so_far(self) -> bytes:
+        if not self._more:
+            return self._buffer
+        line = b"".join([self._buffer, *self._more])
+        self._more, self._more_bytes = [], 0
+        return line
+
+    def _check_size(self) -> None:
+        if self._size + len(self._buffer) + self._more_bytes > self._max_bytes:
+            raise UpstreamTooLarge(f"One streamed event is larger than {self._max_bytes} bytes.")
 
     def _line(self, line: bytes) -> None:
         name, colon, value = line.partition(b":")

@@ -24,6 +24,8 @@ from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
 """Bound on one SSE event from a provider, and on what an observer holds back."""
+MAX_LARGE_EVENT_BYTES = 32 * 1024 * 1024
+"""The same where one event can hold a picture (4K ones of Gemini 3 have well over 4 MiB in base64) or a whole answer."""
 
 TraitsT_contra = TypeVar("TraitsT_contra", contravariant=True)
 

@@ -5,6 +5,7 @@ until `close`, an error that the provider reports becomes `failure`, and usage c
 """
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 import msgspec
 
@@ -22,9 +23,11 @@ from tollhouse.chat.events import (
 from tollhouse.chat.fold import failure
 from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES, StreamDecoder, StreamEncoder
-from tollhouse.errors import StreamFailed
+from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, StreamDecoder, StreamEncoder
+from tollhouse.errors import StreamFailed, UpstreamTooLarge
 
+MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
+"""Bound on a provider's stream: dialects whose last event repeats the whole answer keep all of it until then."""
 CHARACTERS_PER_TOKEN = 4
 """For counting what an aborted stream delivered, where the provider never got to report it."""
 
@@ -39,6 +42,7 @@ class Translator:
         "_encoder",
         "_is_reported",
         "_last",
+        "_left_bytes",
         "_parser",
         "_restore",
         "_usage",
@@ -55,13 +59,15 @@ class Translator:
         *,
         created: int,
         restore: "Callable[[Iterable[Event]], Iterable[Event]] | None" = None,
+        max_stream_bytes: int = MAX_STREAM_BYTES,
     ) -> None:
         """`created` is the wall clock in seconds, for dialects whose answers carry it and providers that do not say it.
 
         `restore` puts back what the provider was not shown.
         """
         self._restore = restore
-        self._parser = sse.Parser(max_event_bytes=MAX_EVENT_BYTES)
+        self._left_bytes = max_stream_bytes
+        self._parser = sse.Parser(max_event_bytes=MAX_LARGE_EVENT_BYTES)
         self._decoder = decoder
         self._encoder = encoder
         self._created = created
@@ -76,7 +82,10 @@ class Translator:
         self.has_content = False
 
     def feed(self, data: bytes) -> bytes:
-        """Takes one network read; gives the client's bytes for it."""
+        """Takes one network read; gives the client's bytes for it.  Raises `UpstreamTooLarge` for a stream without an end."""
+        self._left_bytes -= len(data)
+        if self._left_bytes < 0:
+            raise UpstreamTooLarge("The provider's stream is longer than any answer may be.")
         out: list[bytes] = []
         for frame in self._parser.feed(data):
             self._translate(self._decoder.feed(frame), out)

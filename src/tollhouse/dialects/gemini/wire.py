@@ -13,13 +13,14 @@ from typing import Final, TypeVar
 import msgspec
 
 from tollhouse.chat.model import Extra
+from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES
 
 NAME: Final = "gemini"
 HOME: Final = "google"
 """The provider type whose opaque values stand bare in this dialect."""
 
-MAX_CHUNK_BYTES: Final = 32 * 1024 * 1024
-"""Bound on one streamed chunk.  A picture comes in one, in base64: 4K ones of Gemini 3 have well over the usual 4 MiB."""
+MAX_CHUNK_BYTES: Final = MAX_LARGE_EVENT_BYTES
+"""Bound on one streamed chunk: a picture comes in one."""
 
 Value = TypeVar("Value")
 Block = dict[str, object]

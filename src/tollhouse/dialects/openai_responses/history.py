@@ -146,11 +146,11 @@ def kept_answer(last: bytes) -> Kept | None:
         return None
     try:
         answer = _answer.decode(body)
+        ids = [_item.decode(item).id for item in answer.output]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if answer.object != "response" or answer.status not in {"completed", "incomplete"} or not is_id(answer.id):
         return None
-    ids = (_item.decode(item).id for item in answer.output)
     return Kept(answer.id, bytes(body), tuple(name for name in ids if name is not None and is_id(name)))
 
 
@@ -234,7 +234,8 @@ def _reference(raw: msgspec.Raw) -> str | None:
 
 
 def _last_response(data: bytes) -> bytes | None:
-    parser = sse.Parser()
+    # Bounded by whoever let it through; the last event repeats the whole answer, pictures included.
+    parser = sse.Parser(max_event_bytes=len(data))
     for frame in reversed([*parser.feed(data), *parser.close()]):
         if frame.event.decode("latin-1") in _ENDS or (not frame.event and b'"response.' in frame.data[:200]):
             try:

@@ -13,7 +13,7 @@ import msgspec
 from tollhouse.chat import sse
 from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, MAX_LARGE_EVENT_BYTES
 from tollhouse.dialects.openai_chat.rebuilt import Tally
 from tollhouse.dialects.openai_chat.wire import Json, read
 from tollhouse.dialects.openai_responses.counts import read_usage
@@ -52,7 +52,7 @@ class _Event(msgspec.Struct, gc=False):
     message: Json = None
 
 
-MAX_RESPONSE_BYTES: Final = 32 * 1024 * 1024
+MAX_RESPONSE_BYTES: Final = MAX_LARGE_EVENT_BYTES
 """Bound on one event: the last repeats the whole answer, pictures that the model drew included."""
 
 _HEAD: Final = b"event: response.output_text.delta\ndata: "
