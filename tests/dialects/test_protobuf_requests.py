@@ -170,6 +170,12 @@ def test_the_fields_by_which_calls_are_held_cannot_be_said_past_the_protocol():
     assert openai._KNOWN - legitimate - harmless <= HAS_ITS_OWN_FIELD
 
 
+@pytest.mark.parametrize("name", ["model", "Model", "models", "fallbacks", "MaxOutputTokens", "Best_Of"])
+def test_a_kept_field_is_not_known_by_its_case(name: str):
+    with pytest.raises(BadRequest, match="the gateway has to know of it"):
+        typed().decode_request(body_of(said(extra=Extra("openai_chat", {name: msgspec.Raw(b"1")})), "json"))
+
+
 # -------------------------------------------------------------------------------------------------------- forwarding
 
 

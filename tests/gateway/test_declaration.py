@@ -42,6 +42,8 @@ def test_a_model_is_found_wherever_apis_name_it(path: str, query: bytes, kind: s
     [
         ("/images", b"", JSON, b'{"model":"a","Model":"b"}'),
         ("/images", b"", JSON, b'{"MODEL":"b"}'),
+        ("/images", b"", JSON, b'{"model":"a","models":["b"]}'),
+        ("/completions", b"", JSON, b'{"model":"a","max_tokens":1,"Max_Tokens":100000}'),
         ("/images", b"model=b", JSON, b'{"model":"a"}'),
         ("/images", b"model=a&Model=b", JSON, b"{}"),
         ("/models/b:predict", b"", JSON, b'{"model":"a"}'),

@@ -12,6 +12,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from tollhouse.dialects.governed import check_governed
 from tollhouse.errors import BadRequest
 
 MAX_PARTS: Final = 256
@@ -93,9 +94,7 @@ def _json(body: bytes, content_type: str) -> dict[str, msgspec.Raw] | None:
         if kind == "application/json" or kind.endswith("+json"):
             raise BadRequest("The body is not the JSON that the request says it is.") from error
         return None
-    # Some servers take the names of fields in any case, and the last one counts (Go's encoding/json).
-    if odd := next((name for name in fields if name.lower() == "model" and name != "model"), None):
-        raise BadRequest(f"The field {odd!r} has to be written `model`.", param="model")
+    check_governed(fields)
     return fields
 
 

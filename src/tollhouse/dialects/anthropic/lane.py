@@ -27,6 +27,7 @@ from tollhouse.dialects.anthropic.wire import (
     usage_of,
 )
 from tollhouse.dialects.dialect import Glance, Peek
+from tollhouse.dialects.governed import check_governed
 from tollhouse.errors import BadRequest, UpstreamMalformed
 
 _ABSENT: Final = msgspec.Raw(b"null")
@@ -45,9 +46,11 @@ def top_level(body: bytes) -> dict[str, msgspec.Raw]:
         # Raw values are passed on as they are, so nobody else would look at their encoding.
         if not body.isascii():
             body.decode()
-        return OBJECT.decode(body)
+        fields = OBJECT.decode(body)
     except UNREADABLE as error:
         raise BadRequest(f"The request body is not a JSON object in UTF-8: {describe(error)}.") from error
+    check_governed(fields)
+    return fields
 
 
 def peek(body: bytes) -> Peek:

@@ -8,6 +8,7 @@ import msgspec
 from tollhouse.chat.call_ids import Messages, refitted
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.governed import check_governed
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.errors import BadRequest
 
@@ -49,7 +50,7 @@ def read_fields(body: bytes, needs: str = "`model` and `messages`") -> dict[str,
         # Raw values are not checked for UTF-8 by the JSON reader, and no provider should meet them first.
         if not body.isascii():
             str(body, "utf-8")
-        return _fields.decode(body)
+        fields = _fields.decode(body)
     except UnicodeDecodeError as error:
         raise BadRequest(f"The request is not UTF-8 (byte {error.start}): encode the JSON body as UTF-8.") from error
     except msgspec.ValidationError as error:
@@ -58,6 +59,8 @@ def read_fields(body: bytes, needs: str = "`model` and `messages`") -> dict[str,
         raise BadRequest(f"The request is not valid JSON: {_reason(error)}.") from error
     except RecursionError as error:
         raise BadRequest("The request is nested too deeply to be read: flatten it.") from error
+    check_governed(fields)
+    return fields
 
 
 def patch(

@@ -25,6 +25,7 @@ from tollhouse.chat.model import (
     ToolResult,
 )
 from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.governed import GOVERNED, OTHER_MODELS
 from tollhouse.dialects.protobuf.messages import EMBED_REQUEST, NAME, REQUEST
 from tollhouse.dialects.protobuf.shapes import Fault, Plain
 from tollhouse.dialects.protobuf.wire import JSON, Wire
@@ -92,6 +93,9 @@ HAS_ITS_OWN_FIELD: Final = frozenset(
 )
 """What a client may not say in `extra`: it would come to the provider past the field by which the gateway knows what is asked
 for, who may ask for it, and what it can cost."""
+
+
+_TAKEN: Final = frozenset(name.lower() for name in HAS_ITS_OWN_FIELD | GOVERNED | OTHER_MODELS) - {"stream_options"}
 
 
 def peek(wire: Wire, body: bytes) -> Peek:
@@ -226,7 +230,8 @@ def _check_extra(extra: Extra | None) -> None:
     if extra is None:
         return
     for name in extra.fields:
-        if name in HAS_ITS_OWN_FIELD and extra.dialect != NAME:
+        # In any case, as some servers read it; see `dialects.governed`.
+        if name.lower() in _TAKEN and extra.dialect != NAME:
             raise (
                 Fault("cannot be said here: the gateway has to know of it.").under(name).under("fields").under("extra")
             )
