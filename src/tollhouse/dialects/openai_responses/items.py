@@ -1,10 +1,10 @@
 """The turns of a conversation as items, in their order."""
 
-import hashlib
 from typing import Final, assert_never
 
 import msgspec
 
+from tollhouse.chat.call_ids import fitted
 from tollhouse.chat.model import (
     Audio,
     CacheMarker,
@@ -33,9 +33,6 @@ from tollhouse.dialects.openai_chat.wire import NAME as CHAT
 from tollhouse.dialects.openai_responses.pieces import Fields, mapping, write_annotation
 from tollhouse.dialects.openai_responses.traits import ResponsesTraits
 from tollhouse.dialects.openai_responses.wire import NAME
-
-MAX_CALL_ID_CHARACTERS: Final = 64
-"""OpenAI's bound on `call_id`."""
 
 _FILE_DIALECTS: Final = frozenset({NAME, CHAT})
 """Those whose uploaded files are OpenAI's."""
@@ -111,7 +108,7 @@ class ItemWriter:
         kind = "custom_tool_call_output" if part.call_id in self._custom else "function_call_output"
         item: Fields = {
             "type": kind,
-            "call_id": _plain_id(part.call_id),
+            "call_id": fitted(part.call_id, "up_to_64"),
             "output": "\n\n".join(str(wire["text"]) for wire in content) if is_plain else content,
         }
         _add_extra(item, part.extra, path, self._receipt)
@@ -195,7 +192,7 @@ class ItemWriter:
             self._custom.add(call.id)
             item = {
                 "type": "custom_tool_call",
-                "call_id": _plain_id(call.id),
+                "call_id": fitted(call.id, "up_to_64"),
                 "name": call.name,
                 "input": call.arguments,
             }
@@ -203,7 +200,12 @@ class ItemWriter:
             arguments = (
                 msgspec.json.encode({"input": call.arguments}).decode() if call.custom else call.arguments or "{}"
             )
-            item = {"type": "function_call", "call_id": _plain_id(call.id), "name": call.name, "arguments": arguments}
+            item = {
+                "type": "function_call",
+                "call_id": fitted(call.id, "up_to_64"),
+                "name": call.name,
+                "arguments": arguments,
+            }
         _add_extra(item, call.extra, path, self._receipt)
         self._out.append(item)
 
@@ -296,6 +298,8 @@ class ItemWriter:
     def _finish(self, wire: Fields, marker: CacheMarker | None, extra: Extra | None, path: str) -> None:
         if marker is not None and self._traits.cache_breakpoints:
             wire["prompt_cache_breakpoint"] = {"mode": "explicit"}
+            if marker.ttl == "1h":
+                self._receipt.changed(f"{path}.cache_control.ttl", "all that OpenAI caches has one lifetime")
         else:
             self._no_marker(marker, path)
         _add_extra(wire, extra, path, self._receipt)
@@ -313,13 +317,6 @@ def _add_extra(wire: Fields, extra: Extra | None, path: str, receipt: Receipt) -
             wire.setdefault(name, raw)
         else:
             receipt.dropped(f"{path}.{name}", f"only {extra.dialect} knows it")
-
-
-def _plain_id(call_id: str) -> str:
-    """A call's id as OpenAI takes it: a longer one is told by its digest, in the call and in its answer alike."""
-    if len(call_id) <= MAX_CALL_ID_CHARACTERS:
-        return call_id
-    return f"call_{hashlib.sha256(call_id.encode()).hexdigest()[:40]}"
 
 
 def _kind(part: Part) -> str:
