@@ -45,6 +45,37 @@ def test_a_client_says_whether_its_answer_is_kept(store: bool, keeps: bool):
     assert history.asked(body(input="Hi", store=store)).keeps is keeps
 
 
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"id": "msg_1"}',
+        b'{"type": null, "id": "msg_1"}',
+        b'{"type": "item\\u005freference", "id": "msg_1"}',
+        b'{"type": "item_reference", "id": "msg_1", "role": 5}',
+        b'{"type": "image_generation_call", "id": "msg_1"}',
+        b'{"type": "image_generation_call", "id": "msg_1", "result": null}',
+    ],
+)
+def test_no_item_of_a_provider_s_account_is_named_past_the_gateway(item: bytes):
+    """However a reference is written: the account is everybody's, so what it names must be the tenant's own."""
+    asked = history.asked(b'{"model": "m", "input": [{"role": "user", "content": "Hi"}, %b, 7]}' % item)
+    assert asked.references == ("msg_1",)
+    assert history.asked(b'{"model": "m", "input": [%b]}' % item).references == ("msg_1",)
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"id": "msg_1", "role": "assistant", "content": "Hi"},
+        {"type": "message", "id": "msg_1", "role": "assistant", "content": []},
+        {"type": "image_generation_call", "id": "ig_1", "result": "AAAA"},
+        {"type": "item_reference"},
+    ],
+)
+def test_an_item_that_is_there_is_no_reference(item: dict[str, Any]):
+    assert history.asked(body(input=[item])).is_whole
+
+
 def test_what_a_request_refers_to_is_found():
     items = [
         {"role": "user", "content": "Hi"},

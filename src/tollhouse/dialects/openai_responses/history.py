@@ -24,14 +24,28 @@ _ENDS: Final = ("response.completed", "response.incomplete")
 _OWN_IDENTITY: Final = 48
 """Characters of what our own ids are made of (`dialect.random_identity`)."""
 
-_NULL: Final = msgspec.Raw(b"null")
 _items: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _string: Final = msgspec.json.Decoder(str)
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+_NULL: Final = msgspec.Raw(b"null")
 
 
 class _Item(msgspec.Struct, gc=False):
-    type: str = ""
+    type: str | None = None
     id: str | None = None
+    role: msgspec.Raw = _NULL
+    result: msgspec.Raw = _NULL
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it only names what its provider keeps: an item of whatever kind, or a picture to go on drawing."""
+        if self.id is None:
+            return False
+        if self.type is None:  # may be left out here too (OpenAI's specification, `ItemReferenceParam`)
+            return is_null(self.role)
+        return self.type == "item_reference" or (self.type == "image_generation_call" and is_null(self.result))
 
 
 class _Answer(msgspec.Struct):
@@ -42,6 +56,7 @@ class _Answer(msgspec.Struct):
 
 
 _item: Final = msgspec.json.Decoder(_Item)
+_all_items: Final = msgspec.json.Decoder(list[_Item])
 _answer: Final = msgspec.json.Decoder(_Answer)
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
@@ -87,7 +102,7 @@ def asked(body: bytes) -> Asked:
     previous = None if raw is None or is_null(raw) else _id_of(raw, "previous_response_id")
     raw_input = fields.get("input")
     references: tuple[str, ...] = ()
-    if raw_input is not None and b"item_reference" in bytes(raw_input):
+    if raw_input is not None and bytes(raw_input).startswith(b"["):
         references = tuple(_references(raw_input))
     return Asked(fields, previous, references, "store" not in fields or flag_of(fields, "store"))
 
@@ -147,7 +162,7 @@ def kept_answer(last: bytes) -> Kept | None:
     try:
         answer = _answer.decode(body)
         ids = [_item.decode(item).id for item in answer.output]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except _UNREADABLE:
         return None
     if answer.object != "response" or answer.status not in {"completed", "incomplete"} or not is_id(answer.id):
         return None
@@ -212,10 +227,9 @@ def _id_of(raw: msgspec.Raw, param: str) -> str:
 
 def _references(raw: msgspec.Raw) -> list[str]:
     try:
-        items = _items.decode(raw)
-    except msgspec.DecodeError:
-        return []  # a string that happens to hold the word
-    found = [name for item in items if (name := _reference(item)) is not None]
+        found = [item.id for item in _all_items.decode(raw) if item.is_reference and item.id is not None]
+    except _UNREADABLE:  # one of them is: the dialect says what is wrong with it
+        found = [name for item in _items.decode(raw) if (name := _reference(item)) is not None]
     if len(found) > MAX_REFERENCES:
         raise BadRequest(f"`input` must not name more than {MAX_REFERENCES} items by their ids.", param="input")
     if not all(is_id(name) for name in found):
@@ -226,11 +240,9 @@ def _references(raw: msgspec.Raw) -> list[str]:
 def _reference(raw: msgspec.Raw) -> str | None:
     try:
         item = _item.decode(raw)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         return None  # whatever it is, the dialect says what is wrong with it
-    if item.type != "item_reference" or item.id is None:
-        return None
-    return item.id
+    return item.id if item.is_reference else None
 
 
 def _last_response(data: bytes) -> bytes | None:
