@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint bench format lock vibectl clean help
+.PHONY: demo test lint bench format lock vibectl clients clean help
 
 help:
 	@echo "make demo    stream two real answers through a gateway of your own"
@@ -13,6 +13,7 @@ help:
 	@echo "make bench   measure the gateway against nginx"
 	@echo "make lock    compile requirements/*.txt again"
 	@echo "make vibectl install the tool that the gRPC door is tested with, into .venv-vibectl"
+	@echo "make clients install the agents and libraries from npm that tests/clients runs, into .clients (1.5 GB)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Tollhouse needs Python 3.11 or newer; run make with PYTHON=python3.12, say.") if sys.version_info < (3, 11) else None'
@@ -67,5 +68,14 @@ vibectl: .venv-vibectl/bin/vibectl
 	$(PYTHON) -m venv .venv-vibectl
 	.venv-vibectl/bin/python -m pip --disable-pip-version-check install --quiet vibectl==0.11.6 llm-echo==0.5
 
+# Exact versions, and no lock file: that would name the registry that npm is set up for.  Their own install scripts are not run.
+clients: .clients/.installed
+
+.clients/.installed: tests/clients/package.json
+	mkdir -p .clients
+	cp tests/clients/package.json .clients/
+	cd .clients && npm install --ignore-scripts --no-package-lock --no-audit --no-fund --loglevel=error
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .venv-vibectl .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist
+	rm -rf $(VENV) .venv-vibectl .clients .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache bench/bin dist

@@ -1,6 +1,6 @@
 """The Codex CLI against the gateway: it runs a tool, over providers of other dialects than its own.
 
-Needs the program `codex` on the PATH, or where `TOLLHOUSE_TEST_CODEX` says; skipped without it.
+Needs the program `codex`: where `TOLLHOUSE_TEST_CODEX` says, as `make clients` installs it, or on the PATH; skipped without it.
 """
 
 import asyncio
@@ -13,11 +13,14 @@ import pytest
 
 from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Call
+from support.programs import installed
 from support.serving import KEY, start
 from tollhouse.server.http1.listener import Http1Listener
 
-CODEX = os.environ.get("TOLLHOUSE_TEST_CODEX") or shutil.which("codex")
-pytestmark = pytest.mark.skipif(CODEX is None, reason="the Codex CLI is not installed (npm install -g @openai/codex)")
+CODEX = (
+    os.environ.get("TOLLHOUSE_TEST_CODEX") or installed("@openai/codex-*/vendor/*/bin/codex") or shutil.which("codex")
+)
+pytestmark = pytest.mark.skipif(CODEX is None, reason="the Codex CLI is not installed (make clients)")
 
 CUSTOM = """model = "{model}"
 model_provider = "gateway"

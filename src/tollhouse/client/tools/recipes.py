@@ -215,9 +215,17 @@ def _llm(gateway: Gateway, places: Places) -> Plan:
     folder = (
         places.moved("LLM_USER_PATH") if places.environ.get("LLM_USER_PATH") else places.config / "io.datasette.llm"
     )
-    item = {"model_id": f"{NAME}-{model}", "model_name": model, "api_base": f"{gateway.url}/v1", "api_key_name": NAME}
+    item = {
+        "model_id": f"{NAME}-{model}",
+        "model_name": model,
+        "api_base": f"{gateway.url}/v1",
+        "api_key_name": NAME,
+        "supports_tools": True,
+        "supports_schema": True,
+        "vision": True,
+    }
     lines = "".join(
-        f"{'- ' if n == 0 else '  '}{name}: {json.dumps(text)}\n" for n, (name, text) in enumerate(item.items())
+        f"{'- ' if n == 0 else '  '}{name}: {json.dumps(value)}\n" for n, (name, value) in enumerate(item.items())
     )
     return Plan(
         tool="llm",
