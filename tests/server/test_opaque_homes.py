@@ -25,6 +25,7 @@ providers:
   google: {{base_url: '{google}', api_key: x, models: [gemini-3-flash-preview]}}
   openai: {{base_url: '{openai}', api_key: x, models: [gpt-5-codex, gpt-4o]}}
   openrouter: {{base_url: '{openrouter}', api_key: x}}
+  lab: {{type: anthropic-compatible, base_url: '{anthropic}'}}
 models:
   claude: anthropic/claude-opus-4-8
   gemini: google/gemini-3-flash-preview
@@ -34,6 +35,8 @@ models:
   gemini-or: [google/gemini-3-flash-preview, openai/gpt-4o]
   codex-or: [openai/gpt-5-codex, anthropic/claude-opus-4-8]
   routed-or: [openrouter/some/model, anthropic/claude-opus-4-8]
+  mixed: [lab/large, anthropic/claude-opus-4-8]
+  lab: lab/large
   strict: {{route: openai/gpt-4o, strict: true}}
 retry: {{max_attempts: 2}}
 """
@@ -203,6 +206,36 @@ async def test_a_value_is_not_sent_to_whom_the_call_falls_back(stage: Stage, cli
     assert b"tollhouse" not in theirs.body
     assert is_told(answer.headers["x-tollhouse-receipt"]), answer.headers
     assert is_told(stage.receipt())
+
+
+@by_stream
+async def test_two_that_speak_anthropics_dialect_on_one_route_do_not_get_each_others_signatures(
+    stage: Stage, stream: bool
+):
+    """Bare they could not be told apart, so what the compatible server signs is sealed, to Anthropic's own clients too."""
+    body = await stage.begun("anthropic", "mixed", stream=stream)
+    thought = json.loads(body)["messages"][1]["content"][0]
+    assert (thought["thinking"], thought["signature"][:34]) == ("hm", "tollhouse-sealed.anthropic-compati")
+    await stage.ask("anthropic", body, "mixed")
+    assert given_back("claude", json.loads(stage.sent())) == [fake_anthropic.SIGNATURE]
+    stage.fake.reply(Failure(status=503), Answer(text="from Anthropic"))
+    answer = await stage.ask("anthropic", body, "mixed")
+    assert b"from Anthropic" in answer.body
+    assert given_back("claude", json.loads(stage.sent())) == []
+    assert is_told(answer.headers["x-tollhouse-receipt"])
+
+    # Back at the server, what Anthropic signed is sent as thinking without a signature, of which it takes any.
+    history = await stage.begun("anthropic", "claude")
+    answer = await stage.ask("anthropic", history, "mixed")
+    assert given_back("claude", json.loads(stage.sent())) == [""]
+    assert is_told(answer.headers["x-tollhouse-receipt"])
+
+
+async def test_a_compatible_server_on_its_own_gets_the_clients_bytes(stage: Stage):
+    body = await stage.begun("anthropic", "lab")
+    await stage.ask("anthropic", body, "lab")
+    assert given_back("claude", json.loads(stage.sent())) == [fake_anthropic.SIGNATURE]
+    assert stage.gateway.rows()[-1]["lane"] == "same"
 
 
 @by_client

@@ -333,7 +333,9 @@ class _Run:
         self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
-        is_same = speaks_alike and not self._hides() and not holds_sealed(call.body)
+        is_same = (
+            speaks_alike and not self._hides() and not holds_sealed(call.body) and not route.has_to_seal(candidate)
+        )
         record.lane = "same" if is_same else "translated"
         record.price_version = self._gateway.prices.version
         try:

@@ -73,6 +73,17 @@ class Route:
         """The same route with these candidates only."""
         return replace(self, candidates=tuple(candidates))
 
+    def has_to_seal(self, candidate: Candidate) -> bool:
+        """Whether what the candidate signs must not stand bare in its clients' history: it would go to another provider.
+
+        That is so where the route has one of another type that speaks the same dialect: the conversation may go on there.
+        """
+        provider = candidate.provider
+        return provider.signs_bare and any(
+            other.provider.dialect is provider.dialect and other.provider.kind != provider.kind
+            for other in self.candidates
+        )
+
     def asked_in(self, dialect: Dialect[Any]) -> "Route":
         """The same route, each candidate as it is best asked for a client of `dialect`."""
         if not any(candidate.others for candidate in self.candidates):

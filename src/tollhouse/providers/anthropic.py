@@ -52,6 +52,7 @@ _PLAIN: Final = AnthropicTraits(
     thinking="budget",
     efforts={},
     temperature_with_top_p=True,
+    unsigned_thinking=True,
 )
 
 COMPATIBLE: Final = ProviderKind(
@@ -62,6 +63,7 @@ COMPATIBLE: Final = ProviderKind(
     base_url=None,
     needs_key=False,
     needs_base_url=True,
+    signs_bare=True,
     authenticate=x_api_key,
     complete_base_url=without_version,
     chat_path="/v1/messages",

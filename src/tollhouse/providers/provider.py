@@ -98,6 +98,8 @@ class Provider:
     """What every request carries besides the credential; names in lower case.  The configured ones may be secret."""
     forward_headers: frozenset[bytes]
     """The client's headers that go on to the provider when both speak the same dialect."""
+    signs_bare: bool
+    """Whether clients of its dialect cannot tell what it signed from what the dialect's own company signed."""
     passthrough: bool
     """Whether callers may use its other paths as they are."""
     traits_for: Callable[[str], Any]
@@ -204,6 +206,7 @@ class ProviderKind:
     count_tokens_path: str | None = None
     name_in_path: Callable[[str], str] = _in_one_segment
     other: OtherDialect | None = None
+    signs_bare: bool = False
     fixed_headers: Headers = ()
     forward_headers: frozenset[bytes] = frozenset()
     facts_for: Callable[[str], ModelFacts] = _nothing_known
@@ -252,6 +255,7 @@ class ProviderKind:
             base_url=self.complete_base_url(base_url.rstrip("/")),
             chat_path=self.chat_path,
             stream_path=self.stream_path,
+            signs_bare=self.signs_bare,
             passthrough=settings.passthrough,
             embeddings=self.embeddings,
             embeddings_path=self.embeddings_path,

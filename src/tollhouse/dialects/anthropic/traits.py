@@ -48,6 +48,8 @@ class AnthropicTraits:
     efforts: Mapping[str, str] = field(default_factory=lambda: EFFORTS)
     """What to say for each word of effort; a word that is missing is left out.  Empty where effort is not known."""
     min_thinking_budget: int = 1_024
+    unsigned_thinking: bool = False
+    """Whether earlier thinking is taken back without a signature; Anthropic itself refuses that."""
     max_temperature: float = 1.0
     temperature_with_top_p: bool = False
     """Whether both may be given at once; Anthropic refuses that from Claude 4.5 on."""

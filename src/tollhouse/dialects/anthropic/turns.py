@@ -165,11 +165,14 @@ class TurnWriter:
 
     def _append_thought(self, blocks: list[object], part: Thinking | RedactedThinking, path: str) -> None:
         value = part.data if isinstance(part, RedactedThinking) else part.signature
-        if value is None:
+        own = None if value is None else sent(value, self._traits.home)
+        if own is None and isinstance(part, Thinking) and part.text and self._traits.unsigned_thinking:
+            if value is not None:
+                self._receipt.dropped(f"{path}.signature", "only the provider that did this thinking takes it back")
+            own = ""
+        if own is None and value is None:
             self._receipt.dropped(path, "Anthropic takes back only thinking that it signed")
-            return
-        own = sent(value, self._traits.home)
-        if own is None:
+        elif own is None:
             self._receipt.dropped(path, "only the provider that did this thinking takes it back")
         elif isinstance(part, RedactedThinking):
             blocks.append({"type": "redacted_thinking", "data": own})
