@@ -160,6 +160,7 @@ def test_the_fields_by_which_calls_are_held_cannot_be_said_past_the_protocol():
 
     legitimate = {"tool_choice", "response_format", "stream_options"}
     harmless = {
+        "cache_control",
         "function_call",
         "parallel_tool_calls",
         "presence_penalty",

@@ -1,13 +1,15 @@
 """Errors as gRPC's status and its details: `google.rpc.Status` with our own `tollhouse.v1.Error` in it.
 
 gRPC's libraries look for it in the trailing metadata (https://grpc.io/docs/guides/error/, "Richer error model"; read in
-November 2026).
+November 2026), of which they read 8 KiB in all (`grpc.max_metadata_size`): a call with more fails with words of the library's
+own.  So each part of an error has its bound here, in bytes.
 """
 
 from collections.abc import Mapping
 from typing import Final
 
 import grpc
+import msgspec
 
 from tollhouse.dialects.delimited import delimit
 from tollhouse.dialects.protobuf import wire
@@ -15,14 +17,20 @@ from tollhouse.dialects.protobuf.messages import TROUBLE
 from tollhouse.dialects.protobuf.reports import Trouble
 from tollhouse.errors import GatewayError, ProviderRefused, StreamFailed, TollhouseError
 
-MAX_WORDS_CHARACTERS: Final = 1_000
+MAX_WORDS_BYTES: Final = 600
+"""On the wire a byte can take three."""
+MAX_MESSAGE_BYTES: Final = 1_200
+MAX_HINT_BYTES: Final = 400
+MAX_NAME_BYTES: Final = 100
+MAX_SUGGESTIONS_BYTES: Final = 500
+"""Of all suggestions together; the last ones are left out."""
 DETAILS: Final = "grpc-status-details-bin"
 CODE: Final = "x-tollhouse-code"
 
 
 def words_of(trouble: Trouble) -> str:
     """The status message."""
-    return f"{trouble.message} {trouble.hint}".strip()[:MAX_WORDS_CHARACTERS]
+    return _cut(f"{trouble.message} {trouble.hint}".strip(), MAX_WORDS_BYTES)
 
 
 def metadata_of(trouble: Trouble) -> tuple[tuple[str, str | bytes], ...]:
@@ -74,7 +82,7 @@ def status_details(trouble: Trouble) -> bytes:
     Written by hand, for the message class belongs to a package that others in this process may have in another version:
     `message Status { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3; }`.
     """
-    error = wire("protobuf").pack(TROUBLE, trouble)
+    error = wire("protobuf").pack(TROUBLE, _fitting(trouble))
     detail = _ANY_TYPE + delimit(_ERROR_TYPE) + _ANY_VALUE + delimit(error)
     number = status_of(trouble).value[0]
     return (
@@ -85,3 +93,26 @@ def status_details(trouble: Trouble) -> bytes:
         + _STATUS_DETAILS
         + delimit(detail)
     )
+
+
+def _fitting(trouble: Trouble) -> Trouble:
+    suggestions, room = [], MAX_SUGGESTIONS_BYTES
+    for name in trouble.suggestions:
+        room -= len(name.encode()) + 2
+        if room < 0:
+            break
+        suggestions.append(name)
+    return msgspec.structs.replace(
+        trouble,
+        message=_cut(trouble.message, MAX_MESSAGE_BYTES),
+        hint=_cut(trouble.hint, MAX_HINT_BYTES),
+        param=_cut(trouble.param, MAX_NAME_BYTES),
+        kind=_cut(trouble.kind, MAX_NAME_BYTES),
+        provider_code=_cut(trouble.provider_code, MAX_NAME_BYTES),
+        suggestions=tuple(suggestions),
+    )
+
+
+def _cut(text: str, most_bytes: int) -> str:
+    data = text.encode("utf-8", "replace")
+    return text if len(data) <= most_bytes else data[: most_bytes - len("…".encode())].decode("utf-8", "ignore") + "…"
