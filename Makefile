@@ -4,16 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: demo test lint bench format lock vibectl clients clean help
+.PHONY: demo test lint bench format lock vibectl clients conformance fuzz clean help
 
 help:
 	@echo "make demo    stream two real answers through a gateway of your own"
 	@echo "make test    run the tests"
 	@echo "make lint    check style, types and the direction of imports"
 	@echo "make bench   measure the gateway against nginx"
+	@echo "make conformance   run the tests of every client against every provider, and write docs/conformance.md"
+	@echo "make fuzz    send 10,000 generated conversations through all pairs of dialects"
 	@echo "make lock    compile requirements/*.txt again"
 	@echo "make vibectl install the tool that the gRPC door is tested with, into .venv-vibectl"
-	@echo "make clients install the agents and libraries from npm that tests/clients runs, into .clients (1.5 GB)"
+	@echo "make clients install the agents and libraries from npm that tests/clients runs, into .clients (2 GB)"
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Tollhouse needs Python 3.11 or newer; run make with PYTHON=python3.12, say.") if sys.version_info < (3, 11) else None'
@@ -50,6 +52,12 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench.run $(ARGS)
+
+conformance: $(VENV)/.dev
+	$(BIN)/python -m tools.build_conformance
+
+fuzz: $(VENV)/.dev
+	TOLLHOUSE_FUZZ=10000 $(BIN)/python -m pytest -q tests/conformance/test_fuzz.py
 
 # The files carry hashes and no addresses, so that they work with whatever index or mirror pip is set up for.
 lock:

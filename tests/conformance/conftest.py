@@ -18,3 +18,8 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Stage
 @pytest.fixture(scope="session")
 def matrix() -> Matrix:
     return Matrix()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The page is compared when all else of this room has run."""
+    items.sort(key=lambda item: item.path.name == "test_page.py" and item.path.parent.name == "conformance")

@@ -591,7 +591,7 @@ def test_reasoning_goes_back_as_the_provider_takes_it():
         ("reasoning_effort", Reasoning(mode="enabled", budget_tokens=1024), {"reasoning_effort": "low"}, 1),
         ("reasoning_effort", Reasoning(mode="enabled", budget_tokens=4096), {"reasoning_effort": "medium"}, 1),
         ("reasoning_effort", Reasoning(mode="enabled", budget_tokens=31999), {"reasoning_effort": "high"}, 1),
-        ("reasoning_effort", Reasoning(mode="disabled"), {}, 0),
+        ("reasoning_effort", Reasoning(mode="disabled"), {}, 1),
         ("reasoning_effort", Reasoning(mode="adaptive", display="omitted"), {}, 1),
         ("thinking", Reasoning(mode="disabled"), {"thinking": {"type": "disabled"}}, 0),
         ("thinking", Reasoning(effort="none"), {"thinking": {"type": "disabled"}}, 0),

@@ -59,17 +59,32 @@ def name_of(recording: Recording) -> str:
 
 
 def provider_of(recording: Recording) -> str:
-    """Its name in the gateway's configuration.  Anthropic and Google also have endpoints that speak OpenAI's dialect."""
-    foreign = {"anthropic", "gemini"} if recording.dialect == "openai-chat" else set()
-    return f"{recording.provider}-chat" if recording.provider in foreign else recording.provider
+    """Its name in the gateway's configuration: of each of a provider's APIs there is one."""
+    match recording.dialect:
+        case "openai-responses":
+            return f"{recording.provider}-responses"
+        case "openai-chat" if recording.provider in {"anthropic", "gemini"}:
+            return f"{recording.provider}-chat"
+        case _:
+            return recording.provider
 
 
 def type_of(recording: Recording) -> str:
     """The type of that provider: its own where there is one."""
     if provider_of(recording) == "gemini-chat":
         return "google-openai"
-    kind = _TYPES.get(provider_of(recording), provider_of(recording))
+    if provider_of(recording) == "anthropic-chat":
+        return "openai-compatible"
+    kind = _TYPES.get(recording.provider, recording.provider)
     return kind if kind in PROVIDER_TYPES else "openai-compatible"
+
+
+def model_of(recording: Recording) -> str:
+    """The model that was asked; the recording's id where the source does not say it."""
+    if own(recording) == "gemini":
+        return recording.request.url.partition("/models/")[2].partition(":")[0] or recording.id
+    asked = recording.request_json
+    return (asked or {}).get("model") or recording.id
 
 
 def asks_stream(recording: Recording) -> bool:
@@ -88,9 +103,9 @@ def configuration(fake: FakeProvider) -> str:
         lines.append(f"  {name}:")
         lines += [f"    {key}: {value}" for key, value in (("type", type_of(recorded[0])), ("base_url", url))]
         lines += ["    api_key: x", "    models:"]
-        for recording in recorded:
-            api = {"openai_chat": ", api: chat", "openai_responses": ", api: responses"}.get(own(recording), "")
-            lines.append(f"      - {{name: {recording.id}{api}}}")
+        api = {"openai_chat": ", api: chat", "openai_responses": ", api: responses"}.get(own(recorded[0]), "")
+        models = dict.fromkeys(name for each in recorded for name in (each.id, model_of(each)))
+        lines += [f"      - {{name: '{model}'{api}}}" for model in models]
     return "\n".join(lines)
 
 

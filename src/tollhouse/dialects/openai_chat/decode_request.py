@@ -412,7 +412,9 @@ class _Conversation:
             or optional_text(fields.get("reasoning"), f"{path}.reasoning")
             or opaque.text
         )
-        if thought or opaque.signature is not None:
+        if len(opaque.thoughts) > 1 and thought == "".join(text for text, _ in opaque.thoughts):
+            parts += (Thinking(text, signature) for text, signature in opaque.thoughts)
+        elif thought or opaque.signature is not None:
             parts.append(Thinking(thought, opaque.signature))
         encrypted = [RedactedThinking(data) for data in opaque.encrypted]
         parts += (part for part in encrypted if carried(part) is None)

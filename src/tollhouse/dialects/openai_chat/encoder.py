@@ -266,6 +266,11 @@ class OpenAIChatEncoder:
             self._receipt.dropped("signature", "it came after the id of its call, the one place that it could ride in")
             return b""
         if kind is Thinking:
+            if choice.thoughts > 1:
+                self._receipt.changed(
+                    f"choices[{event.choice}].message.reasoning_details",
+                    "of several signed thoughts in a streamed turn only the last comes back",
+                )
             detail = signed_detail("", event.signature, choice.thoughts - 1)
         else:
             choice.thoughts += 1

@@ -32,6 +32,8 @@ class ReasoningDetails(NamedTuple):
     text: str
     signature: Opaque | None
     encrypted: tuple[Opaque, ...]
+    thoughts: tuple[tuple[str, Opaque], ...] = ()
+    """The texts that are signed each for itself."""
 
 
 NO_DETAILS: Final = ReasoningDetails("", None, ())
@@ -44,6 +46,7 @@ def read_details(details: list[Json] | None, home: str = HOME) -> ReasoningDetai
     texts: list[str] = []
     encrypted: list[Opaque] = []
     signature: str | None = None
+    thoughts: list[tuple[str, Opaque]] = []
     for detail in details:
         if not isinstance(detail, dict):
             continue
@@ -54,10 +57,13 @@ def read_details(details: list[Json] | None, home: str = HOME) -> ReasoningDetai
                 texts.append(text)
             case {"type": "reasoning.text"}:
                 texts.append(_text(detail.get("text")) or "")
-                signature = _text(detail.get("signature")) or signature
+                if signed := _text(detail.get("signature")):
+                    signature = signed
+                    thoughts.append((texts[-1], unseal(signed, home)))
             case _:
                 pass
-    return ReasoningDetails("".join(texts), unseal(signature, home) if signature else None, tuple(encrypted))
+    last = unseal(signature, home) if signature else None
+    return ReasoningDetails("".join(texts), last, tuple(encrypted), tuple(thoughts))
 
 
 def signed_detail(text: str, signature: Opaque, index: int = 0, home: str = HOME) -> Json:

@@ -44,8 +44,9 @@ def _effort_only(wanted: Reasoning, receipt: Receipt) -> dict[str, Json]:
         effort = effort_of(wanted.budget_tokens)
         receipt.changed("thinking.budget_tokens", f"{wanted.budget_tokens} said as `reasoning_effort: {effort}`")
     else:
-        # Off and adaptive are what a model does unasked, or what it cannot be talked out of; an effort that an ordinary
-        # model does not know would fail the call.
+        # Adaptive is what a model does unasked; an effort that an ordinary model does not know would fail the call.
+        if wanted.mode == "disabled":
+            receipt.dropped("reasoning", "there is no word for not thinking: the model does what it does unasked")
         return {}
     return {"reasoning_effort": effort}
 

@@ -177,6 +177,8 @@ def _effort(wanted: Reasoning, traits: ResponsesTraits, receipt: Receipt) -> str
         effort = effort_of(wanted.budget_tokens)
         receipt.changed("thinking.budget_tokens", f"{wanted.budget_tokens} said as an effort, `{effort}`")
         return effort
+    if wanted.mode == "disabled":
+        receipt.dropped("reasoning", "there is no word for not thinking: the model does what it does unasked")
     return None
 
 
