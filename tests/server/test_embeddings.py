@@ -136,3 +136,25 @@ async def test_a_call_without_a_model_counts_for_the_default_alias(serving: Serv
     assert (await gateway.ask("/v1/embeddings", ask() | {"model": "default"})).status == 200
     (row,) = gateway.rows()
     assert row["requested_model"] == "vectors"
+
+
+async def test_a_provider_sees_placeholders_in_texts_too(serving: Serving, fake_provider: FakeProvider):
+    gateway = await serving(config(fake_provider, "logging: {redact_upstream: true}"))
+    texts = ["Write to bob@example.com", "Nothing here"]
+    answer = await gateway.ask("/v1/embeddings", ask(texts, encoding_format="base64", unheard_of=1))
+    assert answer.status == 200
+    assert struct.unpack("<4f", b64decode(answer.json()["data"][1]["embedding"]))[0] == 12.0
+    sent = (await fake_provider.call(0)).json
+    assert sent["input"] == ["Write to [EMAIL_1]", "Nothing here"]
+    assert sent["unheard_of"] == 1
+    assert (await gateway.ask("/v1/embeddings", ask("Nothing here"))).status == 200
+    assert [row["lane"] for row in gateway.rows()] == ["translated", "same"]
+
+
+async def test_a_text_without_its_vector_is_an_error(serving: Serving, fake_provider: FakeProvider):
+    """A client that asks in Gemini's form would be given an empty vector for an answer."""
+    gateway = await serving(config(fake_provider))
+    fake_provider.reply_to(MODEL, Raw(status=200, body=b'{"object":"list","data":[],"model":"m"}'))
+    answer = await gateway.ask(f"/v1beta/models/{MODEL}:embedContent", {"content": {"parts": [{"text": "one"}]}})
+    assert answer.status == 502
+    assert "0 vectors for 1 texts" in answer.json()["error"]["message"]

@@ -1,14 +1,18 @@
-"""Embeddings: vectors for texts, from the first provider of a route that makes them."""
+"""Embeddings: vectors for texts, from the first provider of a route that makes them.
+
+What no provider may see is masked in texts as in prompts; then the client's own bytes are not forwarded.
+"""
 
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
+from tollhouse.chat.embedding import EmbeddingRequest
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.embedding import EmbeddingDialect, EmbeddingPeek
-from tollhouse.errors import Untranslatable
+from tollhouse.errors import Untranslatable, UpstreamMalformed
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.errand import Answered, Outcome, Run, expect_success
 from tollhouse.gateway.estimate import BYTES_PER_TOKEN
@@ -17,6 +21,7 @@ from tollhouse.gateway.routing import Candidate, allowed
 from tollhouse.gateway.weight import worst_cost
 from tollhouse.ledger.prices import ModelPrice
 from tollhouse.policy.admission import Weight
+from tollhouse.policy.redaction.masking import mask_texts
 from tollhouse.upstream.transport import Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
@@ -33,8 +38,23 @@ async def embed(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> Outcome
         names = " or ".join(sorted({candidate.provider.name for candidate in route.candidates}))
         raise Untranslatable(f"Model {route.name[:200]!r} makes no embeddings: provider {names} has none.")
     route = route.with_candidates(able)
-    lane = "same" if able[0].provider.embeddings is wire else "translated"
-    return await Run(gateway, call, _Embedding(gateway, call, wire, peek), route, model=model, lane=lane).go()
+    errand = _Embedding(gateway, call, wire, peek, _masked(gateway, call, wire))
+    lane = "same" if errand.forwards(able[0]) else "translated"
+    return await Run(gateway, call, errand, route, model=model, lane=lane).go()
+
+
+def _masked(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> EmbeddingRequest | None:
+    """The request as a provider may see it; `None` where that is as it came."""
+    if gateway.masks is None:
+        return None
+    request = wire.decode_request(call.body)
+    shown = iter(mask_texts(gateway.masks, [text for text in request.inputs if isinstance(text, str)]))
+    inputs = tuple(next(shown) if isinstance(given, str) else given for given in request.inputs)
+    title = None if request.title is None else mask_texts(gateway.masks, [request.title])[0]
+    user = None if request.user is None else mask_texts(gateway.masks, [request.user])[0]
+    if (inputs, title, user) == (request.inputs, request.title, request.user):
+        return None
+    return msgspec.structs.replace(request, inputs=inputs, title=title, user=user)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +65,18 @@ class _Embedding:
     call: Call
     wire: EmbeddingDialect
     peek: EmbeddingPeek
+    masked: EmbeddingRequest | None
+
+    def forwards(self, candidate: Candidate) -> bool:
+        """Whether a candidate gets the client's own bytes, and the client the candidate's."""
+        return self.masked is None and candidate.provider.embeddings is self.wire
 
     def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
         theirs, provider = _wire_of(candidate), candidate.provider
-        if theirs is self.wire:
+        if self.forwards(candidate):
             body = theirs.patch(self.peek, candidate.model)
         else:
-            request = self.wire.decode_request(self.call.body)
+            request = self.masked or self.wire.decode_request(self.call.body)
             body = theirs.encode_request(msgspec.structs.replace(request, model=candidate.model), receipt)
         return Outgoing(
             address=candidate.address,
@@ -80,14 +105,19 @@ class _Embedding:
         await expect_success(incoming, candidate, self.gateway.wall())
         body = await incoming.read_all(MAX_ANSWER_BYTES)
         theirs = _wire_of(candidate)
-        if theirs is self.wire:
+        if self.forwards(candidate):
             usage = theirs.glance(body)
         else:
             answer = theirs.decode_response(body)
+            request = self.wire.decode_request(self.call.body)
+            if len(answer.vectors) != len(request.inputs):
+                raise UpstreamMalformed(
+                    f"The provider gave {len(answer.vectors)} vectors for {len(request.inputs)} texts."
+                )
             usage = answer.usage
             if not answer.model:
                 answer = msgspec.structs.replace(answer, model=candidate.model)
-            body = self.wire.encode_response(answer, self.wire.decode_request(self.call.body), Receipt())
+            body = self.wire.encode_response(answer, request, Receipt())
         return Answered(body, self.likely() if usage.is_empty else usage)
 
 

@@ -109,7 +109,9 @@ class OpenAIEmbeddings:
             receipt.dropped("taskType", "OpenAI's models make the same vectors for every purpose")
         if request.title is not None:
             receipt.dropped("title", "OpenAI's embeddings know texts without titles")
-        if request.extra is not None and request.extra.dialect != NAME:
+        if request.extra is not None and request.extra.dialect == NAME:
+            fields.update(request.extra.fields)
+        elif request.extra is not None:
             for name in request.extra.fields:
                 receipt.dropped(name, "OpenAI's embeddings do not have it")
         return msgspec.json.encode(fields)
@@ -131,7 +133,7 @@ class OpenAIEmbeddings:
         """The usage of an answer."""
         try:
             return _used(_glances.decode(body).usage)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UpstreamMalformed(f"The provider's embeddings cannot be read: {error}.") from error
 
 

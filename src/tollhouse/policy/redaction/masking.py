@@ -68,6 +68,12 @@ def mask(redactor: Redactor, request: Request) -> Masked:
     return Masked(masker.request(request), masker.values)
 
 
+def mask_texts(redactor: Redactor, texts: Sequence[str]) -> tuple[str, ...]:
+    """The same for texts of which nothing comes back."""
+    masker = Masker(redactor.find, taken=[found for text in texts for found in _PLACEHOLDER.findall(text)])
+    return tuple(masker.text(text) for text in texts)
+
+
 class Masker:
     """The placeholders of one call."""
 
