@@ -33,6 +33,15 @@ def test_a_cut_message_is_not_given():
     splitter = Splitter()
     assert splitter.feed(delimit(b"whole") + delimit(b"cut off")[:-1]) == [b"whole"]
     assert not splitter.is_between
+    assert splitter.feed(b"") == []
+    assert splitter.feed(b"f" + delimit(b"next")) == [b"cut off", b"next"]
+
+
+def test_a_long_message_in_many_pieces_is_put_together_once():
+    """Copied at each piece it would take minutes of the event loop, which a hostile peer could ask for."""
+    splitter, data = Splitter(), delimit(bytes(4_000_000))
+    found = [message for at in range(0, len(data), 32) for message in splitter.feed(data[at : at + 32])]
+    assert found == [bytes(4_000_000)]
 
 
 @pytest.mark.parametrize("data", [b"\xff" * 6, varint(1 << 20)])

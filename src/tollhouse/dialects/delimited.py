@@ -27,20 +27,30 @@ def varint(number: int) -> bytes:
 class Splitter:
     """Gives the messages back, wherever the bytes were cut on their way."""
 
-    __slots__ = ("_left", "_max_bytes")
+    __slots__ = ("_max_bytes", "_missing", "_pieces")
 
     def __init__(self, *, max_message_bytes: int = MAX_MESSAGE_BYTES) -> None:
-        self._left = b""
+        self._pieces: list[bytes] = []
+        """Of a message that is not complete; put together once, however many there are."""
+        self._missing = 0
+        """Bytes that must come before another look makes sense."""
         self._max_bytes = max_message_bytes
 
     @property
     def is_between(self) -> bool:
         """Whether all that came is whole messages."""
-        return not self._left
+        return not self._pieces
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now.  Raises `ValueError` for a length that is none, or over the bound."""
-        data = self._left + data if self._left else data
+        if not data:
+            return []
+        if len(data) < self._missing:
+            self._pieces.append(data)
+            self._missing -= len(data)
+            return []
+        if self._pieces:
+            data = b"".join((*self._pieces, data))
         messages: list[bytes] = []
         start, end = 0, len(data)
         while True:
@@ -53,14 +63,16 @@ class Splitter:
                 if at - start >= _MAX_VARINT_BYTES:
                     raise ValueError("a message's length has too many bytes")
             if at >= end:
+                self._missing = 1
                 break
             size |= data[at] << shift
             if size > self._max_bytes:
                 raise ValueError(f"a message of {size} bytes is over the bound of {self._max_bytes}")
             at += 1
             if at + size > end:
+                self._missing = at + size - end
                 break
             messages.append(data[at : at + size])
             start = at + size
-        self._left = data[start:]
+        self._pieces = [data[start:]] if start < end else []
         return messages
