@@ -424,7 +424,10 @@ def test_errors_have_googles_shape(error: TollhouseError, code: int, status: str
     assert said["details"][0]["reason"] == error.code.upper()
     waits = [detail["retryDelay"] for detail in said["details"] if detail["@type"].endswith("RetryInfo")]
     assert waits == {429: ["1.500s"], 402: ["60.000s"]}.get(code, [])
-    check_stream(DIALECT.encode_stream_error(error, "req_1"))
+    in_a_stream = DIALECT.encode_stream_error(error, "req_1")
+    check_stream(in_a_stream)
+    # Gemini CLI knows no other form of a failure than a bare line.
+    assert in_a_stream.startswith(DIALECT.encode_error(error, "req_1") + b"\r\n")
 
 
 @pytest.mark.parametrize(

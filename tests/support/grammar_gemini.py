@@ -54,6 +54,8 @@ def chunks(body: bytes) -> list[dict[str, Any]]:
     """The chunks of a stream, framed as all clients can read it."""
     _demand(body.endswith((b"\r\n\r\n", b"\n\n")), "the last event is not ended by a blank line")
     events = body.replace(b"\r\n", b"\n").removesuffix(b"\n\n").split(b"\n\n")
+    if len(events) > 1 and events[-2].startswith(b'{"error":'):  # a failure is said as a bare line too, for Gemini CLI
+        _demand(events[-1] == b"data: " + events.pop(-2), "the bare line and the event of a failure differ")
     for event in events:
         _demand(event.startswith(b"data: {"), f"an event begins with {event[:20]!r}")
         _demand(b"\n" not in event, "an event has several lines")

@@ -70,8 +70,14 @@ def encode_error(error: TollhouseError, request_id: str) -> bytes:
 
 
 def encode_stream_error(error: TollhouseError, request_id: str) -> bytes:
-    """The event that ends a broken stream."""
-    return b"data: " + encode_error(error, request_id) + b"\r\n\r\n"
+    """The event that ends a broken stream, and before it the same as a bare line.
+
+    The bare line is how Google itself breaks off ("When API returns an error message, it comes line by line", google-genai's
+    `_api_client.py`), and the only form that Gemini CLI 0.61 knows: after an event it shows the cut answer four times over and
+    exits with 0.  Readers of server-sent events skip a line of that name, and have the event.
+    """
+    body = encode_error(error, request_id)
+    return b"%b\r\n\r\ndata: %b\r\n\r\n" % (body, body)
 
 
 def error_fields(error: TollhouseError, request_id: str) -> Block:
