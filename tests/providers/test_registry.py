@@ -131,7 +131,12 @@ def test_a_type_without_an_address_of_its_own_needs_one(kind):
 def test_only_types_that_a_person_must_address_ask_for_it_at_loading():
     needing = {kind for kind, defaults in defaults_by_type().items() if defaults.needs_base_url}
 
-    assert needing == {"cursor", "openai-compatible", "anthropic-compatible", "tollhouse"}  # `local` gets its address at run time
+    assert needing == {
+        "cursor",
+        "openai-compatible",
+        "anthropic-compatible",
+        "tollhouse",
+    }  # `local` gets its address at run time
 
 
 def test_an_unknown_type_is_refused_with_those_that_there_are():
