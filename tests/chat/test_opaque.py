@@ -7,13 +7,16 @@ from tollhouse.chat.model import Opaque, Part, RedactedThinking, Refusal, Text, 
 from tollhouse.chat.opaque import (
     GATEWAY,
     SEAL,
+    as_signature,
     carried,
     carrier,
     holds_sealed,
     read_id,
     rejoin,
     seal,
+    sent,
     signed_id,
+    thought,
     unseal,
 )
 
@@ -89,3 +92,18 @@ def test_what_another_gateway_sealed_comes_back_to_it_closed():
 def test_a_body_with_a_sealed_value_is_seen(sealed: str):
     assert holds_sealed(msgspec.json.encode({"messages": [{"id": sealed}]}))
     assert not holds_sealed(b'{"messages":[{"content":"what does tollhouse-sealed mean?"}]}')
+
+
+def test_a_provider_is_sent_its_own_values_and_another_gateway_all_of_them():
+    assert sent(SIGNATURE, "google") == SIGNATURE.value
+    assert sent(SIGNATURE, "anthropic") is None
+    assert unseal(str(sent(SIGNATURE, GATEWAY)), "anthropic") == SIGNATURE
+    assert sent(Opaque("tollhouse-sealed.google.x", GATEWAY), GATEWAY) == "tollhouse-sealed.google.x"
+
+
+def test_encrypted_reasoning_can_stand_as_a_signature():
+    hidden = RedactedThinking(SIGNATURE)
+    assert thought("", as_signature(hidden)) == hidden
+    assert thought("words", as_signature(hidden)) == Thinking("words", as_signature(hidden))
+    assert thought("", SIGNATURE) == Thinking("", SIGNATURE)
+    assert thought("", None) == Thinking("")

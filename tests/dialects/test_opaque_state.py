@@ -1,5 +1,6 @@
 """Signatures come home: out to a client of another dialect, back in its next turn, whole and streamed."""
 
+from base64 import b64encode
 from typing import Any
 
 import msgspec
@@ -18,7 +19,10 @@ from tollhouse.dialects.gemini.traits import GeminiTraits
 from tollhouse.providers import openrouter, tollhouse
 
 HOMES = ["google", "anthropic", "openai", "openrouter", "anthropic-compatible", "tollhouse"]
-opaques = st.builds(Opaque, st.text(min_size=1, max_size=20), st.sampled_from(HOMES))
+values = st.binary(min_size=1, max_size=20).map(lambda data: b64encode(data).decode())
+opaques = st.builds(Opaque, values, st.just("google")) | st.builds(
+    Opaque, st.text(min_size=1, max_size=20), st.sampled_from([home for home in HOMES if home != "google"])
+)
 calls = st.builds(
     lambda number, signature: ToolCall(f"call_{number}", "f", '{"a":1}', signature=signature),
     st.integers(0, 9),
@@ -166,3 +170,16 @@ def test_another_gateway_gets_every_value_with_its_home():
     body = openai_chat.DIALECT.encode_request(asked, tollhouse.traits_for("m"), receipt)
     assert not receipt
     assert openai_chat.DIALECT.decode_request(body).messages[1].parts == parts
+
+
+@by_dialect
+@pytest.mark.parametrize(
+    ("field", "value", "home"),
+    [("cachedContent", "cachedContents/x", "gemini"), ("container", "container_1", "anthropic")],
+)
+def test_an_id_of_one_provider_s_own_store_goes_to_it_alone(name: str, field: str, value: str, home: str):
+    request = DIALECTS[home].decode_request(msgspec.json.encode({**ASK[home], field: value}))
+    receipt = Receipt()
+    body = DIALECTS[name].encode_request(request, TRAITS[name], receipt)
+    assert (value.encode() in body) == (name == home)
+    assert [entry.split(":")[0] for entry in receipt.entries] == ([] if name == home else [f"dropped {field}"])
