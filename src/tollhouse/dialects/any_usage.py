@@ -12,13 +12,15 @@ import msgspec
 
 from tollhouse.chat import sse
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.anthropic.wire import WireUsage, usage_of
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.dialects.anthropic.wire import UNREADABLE, WireUsage, usage_of
+from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.gemini.usage import read_counts
+from tollhouse.dialects.gemini.usage import usage_of as googles_usage_of
 from tollhouse.dialects.openai_chat.counts import read_usage
 from tollhouse.errors import UpstreamMalformed, UpstreamTooLarge
 
-MAX_BODY_BYTES: Final = 16 * 1024 * 1024
-"""Of a longer answer the usage is not read: it is made of files, and those say none."""
+MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+"""Of a longer answer the usage is not read.  Ten drawn pictures in base64, with the usage after them, are some 40 MB."""
 _PLACES: Final = ("", "response", "message")
 """Where `usage` stands: at the top, in a `response` (Responses' events), in a `message` (Anthropic's first event)."""
 
@@ -26,24 +28,11 @@ _objects: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _anthropic: Final = msgspec.json.Decoder(WireUsage)
 
 
-class _Google(msgspec.Struct, rename="camel"):
-    """Gemini's `usageMetadata`: what was thought stands beside what was said (ai.google.dev/api/generate-content)."""
-
-    prompt_token_count: int | None = None
-    cached_content_token_count: int | None = None
-    candidates_token_count: int | None = None
-    thoughts_token_count: int | None = None
-    tool_use_prompt_token_count: int | None = None
-
-
-_google: Final = msgspec.json.Decoder(_Google)
-
-
 def usage_in(body: bytes) -> Usage:
     """The usage in a JSON answer; empty where there is none, or where it is not JSON."""
     try:
         fields = _objects.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except UNREADABLE:
         return Usage()
     for place in _PLACES:
         inner = fields if not place else _object(fields.get(place))
@@ -59,7 +48,7 @@ class Watch:
 
     def __init__(self, *, is_stream: bool) -> None:
         """`is_stream` says that the answer is made of server-sent events."""
-        self._parser = sse.Parser(max_event_bytes=MAX_EVENT_BYTES) if is_stream else None
+        self._parser = sse.Parser(max_event_bytes=MAX_LARGE_EVENT_BYTES) if is_stream else None
         self._body = bytearray()
         self._is_over = False
         self._usage = Usage()
@@ -98,13 +87,14 @@ class Watch:
             input_tokens=usage.input_tokens or before.input_tokens,
             cache_read_tokens=usage.cache_read_tokens or before.cache_read_tokens,
             cache_write_tokens=usage.cache_write_tokens or before.cache_write_tokens,
+            cache_write_1h_tokens=usage.cache_write_1h_tokens or before.cache_write_1h_tokens,
         )
 
 
 def _usage(fields: Mapping[str, msgspec.Raw]) -> Usage | None:
     raw = fields.get("usageMetadata")
     if raw is not None:
-        return _googles(raw)
+        return googles_usage_of(read_counts(raw))
     raw = fields.get("usage")
     if raw is None:
         return None
@@ -113,25 +103,9 @@ def _usage(fields: Mapping[str, msgspec.Raw]) -> Usage | None:
         if "cache_read_input_tokens" in said or "cache_creation_input_tokens" in said:
             return usage_of(_anthropic.decode(raw))
         counts = msgspec.json.decode(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return None
     return read_usage(counts, reasoning_outside_output=False) if isinstance(counts, dict) else None
-
-
-def _googles(raw: msgspec.Raw) -> Usage | None:
-    try:
-        said = _google.decode(raw)
-    except msgspec.DecodeError:
-        return None
-    if said.prompt_token_count is None:
-        return None
-    return Usage(
-        input_tokens=said.prompt_token_count + (said.tool_use_prompt_token_count or 0),
-        cache_read_tokens=said.cached_content_token_count,
-        output_tokens=(said.candidates_token_count or 0) + (said.thoughts_token_count or 0),
-        reasoning_tokens=said.thoughts_token_count,
-        source="reported",
-    )
 
 
 def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
@@ -139,5 +113,5 @@ def _object(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
         return {}
     try:
         return _objects.decode(raw)
-    except msgspec.DecodeError:
+    except UNREADABLE:
         return {}
