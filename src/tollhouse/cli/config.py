@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from tollhouse.config.folders import write_file
 from tollhouse.config.load import FILE_NAME, candidates, find, load
 from tollhouse.config.schema import Config, ProviderDefaults
 from tollhouse.config.show import show as show_places
@@ -90,7 +91,7 @@ def init(provider_types: Mapping[str, ProviderDefaults] | None, path: str, force
     key = new_key()
     file = Path(path)
     try:
-        _write_private(file, starter(key, os.environ, types), replace=force)
+        write_file(file, starter(key, os.environ, types).encode(), replace=force)
     except FileExistsError:
         raise ConfigError([f"{file}: The file exists already; `--force` replaces it."]) from None
     except OSError as error:
@@ -123,16 +124,3 @@ def _counts(config: Config) -> str:
 
 def _plural(noun: str) -> str:
     return noun + ("es" if noun.endswith("s") else "s")
-
-
-def _write_private(file: Path, text: str, *, replace: bool) -> None:
-    """Writes a file that only its owner can read.  Raises `FileExistsError` and other `OSError`s."""
-    # A file that is replaced stays whole until the new one is.
-    fresh = file.with_name(f".{file.name}.new") if replace else file
-    if replace:
-        fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as handle:
-        handle.write(text)
-    if replace:
-        fresh.replace(file)

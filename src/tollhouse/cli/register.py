@@ -8,13 +8,12 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 import msgspec
 
-from tollhouse.cli.ledger_address import ledger_url
+from tollhouse.cli.ledger_address import configuration
 from tollhouse.cli.usage import dollars
 from tollhouse.errors import NotFound
 from tollhouse.ledger.moments import moment_at, us_of
@@ -290,30 +289,14 @@ def opened(config_file: str | None, url: str | None, *, creates: bool = False) -
 
     config = None
     if url is None:
-        config = _loaded(config_file)
-        url = ledger_url(config_file, None) if config is None else config.ledger.url
+        config = configuration(config_file)
+        url = store.DEFAULT_URL if config is None else config.ledger.url
     if not creates and store.revision_of(url) is None:
         raise NotFound(
             "There is no ledger there yet.", hint="The first start of the gateway makes it, or `tollhouse key create`."
         )
     store.prepare(url)
     return Register(url, config)
-
-
-def _loaded(config_file: str | None) -> "Config | None":
-    from tollhouse.config.load import find, load
-    from tollhouse.errors import ConfigError
-    from tollhouse.providers.registry import defaults_by_type
-
-    path = find(config_file, os.environ, Path.cwd(), Path.home())
-    if path is None:
-        return None
-    try:
-        return load(path, os.environ, defaults_by_type())
-    except ConfigError as error:
-        raise ConfigError(
-            [*error.problems, "To leave the configuration aside, name the ledger: --ledger URL."]
-        ) from error
 
 
 def actor() -> str:

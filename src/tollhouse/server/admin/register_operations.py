@@ -1,16 +1,14 @@
 """Tenants, projects and keys over the network: the same functions that the command line calls."""
 
-from collections.abc import Callable
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
-from tollhouse.ledger.transaction import Transaction
 from tollhouse.policy import register, registrar
 from tollhouse.policy.register import Key, Kind, Project, Tenant, TopUp
-from tollhouse.policy.registrar import MAX_OVERLAP_SECONDS, Desk, Edit, Issued, KeyEdit, NewKey, NewProject, NewTenant
+from tollhouse.policy.registrar import MAX_OVERLAP_SECONDS, Edit, Issued, KeyEdit, NewKey, NewProject, NewTenant
+from tollhouse.server.admin.desk import at_desk, looked_up
 from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Nothing, Operation, Page
-from tollhouse.telemetry.audit import RegisterAudit
 
 T = TypeVar("T")
 
@@ -89,24 +87,6 @@ class IssuedKey(msgspec.Struct, frozen=True, kw_only=True):
     secret: str
 
 
-def _reserved(asked: Asked[Any, Any]) -> tuple[str, ...]:
-    return tuple(key.name for key in asked.office.config().auth.keys)
-
-
-def _write(asked: Asked[Any, Any], work: Callable[[Desk], T]) -> T:
-    return registrar.write(
-        asked.office.ledger_url,
-        work,
-        actor=asked.actor,
-        audit=RegisterAudit(address=asked.address, request_id=asked.request_id),
-        reserved=_reserved(asked),
-    )
-
-
-def _read(asked: Asked[Any, Any], work: Callable[[Transaction], T]) -> T:
-    return register.read(asked.office.ledger_url, work)
-
-
 def _issued(issued: Issued) -> IssuedKey:
     return IssuedKey(key=issued.key, secret=issued.secret)
 
@@ -116,7 +96,7 @@ def _issued(issued: Issued) -> IssuedKey:
 
 def _list_tenants(asked: Asked[ManyTenants, Nothing]) -> Page[Tenant]:
     query = asked.query
-    found = _read(
+    found = looked_up(
         asked,
         lambda open_: register.tenants(open_, after=query.after, at_most=query.limit + 1, removed_too=query.removed),
     )
@@ -125,20 +105,20 @@ def _list_tenants(asked: Asked[ManyTenants, Nothing]) -> Page[Tenant]:
 
 
 def _create_tenant(asked: Asked[Nothing, NewTenant]) -> Tenant:
-    return _write(asked, lambda desk: registrar.create_tenant(desk, asked.body))
+    return at_desk(asked, lambda desk: registrar.create_tenant(desk, asked.body))
 
 
 def _show_tenant(asked: Asked[Nothing, Nothing]) -> Tenant:
-    return _read(asked, lambda open_: register.tenant(open_, asked.path["tenant"]))
+    return looked_up(asked, lambda open_: register.tenant(open_, asked.path["tenant"]))
 
 
 def _edit_tenant(asked: Asked[Nothing, Edit]) -> Tenant:
-    return _write(asked, lambda desk: registrar.edit_tenant(desk, asked.path["tenant"], asked.body))
+    return at_desk(asked, lambda desk: registrar.edit_tenant(desk, asked.path["tenant"], asked.body))
 
 
 def _remove_tenant(asked: Asked[Removal, Nothing]) -> Tenant:
     query = asked.query
-    return _write(
+    return at_desk(
         asked,
         lambda desk: registrar.remove_tenant(
             desk, asked.path["tenant"], revokes_keys=query.revoke_keys, cuts=query.cut
@@ -155,7 +135,7 @@ def _top_up_tenant(asked: Asked[Nothing, Payment]) -> TopUp:
 
 def _list_projects(asked: Asked[ManyProjects, Nothing]) -> Page[Project]:
     query = asked.query
-    found = _read(
+    found = looked_up(
         asked,
         lambda open_: register.projects(open_, tenant_name=query.tenant, removed_too=query.removed),
     )
@@ -163,21 +143,21 @@ def _list_projects(asked: Asked[ManyProjects, Nothing]) -> Page[Project]:
 
 
 def _create_project(asked: Asked[Nothing, NewProject]) -> Project:
-    return _write(asked, lambda desk: registrar.create_project(desk, asked.body))
+    return at_desk(asked, lambda desk: registrar.create_project(desk, asked.body))
 
 
 def _show_project(asked: Asked[Nothing, Nothing]) -> Project:
-    return _read(asked, lambda open_: register.project(open_, asked.path["tenant"], asked.path["project"]))
+    return looked_up(asked, lambda open_: register.project(open_, asked.path["tenant"], asked.path["project"]))
 
 
 def _edit_project(asked: Asked[Nothing, Edit]) -> Project:
     path = asked.path
-    return _write(asked, lambda desk: registrar.edit_project(desk, path["tenant"], path["project"], asked.body))
+    return at_desk(asked, lambda desk: registrar.edit_project(desk, path["tenant"], path["project"], asked.body))
 
 
 def _remove_project(asked: Asked[Removal, Nothing]) -> Project:
     path, query = asked.path, asked.query
-    return _write(
+    return at_desk(
         asked,
         lambda desk: registrar.remove_project(
             desk, path["tenant"], path["project"], revokes_keys=query.revoke_keys, cuts=query.cut
@@ -194,7 +174,7 @@ def _top_up_project(asked: Asked[Nothing, Payment]) -> TopUp:
 
 def _list_keys(asked: Asked[ManyKeys, Nothing]) -> Page[Key]:
     query = asked.query
-    found = _read(
+    found = looked_up(
         asked,
         lambda open_: register.keys(
             open_,
@@ -210,24 +190,24 @@ def _list_keys(asked: Asked[ManyKeys, Nothing]) -> Page[Key]:
 
 
 def _create_key(asked: Asked[Nothing, NewKey]) -> IssuedKey:
-    return _issued(_write(asked, lambda desk: registrar.create_key(desk, asked.body)))
+    return _issued(at_desk(asked, lambda desk: registrar.create_key(desk, asked.body)))
 
 
 def _show_key(asked: Asked[Nothing, Nothing]) -> Key:
-    return _read(asked, lambda open_: register.key(open_, asked.path["key"]))
+    return looked_up(asked, lambda open_: register.key(open_, asked.path["key"]))
 
 
 def _edit_key(asked: Asked[Nothing, KeyEdit]) -> Key:
-    return _write(asked, lambda desk: registrar.edit_key(desk, asked.path["key"], asked.body))
+    return at_desk(asked, lambda desk: registrar.edit_key(desk, asked.path["key"], asked.body))
 
 
 def _revoke_key(asked: Asked[Nothing, Revocation]) -> Key:
-    return _write(asked, lambda desk: registrar.revoke_key(desk, asked.path["key"], cuts=asked.body.cut))
+    return at_desk(asked, lambda desk: registrar.revoke_key(desk, asked.path["key"], cuts=asked.body.cut))
 
 
 def _rotate_key(asked: Asked[Nothing, Rotation]) -> IssuedKey:
     overlap = asked.body.overlap_seconds
-    return _issued(_write(asked, lambda desk: registrar.rotate_key(desk, asked.path["key"], overlap_seconds=overlap)))
+    return _issued(at_desk(asked, lambda desk: registrar.rotate_key(desk, asked.path["key"], overlap_seconds=overlap)))
 
 
 def _top_up_key(asked: Asked[Nothing, Payment]) -> TopUp:
@@ -239,12 +219,12 @@ def _top_up_key(asked: Asked[Nothing, Payment]) -> TopUp:
 
 def _pay(asked: Asked[Nothing, Payment], kind: Kind, name: str) -> TopUp:
     body = asked.body
-    return _write(asked, lambda desk: registrar.top_up(desk, kind, name, body.amount_nano, note=body.note))
+    return at_desk(asked, lambda desk: registrar.top_up(desk, kind, name, body.amount_nano, note=body.note))
 
 
 def _list_top_ups(asked: Asked[ManyTopUps, Nothing]) -> Page[TopUp]:
     query = asked.query
-    found = _read(asked, lambda open_: register.top_ups(open_, query.kind, query.name))
+    found = looked_up(asked, lambda open_: register.top_ups(open_, query.kind, query.name))
     return Page(items=list(found[-MAX_PAGE:]))
 
 

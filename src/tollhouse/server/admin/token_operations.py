@@ -4,22 +4,20 @@ A subject's name stands in the query and not in the path, for that of an OIDC is
 """
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 
 from tollhouse.config.schema import JwtSettings
-from tollhouse.ledger.transaction import Transaction
-from tollhouse.policy import register, registrar, subjects
-from tollhouse.policy.registrar import Desk, KeyEdit
+from tollhouse.policy import subjects
+from tollhouse.policy.registrar import KeyEdit
 from tollhouse.policy.subjects import NewSubject, Subject
 from tollhouse.policy.tokens import issuing
 from tollhouse.policy.tokens.issuing import MAX_OVERLAP_SECONDS, Mint, NewToken, SigningKeyRecord, Token
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
+from tollhouse.server.admin.desk import at_desk, looked_up
 from tollhouse.server.admin.operation import Asked, Limit, Nothing, Operation, Page
-from tollhouse.telemetry.audit import RegisterAudit
 
 T = TypeVar("T")
 
@@ -82,19 +80,6 @@ class SubjectRevocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """End its calls in flight too."""
 
 
-def _write(asked: Asked[Any, Any], work: Callable[[Desk], T]) -> T:
-    return registrar.write(
-        asked.office.ledger_url,
-        work,
-        actor=asked.actor,
-        audit=RegisterAudit(address=asked.address, request_id=asked.request_id),
-    )
-
-
-def _read(asked: Asked[Any, Any], work: Callable[[Transaction], T]) -> T:
-    return register.read(asked.office.ledger_url, work)
-
-
 def _mint(asked: Asked[Any, Any]) -> Mint:
     office = asked.office
     settings = office.config().auth.jwt or JwtSettings()
@@ -103,7 +88,7 @@ def _mint(asked: Asked[Any, Any]) -> Mint:
 
 def _list_tokens(asked: Asked[ManyTokens, Nothing]) -> Page[Token]:
     query = asked.query
-    found = _read(
+    found = looked_up(
         asked,
         lambda open_: issuing.tokens(
             open_,
@@ -118,34 +103,34 @@ def _list_tokens(asked: Asked[ManyTokens, Nothing]) -> Page[Token]:
 
 
 def _issue_token(asked: Asked[Nothing, NewToken]) -> IssuedToken:
-    issued = _write(asked, lambda desk: issuing.issue_token(desk, _mint(asked), asked.body))
+    issued = at_desk(asked, lambda desk: issuing.issue_token(desk, _mint(asked), asked.body))
     return IssuedToken(token=issued.record, text=issued.text)
 
 
 def _show_token(asked: Asked[Nothing, Nothing]) -> Token:
-    return _read(asked, lambda open_: issuing.token(open_, asked.path["jti"]))
+    return looked_up(asked, lambda open_: issuing.token(open_, asked.path["jti"]))
 
 
 def _revoke_token(asked: Asked[Nothing, TokenRevocation]) -> Token:
     body = asked.body
-    return _write(
+    return at_desk(
         asked,
         lambda desk: issuing.revoke_token(desk, asked.path["jti"], cuts=body.cut, is_foreign=body.foreign),
     )
 
 
 def _list_keys(asked: Asked[Nothing, Nothing]) -> Page[SigningKeyRecord]:
-    return Page(items=list(_read(asked, issuing.signing_keys)))
+    return Page(items=list(looked_up(asked, issuing.signing_keys)))
 
 
 def _rotate(asked: Asked[Nothing, KeyRotation]) -> SigningKeyRecord:
     overlap = asked.body.overlap_seconds
-    return _write(asked, lambda desk: issuing.rotate_signing_key(desk, _mint(asked), overlap_seconds=overlap))
+    return at_desk(asked, lambda desk: issuing.rotate_signing_key(desk, _mint(asked), overlap_seconds=overlap))
 
 
 def _list_subjects(asked: Asked[ManySubjects, Nothing]) -> Page[Subject]:
     query = asked.query
-    found = _read(
+    found = looked_up(
         asked,
         lambda open_: subjects.subjects(open_, after=query.after, at_most=query.limit + 1, revoked_too=query.revoked),
     )
@@ -154,23 +139,23 @@ def _list_subjects(asked: Asked[ManySubjects, Nothing]) -> Page[Subject]:
 
 
 def _create_subject(asked: Asked[Nothing, NewSubject]) -> Subject:
-    return _write(asked, lambda desk: subjects.create_subject(desk, asked.body))
+    return at_desk(asked, lambda desk: subjects.create_subject(desk, asked.body))
 
 
 def _show_subject(asked: Asked[OneSubject, Nothing]) -> Subject:
-    return _read(asked, lambda open_: subjects.subject(open_, asked.query.name))
+    return looked_up(asked, lambda open_: subjects.subject(open_, asked.query.name))
 
 
 def _edit_subject(asked: Asked[OneSubject, KeyEdit]) -> Subject:
-    return _write(asked, lambda desk: subjects.edit_subject(desk, asked.query.name, asked.body))
+    return at_desk(asked, lambda desk: subjects.edit_subject(desk, asked.query.name, asked.body))
 
 
 def _revoke_subject(asked: Asked[OneSubject, SubjectRevocation]) -> Subject:
-    return _write(asked, lambda desk: subjects.revoke_subject(desk, asked.query.name, cuts=asked.body.cut))
+    return at_desk(asked, lambda desk: subjects.revoke_subject(desk, asked.query.name, cuts=asked.body.cut))
 
 
 def _restore_subject(asked: Asked[OneSubject, Nothing]) -> Subject:
-    return _write(asked, lambda desk: subjects.restore_subject(desk, asked.query.name))
+    return at_desk(asked, lambda desk: subjects.restore_subject(desk, asked.query.name))
 
 
 _TOKENS: Final = "/admin/v1/tokens"

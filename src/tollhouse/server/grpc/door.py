@@ -15,9 +15,11 @@ from urllib.parse import unquote
 import grpc
 import grpc.aio
 
+from tollhouse.dialects.dialect import Dialect
 from tollhouse.dialects.protobuf.failure import trouble_of
 from tollhouse.errors import ClientLeft, GatewayError, TollhouseError, Unauthenticated
 from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.identity import Principal, check_address
 from tollhouse.policy.peer_certificate import PeerCertificate
 from tollhouse.server.grpc import details
@@ -59,6 +61,31 @@ class Caller:
     arrived_at_us: int
     deadline: float | None
     """Until when an answer can still reach the client, in monotonic seconds; `None` when it waits for ever."""
+
+    def call(
+        self,
+        door: str,
+        dialect: Dialect[Any],
+        body: bytes,
+        *,
+        stream: bool | None = None,
+        settled: Callable[[CallRecord], None] | None = None,
+    ) -> Call:
+        """What this RPC asks of the gateway; `door` is its name in the ledger, and for the rest see `Call`."""
+        return Call(
+            id=self.id,
+            door=door,
+            dialect=dialect,
+            body=body,
+            headers=self.headers,
+            principal=self.principal,
+            address=self.address,
+            arrived=self.arrived,
+            arrived_at_us=self.arrived_at_us,
+            stream=stream,
+            deadline=self.deadline,
+            settled=settled,
+        )
 
 
 class Gone(Exception):

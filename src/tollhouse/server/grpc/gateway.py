@@ -25,7 +25,7 @@ from tollhouse.dialects.protobuf.messages import (
 from tollhouse.dialects.protobuf.reports import Models, Settlement, TokenCount, Trouble
 from tollhouse.dialects.protobuf.wire import MessageShape
 from tollhouse.errors import TollhouseError
-from tollhouse.gateway.call import Call, Headers
+from tollhouse.gateway.call import Headers
 from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.embed import embed
 from tollhouse.ledger.record import CallRecord
@@ -64,7 +64,7 @@ def service(door: RpcDoor) -> Service:
 async def _chat(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
     answer = _Answer(caller)
     try:
-        await door.answer(caller, _call(caller, request, CHAT, stream=False, settled=answer.settle), answer)
+        await door.answer(caller, caller.call(CHAT, _DIALECT, request, stream=False, settled=answer.settle), answer)
     except TollhouseError as error:
         await _refuse(context, caller, trouble_of(error, caller.id))
     body = b"".join(answer.pieces)
@@ -78,7 +78,7 @@ async def _chat(door: RpcDoor, caller: Caller, request: bytes, context: Context)
 async def _stream_chat(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> None:
     answer = _Stream(caller, context)
     try:
-        await door.answer(caller, _call(caller, request, CHAT, stream=True, settled=answer.settle), answer)
+        await door.answer(caller, caller.call(CHAT, _DIALECT, request, stream=True, settled=answer.settle), answer)
     except TollhouseError as error:
         trouble = trouble_of(error, caller.id)
         if answer.status == 200:
@@ -156,7 +156,7 @@ class _Stream(_Answer):
 
 
 async def _count(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
-    call = _call(caller, request, COUNT, stream=False)
+    call = caller.call(COUNT, _DIALECT, request, stream=False)
 
     async def work() -> bytes:
         counted = await count_tokens(caller.serving.gateway, call)
@@ -167,7 +167,7 @@ async def _count(door: RpcDoor, caller: Caller, request: bytes, context: Context
 
 async def _embed(door: RpcDoor, caller: Caller, request: bytes, context: Context) -> bytes:
     gateway = caller.serving.gateway
-    call = _call(caller, request, EMBED)
+    call = caller.call(EMBED, _DIALECT, request)
 
     async def work() -> bytes:
         outcome = await embed(gateway, call, _DIALECT.embeddings)
@@ -190,30 +190,6 @@ async def _server_info(door: RpcDoor, caller: Caller, request: bytes, context: C
 
 def _packed(shape: MessageShape[T], value: T) -> bytes:
     return _DIALECT.writes.pack(shape, value)
-
-
-def _call(
-    caller: Caller,
-    body: bytes,
-    door: str,
-    *,
-    stream: bool | None = None,
-    settled: Callable[[CallRecord], None] | None = None,
-) -> Call:
-    return Call(
-        id=caller.id,
-        door=door,
-        dialect=_DIALECT,
-        body=body,
-        headers=caller.headers,
-        principal=caller.principal,
-        address=caller.address,
-        arrived=caller.arrived,
-        arrived_at_us=caller.arrived_at_us,
-        stream=stream,
-        deadline=caller.deadline,
-        settled=settled,
-    )
 
 
 async def _carried(door: RpcDoor, caller: Caller, context: Context, work: Callable[[], Awaitable[bytes]]) -> bytes:

@@ -79,21 +79,7 @@ class _Reply:
 
     def call(self, request: bytes, *, stream: bool) -> Call:
         """The call for the gateway."""
-        caller = self._caller
-        return Call(
-            id=caller.id,
-            door=DOOR,
-            dialect=DIALECT,
-            body=request,
-            headers=caller.headers,
-            principal=caller.principal,
-            address=caller.address,
-            arrived=caller.arrived,
-            arrived_at_us=caller.arrived_at_us,
-            stream=stream,
-            deadline=caller.deadline,
-            settled=self._settled,
-        )
+        return self._caller.call(DOOR, DIALECT, request, stream=stream, settled=self._settled)
 
     async def head(self, status: int, headers: Headers) -> None:
         """Keeps what the answer says of itself; it goes into the trailing metadata."""
