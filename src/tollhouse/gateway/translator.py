@@ -21,22 +21,20 @@ from tollhouse.chat.events import (
     UsageReported,
 )
 from tollhouse.chat.fold import failure
-from tollhouse.chat.model import FinishReason
+from tollhouse.chat.model import FinishReason, ToolCall
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, StreamDecoder, StreamEncoder
+from tollhouse.dialects.rebuilt import Tally
 from tollhouse.errors import StreamFailed, UpstreamTooLarge
 
 MAX_STREAM_BYTES: Final = 256 * 1024 * 1024
 """Bound on a provider's stream: dialects whose last event repeats the whole answer keep all of it until then."""
-CHARACTERS_PER_TOKEN = 4
-"""For counting what an aborted stream delivered, where the provider never got to report it."""
 
 
 class Translator:
     """Decodes, watches and encodes one stream."""
 
     __slots__ = (
-        "_characters",
         "_created",
         "_decoder",
         "_encoder",
@@ -45,6 +43,7 @@ class Translator:
         "_left_bytes",
         "_parser",
         "_restore",
+        "_tally",
         "_usage",
         "failure",
         "finish",
@@ -74,7 +73,7 @@ class Translator:
         self._usage: Usage | None = None
         self._is_reported = False
         """Whether `_usage` is more than what a stream's first event knew: of the output that is next to nothing."""
-        self._characters = 0
+        self._tally = Tally()
         self._last = b""
         self.finish: FinishReason | None = None
         self.failure: StreamFailed | None = None
@@ -122,19 +121,16 @@ class Translator:
             and self.finish is not None
         ):
             return reported
-        rebuilt = -(-self._characters // CHARACTERS_PER_TOKEN)
-        if reported is None:
-            return Usage(output_tokens=rebuilt, source="rebuilt") if self.has_content else Usage()
-        return msgspec.structs.replace(
-            reported, output_tokens=max(rebuilt, reported.output_tokens or 0), source="rebuilt"
-        )
+        if reported is None and not self.has_content:
+            return Usage()
+        return self._tally.rebuilt(reported or Usage())
 
     def _translate(self, events: Iterable[Event], out: list[bytes]) -> None:
         encode = self._encoder.encode
         for event in events if self._restore is None else self._restore(events):
             kind = type(event)
             if kind is Delta:
-                self._characters += len(event.text)  # type: ignore[union-attr]  # `kind is` narrows for us, not for mypy
+                self._tally.add(event.text)  # type: ignore[union-attr]  # `kind is` narrows for us, not for mypy
                 self.has_content = True
                 out.append(encode(event))
                 continue
@@ -146,6 +142,7 @@ class Translator:
                         event = msgspec.structs.replace(event, created=self._created)  # noqa: PLW2901
                 case PartOpened():
                     self.has_content = True
+                    self._tally.calls += isinstance(event.part, ToolCall)
                 case Finished():
                     if event.choice == 0 or self.finish is None:
                         self.finish = event.reason

@@ -17,10 +17,8 @@ from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.failure import decode_failure
 from tollhouse.dialects.anthropic.wire import MESSAGE_STOP, NULL, UNREADABLE, WireUsage, describe, finish_of, usage_of
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES
+from tollhouse.dialects.rebuilt import Tally
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
-
-BYTES_PER_TOKEN: Final = 4
-"""For rebuilding the output count of a cut stream: about right for English, where a token has some four letters."""
 
 
 class _Grown(msgspec.Struct):
@@ -34,9 +32,14 @@ class _PlainDelta(msgspec.Struct):
     delta: _Grown
 
 
+class _Block(msgspec.Struct):
+    type: str = ""
+
+
 class _Named(msgspec.Struct):
     type: str = ""
     error: msgspec.Raw = NULL
+    content_block: _Block | None = None
 
 
 class _StartedMessage(msgspec.Struct):
@@ -70,12 +73,11 @@ class AnthropicObserver:
     """`tollhouse.dialects.dialect.Observer` for this dialect."""
 
     __slots__ = (
-        "_deltas",
         "_first",
         "_held",
         "_last",
         "_tail",
-        "_text_bytes",
+        "_tally",
         "failure",
         "finish",
         "has_content",
@@ -89,8 +91,7 @@ class AnthropicObserver:
         self.has_content = False
         self._first: WireUsage | None = None
         self._last: WireUsage | None = None
-        self._deltas = 0
-        self._text_bytes = 0
+        self._tally = Tally()
         self._tail = b""
         self._held = b""
 
@@ -129,9 +130,7 @@ class AnthropicObserver:
             return usage_of(self._first, self._last)
         if self._first is None and not self.has_content:
             return Usage()
-        begun = usage_of(self._first, self._last)
-        counted = max(self._deltas, -(-self._text_bytes // BYTES_PER_TOKEN), begun.output_tokens or 0)
-        return msgspec.structs.replace(begun, output_tokens=counted, source="rebuilt")
+        return self._tally.rebuilt(usage_of(self._first, self._last))
 
     def _last_piece(self) -> bytes:
         """What is left when the provider closes: an event without its blank line, or the beginning of one that was cut."""
@@ -161,8 +160,7 @@ class AnthropicObserver:
     def _count(self, text: str | None) -> None:
         self.has_content = True
         if text:
-            self._deltas += 1
-            self._text_bytes += len(text) if text.isascii() else len(text.encode())
+            self._tally.add(text)
 
     def _look_closely(self, buffer: bytes) -> bytes:
         start = 0
@@ -211,6 +209,8 @@ class AnthropicObserver:
                 self._first = _MESSAGE_START.decode(data).message.usage
             case "content_block_start":
                 self.has_content = True
+                if named.content_block is not None and named.content_block.type == "tool_use":
+                    self._tally.calls += 1
             case "content_block_delta":
                 grown = _DELTAS.decode(data).delta
                 self._count(grown.text or grown.thinking or grown.partial_json)

@@ -19,10 +19,8 @@ from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import finish_of, finish_word
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
 from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES, NULL, UNREADABLE, describe
+from tollhouse.dialects.rebuilt import Tally
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
-
-BYTES_PER_TOKEN: Final = 4
-"""For rebuilding the output count of a cut stream: about right for English, where a token has some four letters."""
 
 
 class _Part(msgspec.Struct):
@@ -65,7 +63,6 @@ class GeminiObserver:
 
     __slots__ = (
         "_called",
-        "_deltas",
         "_edge",
         "_held",
         "_more",
@@ -73,7 +70,7 @@ class GeminiObserver:
         "_open",
         "_reported",
         "_tail",
-        "_text_bytes",
+        "_tally",
         "failure",
         "finish",
         "has_content",
@@ -90,8 +87,7 @@ class GeminiObserver:
         self._called = False
         self._reported = NULL
         """The newest counts."""
-        self._deltas = 0
-        self._text_bytes = 0
+        self._tally = Tally()
         self._tail = b""
         """What came of an unfinished event, and what came of it later."""
         self._more: list[bytes] = []
@@ -178,8 +174,7 @@ class GeminiObserver:
             return reported
         if reported.is_empty and not self.has_content:
             return Usage()
-        counted = max(self._deltas, -(-self._text_bytes // BYTES_PER_TOKEN), reported.output_tokens or 0)
-        return msgspec.structs.replace(reported, output_tokens=counted, source="rebuilt")
+        return self._tally.rebuilt(reported)
 
     def _has_failed(self) -> bool:
         return self.failure is not None
@@ -231,19 +226,15 @@ class GeminiObserver:
             self.has_content = True
             if part.functionCall != NULL:
                 self._called = True
-                self._count(len(part.functionCall))
+                self._tally.add_json(part.functionCall)  # its name and what is around it included
             elif part.text:
-                self._count(len(part.text) if part.text.isascii() else len(part.text.encode()))
+                self._tally.add(part.text)
         if candidate.finishReason is None:
             return
         self._open[candidate.index] = False
         self.has_content = True
         if self.finish is None:
             self.finish = finish_of(finish_word(candidate.finishReason), has_calls=self._called)[0]
-
-    def _count(self, size_bytes: int) -> None:
-        self._deltas += 1
-        self._text_bytes += size_bytes
 
     def _fail(self, data: bytes) -> None:
         self.failure = decode_failure(data)

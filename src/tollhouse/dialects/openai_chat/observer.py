@@ -19,8 +19,8 @@ from tollhouse.dialects.dialect import MAX_EVENT_BYTES
 from tollhouse.dialects.openai_chat.counts import read_usage
 from tollhouse.dialects.openai_chat.failure import failed, words_of
 from tollhouse.dialects.openai_chat.finish import finish_reason
-from tollhouse.dialects.openai_chat.rebuilt import Tally
 from tollhouse.dialects.openai_chat.wire import Json, XGroq, read
+from tollhouse.dialects.rebuilt import Tally
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 DONE: Final = b"data: [DONE]\n\n"
@@ -127,8 +127,7 @@ class OpenAIChatObserver:
                             delta = choice.delta
                             text = delta.content or delta.reasoning_content or delta.reasoning
                             if text and text.__class__ is str and len(chunk.choices) == 1:
-                                self._tally.deltas += 1
-                                self._tally.characters += len(text)
+                                self._tally.add(text)
                                 start = end + 2
                                 continue
                     keep = self._watch(chunk)

@@ -14,11 +14,11 @@ from tollhouse.chat import sse
 from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, MAX_LARGE_EVENT_BYTES
-from tollhouse.dialects.openai_chat.rebuilt import Tally
 from tollhouse.dialects.openai_chat.wire import Json, read
 from tollhouse.dialects.openai_responses.counts import read_usage
 from tollhouse.dialects.openai_responses.failure import failure_of
 from tollhouse.dialects.openai_responses.finish import finish_of
+from tollhouse.dialects.rebuilt import Tally
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 

@@ -9,33 +9,38 @@ error 13 % and the sum 2 % over; with calls the median is exact, the median erro
 would be 37 % under in sum, characters alone 23 %.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.openai_chat.wire import Json
 
-CHARACTERS_PER_TOKEN: Final = 4
+BYTES_PER_TOKEN: Final = 4
 TOKENS_PER_CALL: Final = 14
 
 
 class Tally:
     """Counts content as it goes by."""
 
-    __slots__ = ("calls", "characters", "deltas")
+    __slots__ = ("calls", "deltas", "text_bytes")
 
     def __init__(self) -> None:
         self.calls = 0
-        self.characters = 0
         self.deltas = 0
+        self.text_bytes = 0
 
     def add(self, text: str) -> None:
         """One delta."""
-        self.characters += len(text)
         self.deltas += 1
+        self.text_bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
-    def add_parts(self, parts: list[Json]) -> None:
+    def add_json(self, value: msgspec.Raw) -> None:
+        """One delta that is JSON, as it stands."""
+        self.deltas += 1
+        self.text_bytes += len(value)
+
+    def add_parts(self, parts: Sequence[object]) -> None:
         """One delta whose content is a list of parts (Mistral)."""
         for part in parts:
             match part:
@@ -49,12 +54,14 @@ class Tally:
     @property
     def tokens(self) -> int:
         """The estimate."""
-        return max(self.deltas, -(-self.characters // CHARACTERS_PER_TOKEN)) + TOKENS_PER_CALL * self.calls
+        return max(self.deltas, -(-self.text_bytes // BYTES_PER_TOKEN)) + TOKENS_PER_CALL * self.calls
 
     def usage(self, reported: Usage) -> Usage:
         """`reported` as far as it goes, with the output counted here; nothing if nothing was seen at all."""
-        if not self.tokens:
-            return reported
+        return self.rebuilt(reported) if self.tokens else reported
+
+    def rebuilt(self, reported: Usage) -> Usage:
+        """`reported` as far as it goes, with the output counted here, be it nothing."""
         return msgspec.structs.replace(
             reported, output_tokens=max(self.tokens, reported.output_tokens or 0), source="rebuilt"
         )
