@@ -22,7 +22,7 @@ from tollhouse.chat.events import (
 from tollhouse.chat.model import Text, ToolCall
 from tollhouse.chat.sse import Frame
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, MAX_LARGE_EVENT_BYTES
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 from tollhouse.gateway.translator import Translator
 
@@ -123,8 +123,8 @@ def test_a_last_event_without_its_empty_line_counts():
     assert one.close() == b"FE"
 
 
-def test_an_event_may_hold_a_picture():
-    one = translator()
+def test_an_event_may_hold_a_picture_where_the_dialect_says_so():
+    one = Translator(Decoder(), Encoder(), created=0, max_event_bytes=MAX_LARGE_EVENT_BYTES)
     picture = "+" + "y" * (MAX_LARGE_EVENT_BYTES // 4)
     assert len(one.feed(frames("<", "[", picture, "#"))) == len(picture) + 2
 
@@ -161,7 +161,7 @@ def test_what_is_not_the_dialect_is_an_error():
 
 def test_an_event_has_a_bound():
     with pytest.raises(UpstreamTooLarge):
-        translator().feed(b"data: " + b"y" * (MAX_LARGE_EVENT_BYTES + 1))
+        translator().feed(b"data: " + b"y" * (MAX_EVENT_BYTES + 1))
 
 
 @pytest.mark.parametrize(

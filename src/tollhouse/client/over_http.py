@@ -19,7 +19,6 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Marks
 from tollhouse.client.failures import NotSpoken
 from tollhouse.client.translate import Scene, failure
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES
 from tollhouse.errors import ProviderRefused, TollhouseError, UpstreamMalformed
 from tollhouse.providers.provider import Provider
 from tollhouse.upstream.address import target
@@ -268,7 +267,7 @@ class HttpLive:
         self._provider = provider
         self._traits = traits
         self._decoder = provider.dialect.stream_decoder(traits)
-        self._parser = sse.Parser(max_event_bytes=MAX_EVENT_BYTES)
+        self._parser = sse.Parser(max_event_bytes=provider.dialect.max_event_bytes)
         self._scene = scene
         self._is_over = False
         kind = incoming.header(b"content-type")

@@ -1,10 +1,10 @@
 """For dialects that only clients speak: the half of `Dialect` that no provider will ever ask for."""
 
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.dialect import Glance, Observer, Peek, StreamDecoder
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, Observer, Peek, StreamDecoder
 from tollhouse.errors import ProviderRefused
 
 
@@ -12,6 +12,7 @@ class ClientSide:
     """A dialect that no provider speaks.  What is called on a provider's dialect alone raises `NotImplementedError`."""
 
     name = ""
+    max_event_bytes: Final = MAX_EVENT_BYTES
 
     def encode_request(self, request: Request, traits: Any, receipt: Receipt) -> bytes:
         """Never called."""

@@ -143,6 +143,11 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
     """One wire format."""
 
     @property
+    def max_event_bytes(self) -> int:
+        """Bound on one event of a provider's stream."""
+        ...
+
+    @property
     def name(self) -> str:
         """`openai_chat`, `anthropic`, …"""
         ...

@@ -481,7 +481,10 @@ class _Run:
         lost = self._lost()
         if _is_event_stream(incoming):
             if self._keeper is not None:
-                self._recorder = Recorder(candidate.provider.dialect.stream_decoder(candidate.traits))
+                self._recorder = Recorder(
+                    candidate.provider.dialect.stream_decoder(candidate.traits),
+                    max_event_bytes=candidate.provider.dialect.max_event_bytes,
+                )
             watch = self._watch = self._watcher(candidate, peek)
             out, is_open = await self._first(incoming, watch)
         else:
@@ -539,6 +542,7 @@ class _Run:
             self._call.dialect.stream_encoder(self._decoded(), self._receipt),
             created=int(self._gateway.wall()),
             restore=Unmasker(self._values).events if self._values else None,
+            max_event_bytes=candidate.provider.dialect.max_event_bytes,
         )
 
     async def _first(self, incoming: Incoming, watch: StreamWatch) -> tuple[bytes, bool]:

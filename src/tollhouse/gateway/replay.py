@@ -12,7 +12,7 @@ from tollhouse.chat.events import Ended, Event, Failed
 from tollhouse.chat.fold import Folder, unfold
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, Dialect, StreamDecoder
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Dialect, StreamDecoder
 from tollhouse.errors import ProviderError
 
 MAX_RECORDED_BYTES: Final = 32 * 1024 * 1024
@@ -27,9 +27,11 @@ class Recorder:
 
     __slots__ = ("_decoder", "_folder", "_is_over", "_left", "_parser")
 
-    def __init__(self, decoder: StreamDecoder, *, max_bytes: int = MAX_RECORDED_BYTES) -> None:
+    def __init__(
+        self, decoder: StreamDecoder, *, max_bytes: int = MAX_RECORDED_BYTES, max_event_bytes: int = MAX_EVENT_BYTES
+    ) -> None:
         """`decoder` is the provider's."""
-        self._parser = sse.Parser(max_event_bytes=MAX_LARGE_EVENT_BYTES)
+        self._parser = sse.Parser(max_event_bytes=max_event_bytes)
         self._decoder = decoder
         self._folder: Folder | None = Folder()
         self._left = max_bytes

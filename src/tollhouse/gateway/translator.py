@@ -23,7 +23,7 @@ from tollhouse.chat.events import (
 from tollhouse.chat.fold import failure
 from tollhouse.chat.model import FinishReason, ToolCall
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, StreamDecoder, StreamEncoder
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, StreamDecoder, StreamEncoder
 from tollhouse.dialects.rebuilt import Tally
 from tollhouse.errors import StreamFailed, UpstreamTooLarge
 
@@ -58,6 +58,7 @@ class Translator:
         *,
         created: int,
         restore: "Callable[[Iterable[Event]], Iterable[Event]] | None" = None,
+        max_event_bytes: int = MAX_EVENT_BYTES,
         max_stream_bytes: int = MAX_STREAM_BYTES,
     ) -> None:
         """`created` is the wall clock in seconds, for dialects whose answers carry it and providers that do not say it.
@@ -66,7 +67,7 @@ class Translator:
         """
         self._restore = restore
         self._left_bytes = max_stream_bytes
-        self._parser = sse.Parser(max_event_bytes=MAX_LARGE_EVENT_BYTES)
+        self._parser = sse.Parser(max_event_bytes=max_event_bytes)
         self._decoder = decoder
         self._encoder = encoder
         self._created = created

@@ -17,7 +17,16 @@ from tollhouse.dialects.anthropic.response import decode_response, encode_respon
 from tollhouse.dialects.anthropic.stream_decoder import AnthropicStreamDecoder
 from tollhouse.dialects.anthropic.stream_encoder import AnthropicStreamEncoder
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
-from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
+from tollhouse.dialects.dialect import (
+    MAX_EVENT_BYTES,
+    Dialect,
+    Glance,
+    ModelCard,
+    Observer,
+    Peek,
+    StreamDecoder,
+    StreamEncoder,
+)
 from tollhouse.dialects.quotas import anthropic_headers
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
@@ -39,6 +48,7 @@ class Anthropic:
     """
 
     name: Final = wire.NAME
+    max_event_bytes: Final = MAX_EVENT_BYTES
 
     # -- the client's side
 

@@ -5,7 +5,16 @@ from typing import Final
 
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.dialect import Dialect, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
+from tollhouse.dialects.dialect import (
+    MAX_LARGE_EVENT_BYTES,
+    Dialect,
+    Glance,
+    ModelCard,
+    Observer,
+    Peek,
+    StreamDecoder,
+    StreamEncoder,
+)
 from tollhouse.dialects.gemini import wire
 from tollhouse.dialects.gemini.count import COUNTING, encode_count
 from tollhouse.dialects.gemini.failure import decode_error, encode_error, encode_stream_error
@@ -31,6 +40,7 @@ class Gemini:
     """
 
     name: Final = wire.NAME
+    max_event_bytes: Final = MAX_LARGE_EVENT_BYTES
 
     # -- the client's side
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.dialect import Glance, ModelCard, Peek
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Peek
 from tollhouse.dialects.openai_chat import failure
 from tollhouse.dialects.openai_chat import models as lists
 from tollhouse.dialects.openai_chat.decode_request import decode_request as read_request
@@ -28,6 +28,7 @@ class OpenAIChat:
     """See `tollhouse.dialects.dialect.Dialect`."""
 
     name: Final = NAME
+    max_event_bytes: Final = MAX_EVENT_BYTES
 
     # -- the client's side
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.dialect import Glance, ModelCard, Peek
+from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, Glance, ModelCard, Peek
 from tollhouse.dialects.openai_chat import failure as family
 from tollhouse.dialects.openai_chat import models as lists
 from tollhouse.dialects.openai_responses import failure
@@ -35,6 +35,7 @@ class OpenAIResponses:
     """See `tollhouse.dialects.dialect.Dialect`."""
 
     name: Final = NAME
+    max_event_bytes: Final = MAX_LARGE_EVENT_BYTES
 
     def __init__(self, *, new_identity: Callable[[], str]) -> None:
         """`new_identity` makes what tells one answer from all others.

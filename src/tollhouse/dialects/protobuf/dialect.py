@@ -8,7 +8,7 @@ from typing import Final, Literal, TypeVar
 
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.dialect import Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
+from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.dialects.protobuf import request as requests
 from tollhouse.dialects.protobuf.embedding import TypedEmbeddings
@@ -41,6 +41,7 @@ class Typed:
         self.reads: Final = reads
         self.writes: Final = writes
         self.name: Final = name_of(reads.name, writes.name)
+        self.max_event_bytes: Final = MAX_EVENT_BYTES
         self.embeddings: Final[EmbeddingDialect] = TypedEmbeddings(reads, writes)
         """The same forms, of calls for vectors."""
 
