@@ -13,7 +13,9 @@ that has neither stops the build.
 
 import argparse
 import ast
+import csv
 import inspect
+import json
 import re
 import sys
 import types
@@ -36,6 +38,9 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.cli import tollhouse as command_line
 from tollhouse.cli.server_command import command as server_command_line
+from tollhouse.client.tools.plan import Gateway, Places
+from tollhouse.client.tools.recipes import TOOLS, plan_of
+from tollhouse.client.tools.shown import as_markdown
 from tollhouse.config import load, schema
 from tollhouse.config.prices import RATES
 from tollhouse.config.secret import Secret
@@ -770,6 +775,50 @@ def _helps(tree: Iterable[tuple[str, str]]) -> str:
     return "\n".join(f"## `{path}`\n\n```text\n{text.rstrip()}\n```\n" for path, text in tree)
 
 
+# ----------------------------------------------------------------------------------------------------------- clients
+
+_PROVED: Final = Path(__file__).parents[1] / "tests" / "clients"
+_LOCKED: Final = re.compile(r"^([\w.-]+)==([\w.]+)", re.MULTILINE)
+_HOME: Final = Path("~")
+_ABROAD: Final = {
+    "openai_chat": "Chat Completions",
+    "openai_responses": "Responses",
+    "anthropic": "Messages",
+    "gemini": "Gemini",
+}
+"""The dialects as their clients' people call them."""
+
+
+def _proved_clients() -> str:
+    """Each client with its version, its dialect, and the dialects of the providers it went through a tool loop over."""
+    pinned = json.loads((_PROVED / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    locked = (_PROVED.parents[1] / "requirements" / "dev.txt").read_text(encoding="utf-8")
+    # `openai` is in both registries.
+    versions = {**pinned, "openai (npm)": pinned["openai"], **dict(_LOCKED.findall(locked))}
+    with (_PROVED / "proved.tsv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        name = row["package"]
+        over = cells.setdefault((f"{name} {versions[name]}", _ABROAD[row["speaks"]]), {})
+        over |= dict.fromkeys(row["over"].split(), row["how"].replace("whole stream", "whole, stream"))
+    return table(
+        ("client", "speaks", *(f"over {name}" for name in _ABROAD.values())),
+        ((client, speaks, *(over.get(dialect, "") for dialect in _ABROAD)) for (client, speaks), over in cells.items()),
+    )
+
+
+def _client_settings() -> str:
+    """What `tollhouse setup` prints, for a gateway of somebody who has moved nothing."""
+    config = _HOME / ".config"
+    places = Places(home=_HOME, config=config, own=config / "tollhouse" / "client", environ={})
+    plans = [
+        plan_of(tool, Gateway(url="https://gateway.example.com", key="YOUR-KEY", model="smart"), places)
+        for tool in TOOLS
+    ]
+    return "\n".join(f"### {plan.title}\n\n`tollhouse setup {plan.tool}`\n\n{as_markdown(plan)}" for plan in plans)
+
+
 # ----------------------------------------------------------------------------------------------------------- common
 
 
@@ -831,6 +880,8 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "calls-log.attempts": _logged(record_module, Attempt, _ATTEMPT_WORDS),
         "commands": _command_line,
         "server-commands": _server_command_line,
+        "clients.proved": _proved_clients,
+        "clients.settings": _client_settings,
         "admin-operations": _admin_operations,
     }
 )

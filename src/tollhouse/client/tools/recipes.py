@@ -1,4 +1,4 @@
-"""What each tool wants to be told.  What is said here is what `tests/clients` runs the tools with, at the versions there.
+"""What each tool wants to be told.  The agents of `tests/clients` are set up with it, at the versions there.
 
 A model is named where a tool cannot do without; `default` is the one that the gateway's operator chose.
 """
