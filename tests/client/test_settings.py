@@ -114,8 +114,20 @@ def test_a_token_in_the_address_is_used_and_not_kept_in_it(store: ProfileStore):
     assert settings.server.token is None
 
 
-def test_a_token_of_its_own_comes_before_the_one_in_the_address(store: ProfileStore):
-    assert settled(store, {"TOLLHOUSE_TOKEN": "other"}, url=f"https://{TOKEN}@gw").token == Secret("other")
+def test_a_token_beside_an_address_comes_before_the_one_in_it(store: ProfileStore):
+    environ = {"PROXY_SERVER_URL": f"https://{TOKEN}@gw", "TOLLHOUSE_TOKEN": "other"}
+
+    assert settled(store, environ).token == Secret("other")
+
+
+def test_a_token_in_an_address_counts_as_much_as_the_address(store: ProfileStore):
+    save(store, token="of-the-profile", url="https://gw.example")
+    url = f"https://{TOKEN}@gw.example"
+
+    assert settled(store, {"PROXY_SERVER_URL": url}).token == Secret(TOKEN)
+    assert settled(store, {"TOLLHOUSE_TOKEN": "of-the-environment"}, url=url).token == Secret(TOKEN)
+    assert settled(store, {"PROXY_SERVER_URL": url}).origins["token"] == "PROXY_SERVER_URL (environment), its token"
+    assert settled(store, {"PROXY_SERVER_URL": "https://gw.example"}).token == Secret("of-the-profile")
 
 
 @pytest.mark.parametrize(

@@ -263,10 +263,24 @@ def _overlaid(
             if value:
                 higher[name] = _Said(value, f"{variable} (environment)")
                 break
-    higher |= {name: _Said(value, f"argument `{name}`") for name, value in arguments.items() if value is not None}
+    higher = _with_its_token(higher)
+    spoken = {name: _Said(value, f"argument `{name}`") for name, value in arguments.items() if value is not None}
+    higher |= _with_its_token(spoken)
     if "url" in higher and "url" in said and not _is_same_server(higher["url"].value, said["url"].value):
         said = {name: each for name, each in said.items() if name not in _OF_THE_SERVER}
     return {**said, **higher}
+
+
+def _with_its_token(said: dict[str, _Said]) -> dict[str, _Said]:
+    """With the token of the address where nobody gave one beside it: it counts as much as its address does."""
+    url = said.get("url")
+    if url is None or "token" in said:
+        return said
+    try:
+        server = url.value if isinstance(url.value, ServerUrl) else parse(str(url.value))
+    except BadServerUrl:
+        return said  # its reader says what is wrong with it
+    return said if server.token is None else {**said, "token": _Said(server.token, f"{url.origin}, its token")}
 
 
 def _is_same_server(one: object, other: object) -> bool:
