@@ -19,6 +19,7 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer
 from support.processes import PATIENCE_SECONDS, kept_environment
 from tollhouse.cli.server_command import command
+from tollhouse.client import AsyncClient
 from tollhouse.errors import ConfigError, Conflict
 from tollhouse.upstream.address import parse_address
 from tollhouse.upstream.transport import Deadlines, Outgoing
@@ -262,8 +263,14 @@ async def test_what_it_says_first_is_true(
         assert server.http.startswith("https://127.0.0.1:")
         assert server.said("authentication").startswith("required: ")
         assert server.said("limits") == "2 calls a minute"
-        assert f"vibectl-server://127.0.0.1:{port}" in text
         assert token not in text
+        addresses = re.findall(r"\S+://\S+", text.partition("connect with")[2])
+        assert addresses == [f"vibectl-server://127.0.0.1:{port}", f"tollhouse://127.0.0.1:{port}", server.http]
+        for address in addresses:
+            async with AsyncClient(
+                address, token=token, ca_bundle=str(certs / "ca.crt"), environ={"HOME": str(tmp_path)}
+            ) as client:
+                assert (await client.server_info()).name == "tollhouse"
 
         credentials = grpc.ssl_channel_credentials((certs / "ca.crt").read_bytes())
         async with grpc.aio.secure_channel(server.grpc, credentials) as channel:

@@ -225,15 +225,24 @@ def announcement(config: "Config", listening: "Listening") -> Iterator[str]:
     yield f"administration  {listening.admin.url}{workers}"
     yield f"authentication  {_authentication(config)}"
     yield f"limits          {_limits(config)}"
-    if listening.grpc is not None:
-        scheme = "vibectl-server" if listening.grpc.is_encrypted else "vibectl-server-insecure"
-        yield f"connect with    {scheme}://{_reached(config, listening.grpc)}:{listening.grpc.port}"
-    if listening.http is not None:
-        scheme = "tollhouse" if listening.http.is_encrypted else "tollhouse+insecure"
-        yield f"                {scheme}://{_reached(config, listening.http)}:{listening.http.port}"
+    heading = "connect with"
+    for address in _addresses(config, listening):
+        yield f"{heading:<14}  {address}"
+        heading = ""
     if not config.auth.open:
         yield "                with a token and @ before the host; `tollhouse-server generate-token NAME` makes one"
     yield "ready"
+
+
+def _addresses(config: "Config", listening: "Listening") -> Iterator[str]:
+    """What clients are given: the older tool's, ours over gRPC, and ours over HTTP."""
+    if listening.grpc is not None:
+        where = f"{_reached(config, listening.grpc)}:{listening.grpc.port}"
+        yield f"{'vibectl-server' if listening.grpc.is_encrypted else 'vibectl-server-insecure'}://{where}"
+        yield f"{'tollhouse' if listening.grpc.is_encrypted else 'tollhouse+insecure'}://{where}"
+    if listening.http is not None:
+        scheme = "https" if listening.http.is_encrypted else "http"
+        yield f"{scheme}://{_reached(config, listening.http)}:{listening.http.port}"
 
 
 def main() -> None:
