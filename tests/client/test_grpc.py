@@ -259,6 +259,13 @@ SSL = (
         ("UNAVAILABLE", FAILED + "UNAUTHENTICATED: Hostname Verification Check failed.", TlsFailed, "another name"),
         ("UNAVAILABLE", SSL + "WRONG_VERSION_NUMBER: x", TlsFailed, "does not speak TLS"),
         ("UNAVAILABLE", SSL + "TLSV13_ALERT_CERTIFICATE_REQUIRED", TlsFailed, "client_cert"),
+        ("UNAVAILABLE", FAILED + "Socket closed", Unreachable, "client_cert"),
+        (
+            "UNAVAILABLE",
+            FAILED + "Cannot check peer: missing selected ALPN property.",
+            ServerFailed,
+            "does not speak gRPC",
+        ),
         ("UNAVAILABLE", "Socket closed", AnswerBroken, "broke"),
         ("UNAVAILABLE", "recvmsg: Connection reset by peer", AnswerBroken, "broke"),
         ("DEADLINE_EXCEEDED", "Deadline Exceeded", TimedOut, "timeout"),

@@ -138,6 +138,7 @@ def test_status_says_who_said_what(person: Person):
 
     assert "https://gw.example" in result.output
     assert "url: PROXY_SERVER_URL (environment)" in result.output
+    assert "the gateway's default" in result.output
 
 
 @pytest.mark.parametrize(

@@ -379,6 +379,13 @@ async def test_a_plain_server_is_not_spoken_to_as_if_it_had_tls(tmp_path: Path):
     assert "does not speak TLS" in str(found)
 
 
+async def test_a_listener_for_tls_that_is_spoken_to_in_plain_text_is_named_as_one(tmp_path: Path):
+    async with Peer(gateway(response(CHAT)), tls=server_context(Pki(tmp_path))) as peer:
+        found = await asked(peer.url.replace("https:", "http:"), tmp_path)
+
+    assert "https://" in str(found)
+
+
 async def test_a_client_certificate_is_shown_to_who_wants_it(tmp_path: Path):
     pki = Pki(tmp_path)
     context = server_context(pki)
@@ -388,7 +395,7 @@ async def test_a_client_certificate_is_shown_to_who_wants_it(tmp_path: Path):
     trusted = {"TOLLHOUSE_CA_BUNDLE": str(pki.ca)}
     async with Peer(gateway(response(CHAT)), tls=context) as peer:
         async with client(peer.url, tmp_path, trusted) as calling:
-            with pytest.raises(CallFailed):
+            with pytest.raises(CallFailed, match="client_cert"):
                 await calling.chat("hi", model="m")
         shown = {"TOLLHOUSE_CLIENT_CERT": str(pair.cert), "TOLLHOUSE_CLIENT_KEY": str(pair.key)}
         async with client(peer.url, tmp_path, {**trusted, **shown}) as calling:

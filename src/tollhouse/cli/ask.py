@@ -59,6 +59,8 @@ def command(
     from tollhouse.client.setup import Options
     from tollhouse.client.synchronous import Client
 
+    # gRPC's library has words of its own for a failed handshake, in the middle of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     question = _question(prompt)
     asking = Asking()
     if system is not None:

@@ -186,6 +186,8 @@ def _show_or_fail(settings: "Settings", timeout: float, *, as_json: bool = False
     from tollhouse.client import versions
     from tollhouse.client.synchronous import Client
 
+    # gRPC's library has words of its own for a failed handshake, in the middle of ours.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with Client.of(settings) as client:
         info = client.server_info(timeout=timeout)
     if info.name == "tollhouse":
@@ -268,7 +270,8 @@ def status() -> None:
             rows["when it is down"] = "providers are asked directly"
     else:
         rows["providers"] = ", ".join(settings.providers)
-    rows["model"] = settings.model or "none: each call names one"
+    nobody = "the gateway's default" if settings.mode == "proxy" else "none: each call names one"
+    rows["model"] = settings.model or nobody
     if settings.fallback_models:
         rows["after it"] = ", ".join(settings.fallback_models)
     said = [f"{name}: {origin}" for name, origin in settings.origins.items() if name != "token"]

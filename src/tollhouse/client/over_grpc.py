@@ -262,7 +262,15 @@ def _unconnected(words: str, scene: Scene, place: str) -> CallFailed:
             hint="Does it want a client certificate? Give `client_cert` and `client_key`.",
             where=scene.where,
         )
-    if "http1.x" in words or "HTTP/2" in words:
+    if "Socket closed" in words:  # a connection stood, and the other side ended it before a word was said
+        return Unreachable(
+            f"{place} closed the connection at once.",
+            hint="Does it speak TLS? Then the address begins with tollhouse:// or vibectl-server://."
+            if scene.is_plain
+            else "Does it want a client certificate? Give `client_cert` and `client_key`.",
+            where=scene.where,
+        )
+    if "http1.x" in words or "HTTP/2" in words or "ALPN" in words:
         return ServerFailed(
             f"{place} does not speak gRPC at that port.",
             hint="A Tollhouse has its gRPC at `server.grpc_port` (50051); for its HTTP port, write https:// or http://.",

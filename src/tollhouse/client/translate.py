@@ -62,6 +62,12 @@ class Scene:
     """Where a provider's key comes from, in direct mode."""
     has_token: bool = True
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the gateway's address says that it speaks plain text."""
+        scheme = self.address.partition("://")[0]
+        return scheme == "http" or scheme.endswith("insecure")
+
 
 def failure(error: TollhouseError, scene: Scene, *, request_id: str = "", begun: bool = False) -> CallFailed:
     """The client's error.  `begun` says whether anything of the answer was delivered."""
@@ -88,7 +94,7 @@ def failure(error: TollhouseError, scene: Scene, *, request_id: str = "", begun:
             code = error.provider_code or error.kind
             found = kind(error.message, where=scene.where, status=error.status, server_code=code)
         case UpstreamTruncated() | ConnectionLost():
-            found = _broken(scene, begun=begun)
+            found = _broken(scene, begun=begun, is_mute=isinstance(error, ConnectionLost))
         case UpstreamMalformed() | UpstreamTooLarge():
             found = _not_understood(error, scene)
         case ModelNotFound():
@@ -201,13 +207,22 @@ def out_of_time(scene: Scene, seconds: float) -> TimedOut:
     )
 
 
-def _broken(scene: Scene, *, begun: bool) -> AnswerBroken:
+def _broken(scene: Scene, *, begun: bool, is_mute: bool) -> AnswerBroken:
+    """`is_mute` says that not even the head of an answer came."""
     what = "The answer broke off" if begun else "The connection broke before there was an answer"
     hint = (
         "What came before it stands."
         if begun
         else "It may have been begun, and billed; so it is not sent again unasked."
     )
+    if is_mute and not begun and scene.mode == "proxy":
+        # What a listener for TLS does with plain text, and one that wants a certificate with a client that shows none.
+        asks = (
+            "Does it speak TLS? Then the address begins with https://."
+            if scene.is_plain
+            else "Does it want a client certificate? Give `client_cert` and `client_key`."
+        )
+        hint = f"{asks} {hint}"
     return AnswerBroken(f"{what} ({_shown(scene)}).", hint=hint, where=scene.where)
 
 
