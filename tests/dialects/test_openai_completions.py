@@ -6,7 +6,7 @@ from hypothesis import given
 
 from support.conversations import responses
 from tollhouse.chat.fold import unfold
-from tollhouse.chat.model import Choice, Request, Response, Text, Thinking, TokenLogprob
+from tollhouse.chat.model import Choice, Citation, Request, Response, Text, Thinking, TokenLogprob
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.openai_completions import DEFAULT_MAX_TOKENS, DIALECT
 from tollhouse.errors import BadRequest
@@ -97,3 +97,15 @@ def test_a_stream_says_what_a_whole_answer_says(answer: Response):
         assert "".join(piece["text"] for piece in mine) == choice["text"]
         assert [piece["finish_reason"] for piece in mine if piece["finish_reason"]] == [choice["finish_reason"]]
     assert pieces[-1].get("usage") == whole.get("usage")
+
+
+def test_what_a_text_cites_is_named_in_the_receipt():
+    text = Text("Hi", citations=(Citation(url="https://example.com"),))
+    answer = Response(id="x", model="m", choices=(Choice(parts=(text,), finish="stop"),))
+    whole, stream = Receipt(), Receipt()
+    DIALECT.encode_response(answer, request(), whole)
+    encoder = DIALECT.stream_encoder(request(), stream)
+    for event in unfold(answer):
+        encoder.encode(event)
+    assert whole.entries == stream.entries
+    assert "cites" in whole.header()

@@ -645,3 +645,21 @@ def said(request: Request) -> list[tuple[str, str]]:
                     pass
     # Tools' answers come before what is said beside them.
     return sorted(found, key=lambda each: each[0]) if any(kind == "result" for kind, _ in found) else found
+
+
+@pytest.mark.parametrize(
+    ("dialect", "traits"),
+    [
+        (DIALECT, OPENAI),
+        (openai_chat.DIALECT, OpenAIChatTraits()),
+        (anthropic.DIALECT, AnthropicTraits()),
+        (gemini.DIALECT, GeminiTraits()),
+    ],
+    ids=["responses", "chat", "anthropic", "gemini"],
+)
+def test_who_wants_an_answer_in_the_background_is_told_that_it_is_given_at_once(dialect: Dialect[Any], traits: Any):
+    asked = DIALECT.decode_request(json.dumps({"model": "m", "input": "Hi", "background": True}).encode())
+    receipt = Receipt()
+    sent = json.loads(dialect.encode_request(asked, traits, receipt))
+    assert "background" not in sent
+    assert "background" in receipt.header()

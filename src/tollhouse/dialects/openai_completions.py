@@ -10,7 +10,18 @@ from typing import Any, Final
 
 import msgspec
 
-from tollhouse.chat.events import Delta, Ended, Event, Failed, Finished, LogprobsReported, PartOpened, Pinged, Started
+from tollhouse.chat.events import (
+    Cited,
+    Delta,
+    Ended,
+    Event,
+    Failed,
+    Finished,
+    LogprobsReported,
+    PartOpened,
+    Pinged,
+    Started,
+)
 from tollhouse.chat.events import UsageReported as Used
 from tollhouse.chat.fold import failure as failure_of
 from tollhouse.chat.model import FinishReason, Message, Request, Response, Text, TokenLogprob
@@ -33,6 +44,7 @@ DEFAULT_MAX_TOKENS: Final = 16
 """What the API documents for a request that says nothing."""
 _RAW_PATH: Final = "For a model without a chat, use the provider's own path: /{provider}/v1/completions."
 _CHAT_MESSAGES: Final = msgspec.Raw(b'[{"role":"user","content":""}]')
+_NO_CITATIONS: Final = "a completion is text only, without what it cites"
 _NOT_CHAT: Final = ("prompt", "suffix", "echo", "best_of", "logprobs")
 
 _prompt: Final = msgspec.json.Decoder(str | list[str | int | list[int]])
@@ -75,6 +87,8 @@ class OpenAICompletions(ClientSide):
             for part in choice.parts:
                 if not isinstance(part, Text):
                     receipt.dropped(f"choices[{choice.index}]", _only_text(part))
+                elif part.citations:
+                    receipt.dropped(f"choices[{choice.index}]", _NO_CITATIONS)
             choices.append(
                 {
                     "text": text,
@@ -202,6 +216,8 @@ class _Encoder:
             case PartOpened():
                 self._kinds[event.choice] = type(event.part)
                 if isinstance(event.part, Text):
+                    if event.part.citations:
+                        self._receipt.dropped(f"choices[{event.choice}]", _NO_CITATIONS)
                     return self._chunk(event.choice, event.part.text) if event.part.text else b""
                 self._receipt.dropped(f"choices[{event.choice}]", _only_text(event.part))
             case LogprobsReported():
@@ -214,6 +230,8 @@ class _Encoder:
                 self._usage = event.usage
             case Pinged():
                 return PING
+            case Cited():
+                self._receipt.dropped(f"choices[{event.choice}]", _NO_CITATIONS)
             case Failed():
                 return failure.encode_stream_error(failure_of(event), "")
             case Ended():

@@ -109,6 +109,8 @@ def _request(body: bytes) -> Request:
     extra = {name: raw for name, raw in fields.items() if name not in _UNDERSTOOD}
     if values.get("truncation") not in {None, "disabled"}:
         extra["truncation"] = fields["truncation"]
+    if values.get("background") is True:
+        extra["background"] = fields["background"]
     if "max_tool_calls" in fields:
         extra["max_tool_calls"] = fields["max_tool_calls"]
     include = _include(values.get("include"), extra)

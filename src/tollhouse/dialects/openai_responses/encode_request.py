@@ -26,6 +26,7 @@ from tollhouse.dialects.openai_chat.wire import NAME as CHAT
 from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.dialects.openai_responses.decode_request import ONE_STRING
 from tollhouse.dialects.openai_responses.items import ItemWriter
+from tollhouse.dialects.openai_responses.peek import AT_ONCE
 from tollhouse.dialects.openai_responses.pieces import Fields, mapping
 from tollhouse.dialects.openai_responses.traits import ResponsesTraits
 from tollhouse.dialects.openai_responses.wire import ENCRYPTED, LOGPROBS, NAME
@@ -66,7 +67,9 @@ def _add_own(body: Fields, request: Request, receipt: Receipt) -> None:
     if extra is None:
         return
     for name, raw in extra.fields.items():
-        if extra.dialect == NAME or (extra.dialect == CHAT and name in _SHARED):
+        if extra.dialect == NAME and name == "background":
+            receipt.changed(name, AT_ONCE)
+        elif extra.dialect == NAME or (extra.dialect == CHAT and name in _SHARED):
             present = body.get(name)
             body[name] = {**present, **mapping(raw)} if isinstance(present, dict) else raw
         elif extra.dialect == CHAT and name == "verbosity":

@@ -12,6 +12,7 @@ from tollhouse.dialects.openai_responses.traits import ResponsesTraits
 from tollhouse.errors import BadRequest
 
 NEEDS: Final = "`model` and `input`"
+AT_ONCE: Final = "answered at once: the gateway runs nothing in the background"
 _LIMIT: Final = "max_output_tokens"
 _TRUE: Final = msgspec.Raw(b"true")
 
@@ -45,7 +46,7 @@ def patch(
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     fields.pop("previous_response_id", None)
     if fields.pop("background", None) == _TRUE:
-        receipt.changed("background", "answered at once: the gateway runs nothing in the background")
+        receipt.changed("background", AT_ONCE)
     if max_output_tokens is not None:
         fields[_LIMIT] = msgspec.Raw(b"%d" % max_output_tokens)
     for name in traits.drop_fields:
