@@ -18,6 +18,7 @@ from tollhouse.dialects.anthropic.failure import decode_failure
 from tollhouse.dialects.anthropic.wire import MESSAGE_STOP, NULL, UNREADABLE, WireUsage, describe, finish_of, usage_of
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES
 from tollhouse.dialects.rebuilt import Tally
+from tollhouse.dialects.unfinished import Unfinished
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 
@@ -76,8 +77,8 @@ class AnthropicObserver:
         "_first",
         "_held",
         "_last",
-        "_tail",
         "_tally",
+        "_unfinished",
         "failure",
         "finish",
         "has_content",
@@ -92,7 +93,7 @@ class AnthropicObserver:
         self._first: WireUsage | None = None
         self._last: WireUsage | None = None
         self._tally = Tally()
-        self._tail = b""
+        self._unfinished = Unfinished(MAX_EVENT_BYTES)
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -100,15 +101,15 @@ class AnthropicObserver:
         if self.is_final:
             self._hold(data)
             return b""
-        buffer = self._tail + data if self._tail else data
+        buffer = self._unfinished.joined(data) if self._unfinished else data
         end = buffer.rfind(b"\n\n") + 2
         if end > 1:
             whole = buffer if end == len(buffer) else buffer[:end]
             if self._are_plain_deltas(whole):
-                self._tail = b"" if whole is buffer else buffer[end:]
+                self._unfinished.keep(buffer[end:])
                 return whole
         elif b"\r" not in buffer:
-            self._keep(buffer)
+            self._unfinished.keep(buffer)
             return b""
         return self._look_closely(buffer)
 
@@ -134,7 +135,7 @@ class AnthropicObserver:
 
     def _last_piece(self) -> bytes:
         """What is left when the provider closes: an event without its blank line, or the beginning of one that was cut."""
-        piece, self._tail = self._tail, b""
+        piece = self._unfinished.take()
         if not piece.endswith((b"\n\n", b"\r\r")):
             piece = piece.rstrip(b"\r\n") + b"\n\n"
         try:
@@ -173,13 +174,8 @@ class AnthropicObserver:
                 self._hold(buffer[start:])
                 return buffer[:start]
             start = end
-        self._keep(buffer[start:])
+        self._unfinished.keep(buffer[start:])
         return buffer[:start]
-
-    def _keep(self, tail: bytes) -> None:
-        self._tail = tail
-        if len(tail) > MAX_EVENT_BYTES:
-            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_EVENT_BYTES} bytes.")
 
     def _hold(self, data: bytes) -> None:
         self._held += data

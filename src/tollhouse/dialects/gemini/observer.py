@@ -20,6 +20,7 @@ from tollhouse.dialects.gemini.finish import finish_of, finish_word
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
 from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES, NULL, UNREADABLE, describe
 from tollhouse.dialects.rebuilt import Tally
+from tollhouse.dialects.unfinished import Unfinished
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 
@@ -52,7 +53,6 @@ class _Chunk(msgspec.Struct):
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 
 _USUAL_END: Final = b"\r\n\r\n"
-_MAY_END: Final = re.compile(rb"[\r\n]{2}")
 
 # Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
 _EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
@@ -63,14 +63,11 @@ class GeminiObserver:
 
     __slots__ = (
         "_called",
-        "_edge",
         "_held",
-        "_more",
-        "_more_bytes",
         "_open",
         "_reported",
-        "_tail",
         "_tally",
+        "_unfinished",
         "failure",
         "finish",
         "has_content",
@@ -88,38 +85,28 @@ class GeminiObserver:
         self._reported = NULL
         """The newest counts."""
         self._tally = Tally()
-        self._tail = b""
-        """What came of an unfinished event, and what came of it later."""
-        self._more: list[bytes] = []
-        self._more_bytes = 0
-        self._edge = b""
-        """The last bytes of it."""
+        self._unfinished = Unfinished(MAX_CHUNK_BYTES)
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
         """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
         if self.is_final:
             return b""  # after an error
-        if self._tail or self._more:
-            # A picture comes in hundreds of reads: nothing is put together before there can be an end.
-            if not _MAY_END.search(self._edge + data):
-                return self._kept(b"", data)
-            data = b"".join([self._tail, *self._more, data])
-            self._more, self._more_bytes = [], 0
-        buffer = data
-        *events, self._tail = buffer.split(_USUAL_END)
+        buffer = self._unfinished.joined(data) if self._unfinished else data
+        *events, tail = buffer.split(_USUAL_END)
         if all(event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event for event in events):
             out = self._take(event + _USUAL_END for event in events)
-            if b"\n" not in self._tail:
-                return self._kept(out)
-            buffer = self._tail
+            if b"\n" not in tail:
+                self._unfinished.keep(tail)
+                return out
+            buffer = tail
         else:
             out = b""
         ends = [match.end() for match in _EVENT_END.finditer(buffer)]
-        self._tail = buffer[ends[-1] :] if ends else buffer
+        self._unfinished.keep(buffer[ends[-1] :] if ends else buffer)
         if self.failure is not None:
             return out
-        return self._kept(out + self._take(buffer[start:end] for start, end in pairwise([0, *ends])))
+        return out + self._take(buffer[start:end] for start, end in pairwise([0, *ends]))
 
     def _take(self, events: Iterable[bytes]) -> bytes:
         """Looks at whole events; gives what may go to the client."""
@@ -135,22 +122,11 @@ class GeminiObserver:
                 self._held = b""
         return b"".join(out)
 
-    def _kept(self, out: bytes, more: bytes = b"") -> bytes:
-        """`out`, with the unfinished event kept within its bound."""
-        if more:
-            self._more.append(more)
-            self._more_bytes += len(more)
-        self._edge = ((self._edge if more else b"") + (more or self._tail)[-3:])[-3:]
-        if len(self._tail) + self._more_bytes > MAX_CHUNK_BYTES:
-            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_CHUNK_BYTES} bytes.")
-        return out
-
     def close(self) -> bytes:
         """The held-back end; see `Observer.close`.  Finish reasons are what makes an answer whole."""
         if self._has_failed():
             return b""
-        rest = b"".join([self._tail, *self._more])
-        self._tail, self._more = b"", []
+        rest = self._unfinished.take()
         if rest.strip():
             # The last event counts without its blank line too.
             try:

@@ -19,6 +19,7 @@ from tollhouse.dialects.openai_responses.counts import read_usage
 from tollhouse.dialects.openai_responses.failure import failure_of
 from tollhouse.dialects.openai_responses.finish import finish_of
 from tollhouse.dialects.rebuilt import Tally
+from tollhouse.dialects.unfinished import Unfinished
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 
@@ -74,8 +75,8 @@ class ResponsesObserver:
         "_has_refusal",
         "_held",
         "_is_ended",
-        "_tail",
         "_tally",
+        "_unfinished",
         "_usage",
         "failure",
         "finish",
@@ -94,7 +95,7 @@ class ResponsesObserver:
         """Whether a response ended well."""
         self._usage = Usage()
         self._tally = Tally()
-        self._tail = b""
+        self._unfinished = Unfinished(MAX_RESPONSE_BYTES)
         self._held = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -102,15 +103,15 @@ class ResponsesObserver:
         if self.is_final:
             self._hold(data)
             return b""
-        buffer = self._tail + data if self._tail else data
+        buffer = self._unfinished.joined(data) if self._unfinished else data
         end = buffer.rfind(b"\n\n") + 2
         if end > 1:
             whole = buffer if end == len(buffer) else buffer[:end]
             if self._are_plain_deltas(whole):
-                self._tail = b"" if whole is buffer else buffer[end:]
+                self._unfinished.keep(buffer[end:])
                 return whole
         elif b"\r" not in buffer:
-            self._keep(buffer)
+            self._unfinished.keep(buffer)
             return b""
         return self._look_closely(buffer)
 
@@ -118,9 +119,9 @@ class ResponsesObserver:
         """The held-back end; see `Observer.close`.  Nothing can stand in for a missing one: it repeats the whole answer."""
         if self.failure is not None:
             return b""
-        if not self.is_final and self._tail:
+        if not self.is_final and self._unfinished:
             # The last event counts without its blank line.
-            piece, self._tail = self._tail.rstrip(b"\r\n") + b"\n\n", b""
+            piece = self._unfinished.take().rstrip(b"\r\n") + b"\n\n"
             self._see(piece)
             self._held = piece
         if not self._is_ended:
@@ -160,13 +161,8 @@ class ResponsesObserver:
                 self._hold(buffer[start:])
                 return buffer[:start]
             start = end
-        self._keep(buffer[start:])
+        self._unfinished.keep(buffer[start:])
         return buffer[:start]
-
-    def _keep(self, tail: bytes) -> None:
-        self._tail = tail
-        if len(tail) > MAX_RESPONSE_BYTES:
-            raise UpstreamTooLarge(f"One streamed event is larger than {MAX_RESPONSE_BYTES} bytes.")
 
     def _hold(self, data: bytes) -> None:
         self._held += data
