@@ -73,11 +73,17 @@ async def test_the_health_of_what_is_not_here_is_unknown(serving: Serving, fake_
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_reflection_lists_the_services(serving: Serving, fake_provider: FakeProvider, version: str):
+async def test_reflection_lists_the_services_and_describes_each(
+    serving: Serving, fake_provider: FakeProvider, version: str
+):
     gateway = await serving(settings(fake_provider))
     response = await reflected(gateway, reflection_pb2.ServerReflectionRequest(list_services=""), version)
     names = {service.name for service in response.list_services_response.service}
-    assert {NAME, "grpc.health.v1.Health"} <= names
+    assert {NAME, "grpc.health.v1.Health", f"grpc.reflection.{version}.ServerReflection"} <= names
+    for name in names:
+        told = await reflected(gateway, reflection_pb2.ServerReflectionRequest(file_containing_symbol=name), version)
+        files = map(FileDescriptorProto.FromString, told.file_descriptor_response.file_descriptor_proto)
+        assert name in {f"{file.package}.{service.name}" for file in files for service in file.service}
 
 
 async def test_reflection_describes_the_service_under_the_name_that_is_called(

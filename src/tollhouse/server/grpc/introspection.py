@@ -21,7 +21,7 @@ from tollhouse.server.grpc.service import Service, described
 _SERVING: Final = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING: Final = health_pb2.HealthCheckResponse.NOT_SERVING
 REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
-"""The name under which newer tools ask first; the messages are those of `v1alpha`."""
+"""The name under which newer tools ask first; the messages are those of `v1alpha`, under other names."""
 
 
 class Introspection:
@@ -88,8 +88,28 @@ def _pool(files: Sequence[FileDescriptorProto]) -> DescriptorPool:
     """A pool of its own: under the names on the wire other code in this process may have registered its own messages."""
     pool = DescriptorPool()
     seen: set[str] = set()
-    for file in (*files, described(health_pb2.DESCRIPTOR), described(reflection_pb2.DESCRIPTOR)):
+    alpha = described(reflection_pb2.DESCRIPTOR)
+    for file in (*files, described(health_pb2.DESCRIPTOR), alpha, _grown_up(alpha)):
         if file.name not in seen:
             seen.add(file.name)
             pool.Add(file)
     return pool
+
+
+def _grown_up(alpha: FileDescriptorProto) -> FileDescriptorProto:
+    """The description of `grpc.reflection.v1`, which the library does not have: that of `v1alpha` under its own name."""
+    file = FileDescriptorProto(name="grpc/reflection/v1/reflection.proto", syntax=alpha.syntax)
+    file.message_type.extend(alpha.message_type)
+    file.service.extend(alpha.service)
+    file.package = REFLECTION.rpartition(".")[0]
+
+    def renamed(type_name: str) -> str:
+        return type_name.replace(f".{alpha.package}.", f".{file.package}.")
+
+    for message in file.message_type:
+        for field in message.field:
+            if field.type_name:
+                field.type_name = renamed(field.type_name)
+    for method in file.service[0].method:
+        method.input_type, method.output_type = renamed(method.input_type), renamed(method.output_type)
+    return file
