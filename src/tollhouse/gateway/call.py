@@ -17,6 +17,8 @@ MAX_NOTED_CHARACTERS: Final = 200
 """Of what a client calls a model, as the record has it."""
 UNNAMED: Final = frozenset({"", "default"})
 """What a client says that leaves the choice of a model to the configuration."""
+TIMER_SECONDS: Final = 0.05
+"""How much early a timer may be that waited for a deadline."""
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     settled: Callable[[CallRecord], None] | None = None
     """Called once, when the record of the call is complete: before the answer's last byte goes to the sink, or before its
     error does.  For front doors whose last message tells what the call used.  Must not raise or block."""
+
+    def is_out_of_time(self, now: float) -> bool:
+        """Whether the client's own deadline has come."""
+        return self.deadline is not None and now >= self.deadline - TIMER_SECONDS
 
     def peek(self) -> Peek:
         """The request's top level.  Raises as the dialect does."""

@@ -267,7 +267,8 @@ class Run(Generic[AnswerT]):
         error.provider = error.provider or candidate.provider.name
         error.message = without_address(error, candidate)
         if isinstance(error, UpstreamTimeout):
-            error.hint = error.hint or which_deadline(error.phase, candidate)
+            is_clients = self._call.is_out_of_time(self._gateway.monotonic())
+            error.hint = error.hint or which_deadline(error.phase, candidate, is_clients=is_clients)
         was_sent = not is_unsent(error)
         # A provider that refuses does not bill; one that went silent or broke off may have done the work.
         self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)

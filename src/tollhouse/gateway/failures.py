@@ -102,8 +102,13 @@ def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def which_deadline(phase: str, candidate: Candidate) -> str:
-    """What an operator would change; for `total` the attempt may have had less, if others went before it."""
+def which_deadline(phase: str, candidate: Candidate, *, is_clients: bool) -> str:
+    """What an operator would change; for `total` the attempt may have had less, if others went before it.
+
+    `is_clients` says that the time which the client gave is over.
+    """
+    if phase == "total" and is_clients:
+        return "The client gave it no more time; ask with a longer deadline."
     deadlines = candidate.deadlines
     seconds = {
         "connect": deadlines.connect,

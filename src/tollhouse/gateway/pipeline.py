@@ -667,7 +667,8 @@ class _Run:
             error.message = without_address(error, candidate)
             status = status or error.status
         if isinstance(error, UpstreamTimeout):
-            error.hint = error.hint or which_deadline(error.phase, candidate)
+            is_clients = self._call.is_out_of_time(self._gateway.monotonic())
+            error.hint = error.hint or which_deadline(error.phase, candidate, is_clients=is_clients)
         was_sent = not is_unsent(error)
         # A provider that refuses does not bill; one that went silent or broke off may have read the whole prompt.
         self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)

@@ -93,6 +93,7 @@ async def test_a_deadline_is_kept_upstream_and_told_while_the_client_still_liste
             error = chunks[-1].error
     assert error.error_code == "PROVIDER_TIMEOUT"
     assert "did not answer in time" in error.error_message
+    assert "deadlines." not in error.error_details  # which the operator need not change
     await (await fake_provider.call()).client_left.wait()
     assert (await settled(gateway))["outcome"] == "provider_timeout"
 

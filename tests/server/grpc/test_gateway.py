@@ -208,6 +208,18 @@ async def test_nobody_calls_without_a_key(serving: Serving, fake_provider: FakeP
     assert not fake_provider.calls
 
 
+async def test_a_deadline_that_the_client_set_is_not_said_to_be_the_gateways(
+    serving: Serving, fake_provider: FakeProvider
+):
+    gateway = await serving(settings(fake_provider))
+    fake_provider.default = faulty(Answer(text="Never."), Stall("before_head"))
+    async with calling(gateway) as client:
+        with pytest.raises(grpc.aio.AioRpcError) as failed:
+            await client.rpc("Chat")(question(), metadata=BEARER, timeout=0.8)
+    assert failed.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert "The client gave it no more time" in (failed.value.details() or "")
+
+
 async def test_a_client_that_leaves_ends_the_providers_work(serving: Serving, fake_provider: FakeProvider):
     gateway = await serving(settings(fake_provider))
     never = asyncio.Event()
