@@ -8,7 +8,7 @@ import pytest
 from support.fake_provider import FakeProvider
 from support.peer import Peer, Visit
 from support.serving import KEY, Serving
-from tollhouse.errors import BadRequest
+from tollhouse.errors import BadRequest, ConnectionLost, UpstreamTruncated
 from tollhouse.gateway.passthrough import target_of
 
 own = pytest.mark.parametrize("server", ["own"])
@@ -397,3 +397,37 @@ async def test_counting_under_a_providers_name_costs_nothing(serving: Serving, f
 def test_a_query_that_means_another_request_is_refused(query: bytes):
     with pytest.raises(BadRequest):
         target_of("/v1", "/models/x:predict", query)
+
+
+class Stalling:
+    """A provider that begins a long answer and goes silent."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    async def __call__(self, visit: Visit) -> None:
+        await visit.request()
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: {self.kind}\r\ncontent-length: 10000000\r\n\r\n"
+        await visit.send(head.encode() + b"data: 1\n\n" * 50_000)  # more than is held back
+        await visit.stall()
+
+
+@own
+@pytest.mark.parametrize("kind", ["audio/wav", "application/json"])
+async def test_a_sound_that_is_cut_never_looks_whole(serving: Serving, kind: str):
+    async with Peer(Stalling(kind)) as peer:
+        gateway = await serving(config(peer))
+        incoming = await gateway.open("/openai/v1/audio/speech", {"model": "tts-1"})
+        gateway.worker.running.cut()
+        with pytest.raises((UpstreamTruncated, ConnectionLost)):
+            await incoming.read_all(10_000_000)
+        incoming.close()
+
+
+@own
+async def test_events_that_are_cut_end_in_an_error(serving: Serving):
+    async with Peer(Stalling("text/event-stream")) as peer:
+        gateway = await serving(config(peer))
+        incoming = await gateway.open("/openai/v1/something/new", {"model": "gpt-4o-mini", "stream": True})
+        gateway.worker.running.cut()
+        assert b"error" in await incoming.read_all(10_000_000)

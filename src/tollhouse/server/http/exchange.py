@@ -75,6 +75,7 @@ class Exchange:
         "headers",
         "id",
         "is_begun",
+        "is_events",
         "is_read",
         "media_types",
         "method",
@@ -100,6 +101,8 @@ class Exchange:
         """The caller's IP address, once `find_address` was called; empty when the server does not know."""
         self.arrived = time.monotonic()
         self.is_begun = False
+        self.is_events = False
+        """Whether the answer that has begun is made of events, in whatever framing, so that one of them can be an error."""
         self.is_read = False
         """Whether the request's body was read to its end."""
         self.media_types: Mapping[bytes, bytes] | None = None
@@ -126,9 +129,10 @@ class Exchange:
         """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
         request_id = self.id.encode()
         self.is_begun = True
+        self.is_events = any(name == _CONTENT_TYPE and value.startswith(_EVENTS) for name, value in headers)
         names = self.media_types
         if self.reframe is not None:
-            if any(name == _CONTENT_TYPE and value.startswith(_EVENTS) for name, value in headers):
+            if self.is_events:
                 headers = [(name, JSON if name == _CONTENT_TYPE else value) for name, value in headers]
             else:
                 self.reframe = None

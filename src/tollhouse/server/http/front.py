@@ -129,7 +129,9 @@ def answer(gateway: Gateway, call: Call, exchange: Exchange) -> Awaitable[None]:
 
 
 async def _say_goodbye(exchange: Exchange, error: TollhouseError) -> None:
-    if exchange.is_begun:
+    if not exchange.is_begun:
+        await exchange.refuse(error)
+    elif exchange.is_events:
         await exchange.body(exchange.dialect.encode_stream_error(error, exchange.id), more=False)
     else:
-        await exchange.refuse(error)
+        raise error  # in the middle of a sound or a file there is no place for it: the connection is broken
