@@ -60,6 +60,14 @@ def test_a_token_stands_alone_on_standard_output(run: Run, tmp_path: Path):
     assert claims_of(done.stdout.strip())["jti"] == record.jti
 
 
+def test_an_id_can_be_copied_out_of_a_narrow_terminal(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run("create", "somebody-with-a-long-name", "--models", "fast")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    monkeypatch.setenv("COLUMNS", "80")
+    (record,) = stored(tmp_path)
+    assert record.jti in run("list").stdout
+
+
 def test_a_pipe_gets_one_line_and_nothing_else(tmp_path: Path):
     """The whole program, with the help for a person on the other output."""
     ledger = f"sqlite:///{tmp_path / 't.db'}"
@@ -188,6 +196,7 @@ def test_keys_are_rotated_and_no_secret_is_ever_shown(run: Run, tmp_path: Path):
         assert key["secret"] not in listed + done.output
     assert [json.loads(line)["algorithm"] for line in run("keys", "--json").stdout.splitlines()] == ["HS256", "HS256"]
     assert "good no longer" in run("rotate-secret", "--overlap", "0").stdout
+    assert run("keys").stdout.count("refused since") == 2
     assert "No tokens that are good" in run("list").stdout
     with pytest.raises(BadRequest, match="An overlap"):
         run("rotate-secret", "--overlap", "9999d")

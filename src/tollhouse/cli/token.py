@@ -265,8 +265,8 @@ def keys(as_json: bool, config_file: str | None, url: str | None) -> None:
     signs = mint.settings.secret is None
     for key in found:
         is_good = key.until_us is None or key.until_us > now_us
-        state = "accepted" if is_good else "ended"
-        until = "" if key.until_us is None else f" until {moment(key.until_us)}"
+        state = "accepted" if is_good else "refused"
+        until = "" if key.until_us is None else f" {'until' if is_good else 'since'} {moment(key.until_us)}"
         is_here = mint.secrets.secret(key.kid) is not None
         if signs and is_here and key.until_us is None and key.algorithm == mint.settings.algorithm:
             until, signs = ", and new ones made with it", False
