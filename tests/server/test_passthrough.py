@@ -431,3 +431,16 @@ async def test_events_that_are_cut_end_in_an_error(serving: Serving):
         incoming = await gateway.open("/openai/v1/something/new", {"model": "gpt-4o-mini", "stream": True})
         gateway.worker.running.cut()
         assert b"error" in await incoming.read_all(10_000_000)
+
+
+@own
+async def test_nothing_that_should_be_masked_is_passed_through(serving: Serving):
+    """What a body means is not known, so nothing in it can be masked."""
+    script = Scripted(said(IMAGE))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, "logging: {redact_upstream: true, redact: [email]}"))
+        body = {"model": "gpt-image-1", "prompt": "a portrait of ann@example.com"}
+        refused = await gateway.ask("/openai/v1/images/generations", body)
+        assert (refused.status, script.asked) == (403, [])
+        assert "redact_upstream" in refused.json()["error"]["message"]
+        assert (await gateway.get("/openai/v1/files")).status == 200

@@ -18,7 +18,7 @@ import msgspec
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.any_usage import Watch
-from tollhouse.errors import BadRequest, NotFound, ProviderRefused
+from tollhouse.errors import BadRequest, NotFound, PermissionDenied, ProviderRefused
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.declaration import Declaration, declare, plain
 from tollhouse.gateway.errand import Answered, Run
@@ -101,6 +101,11 @@ async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sin
         raise NotFound(
             f"The paths of provider {request.provider[:100]!r} cannot be used here.",
             hint="Whoever runs this gateway can allow it: providers.NAME.passthrough.",
+        )
+    if gateway.masks is not None and call.body:
+        raise PermissionDenied(
+            "Only what has no body is passed through here: what is to be masked in others cannot be told.",
+            hint="It is `logging.redact_upstream` that asks for masks. Conversations and embeddings have paths of their own.",
         )
     given = _given(call.headers, call.principal)
     kind = given.get(b"content-type", b"").decode("latin-1")
