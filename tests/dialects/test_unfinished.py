@@ -2,7 +2,7 @@
 
 import pytest
 
-from tollhouse.dialects.unfinished import Unfinished
+from tollhouse.dialects.unfinished import Unfinished, event_ends
 from tollhouse.errors import UpstreamTooLarge
 
 
@@ -25,8 +25,30 @@ def test_an_end_may_come_in_pieces(end: bytes):
         assert event.joined(end[at:]) == b"data: 1" + end
 
 
+def test_two_line_ends_count_when_it_is_clear_that_no_third_belongs_to_them():
+    event = Unfinished(100)
+    event.keep(b"data: 1\r\r")
+    assert event.joined(b"data: 2") == b"data: 1\r\rdata: 2"
+
+
 def test_it_has_a_bound():
     event = Unfinished(10)
     event.keep(b"x" * 10)
     with pytest.raises(UpstreamTooLarge):
         event.joined(b"x")
+
+
+@pytest.mark.parametrize(
+    ("data", "ends"),
+    [
+        (b"", []),
+        (b"data: 1\n", []),
+        (b"data: 1\n\ndata: 2\n\n", [9, 18]),
+        (b"data: 1\r\n\r\ndata: 2\n\n", [11, 20]),
+        (b"data: 1\r\rdata: 2\r\r", [9]),
+        (b"data: 1\n\n\n\n", [9, 11]),
+        (b"data: 1\n\n\n", [9]),
+    ],
+)
+def test_events_end_with_an_empty_line(data: bytes, ends: list[int]):
+    assert [*event_ends(data)] == ends

@@ -1,13 +1,27 @@
-"""An event whose end has not come yet, for observers, which forward whole events as they came."""
+"""Where events end, and those whose end has not come yet: for observers, which forward whole events as they came."""
 
 import re
+from collections.abc import Iterator
 from typing import Final
 
 from tollhouse.errors import UpstreamTooLarge
 
+# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
+_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
 _MAY_END: Final = re.compile(rb"[\r\n]{2}")
 _EDGE_BYTES: Final = 3
 """The longest part of an event's end (two line ends) that can have come before the rest."""
+
+
+def event_ends(data: bytes) -> Iterator[int]:
+    """Where each whole event in `data` ends, its empty line included."""
+    if b"\r" in data:
+        yield from (match.end() for match in _END.finditer(data))
+        return
+    end = 0
+    # A hundred times quicker, which counts where an event is a picture.
+    while (end := data.find(b"\n\n", end) + 2) > 1:
+        yield end
 
 
 class Unfinished:
@@ -33,9 +47,12 @@ class Unfinished:
 
         Raises `UpstreamTooLarge`.
         """
-        if self._pieces and not _MAY_END.search(self._edge + data):
-            self.keep(data)
-            return b""
+        if self._pieces:
+            # Most of a picture holds no line end at all, and that is soon said.
+            has_line_end = b"\n" in data or b"\r" in data
+            if not _MAY_END.search(self._edge + data if has_line_end else self._edge):
+                self.keep(data)
+                return b""
         return self.take() + data
 
     def keep(self, piece: bytes) -> None:

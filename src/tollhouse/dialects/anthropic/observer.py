@@ -6,7 +6,6 @@ those: one replace and one call of the JSON decoder check all its events at once
 never rewritten: the blanks that Anthropic pads its events with reach the client too.
 """
 
-import re
 from typing import Final, Literal
 
 import msgspec
@@ -18,7 +17,7 @@ from tollhouse.dialects.anthropic.failure import decode_failure
 from tollhouse.dialects.anthropic.wire import MESSAGE_STOP, NULL, UNREADABLE, WireUsage, describe, finish_of, usage_of
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES
 from tollhouse.dialects.rebuilt import Tally
-from tollhouse.dialects.unfinished import Unfinished
+from tollhouse.dialects.unfinished import Unfinished, event_ends
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 
@@ -65,9 +64,6 @@ _DELTAS: Final = msgspec.json.Decoder(_PlainDelta)
 _NAMED: Final = msgspec.json.Decoder(_Named)
 _MESSAGE_START: Final = msgspec.json.Decoder(_MessageStart)
 _MESSAGE_DELTA: Final = msgspec.json.Decoder(_MessageDelta)
-
-# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
 
 
 class AnthropicObserver:
@@ -165,8 +161,7 @@ class AnthropicObserver:
 
     def _look_closely(self, buffer: bytes) -> bytes:
         start = 0
-        for match in _EVENT_END.finditer(buffer):
-            end = match.end()
+        for end in event_ends(buffer):
             self._see(buffer[start:end])
             if self.failure is not None:
                 return buffer[:end]

@@ -5,7 +5,6 @@ what it need not know.  There is no end marker: what says that a candidate is fi
 the provider is done sending.  Bytes are never rewritten.
 """
 
-import re
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final
@@ -20,30 +19,30 @@ from tollhouse.dialects.gemini.finish import finish_of, finish_word
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
 from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES, NULL, UNREADABLE, describe
 from tollhouse.dialects.rebuilt import Tally
-from tollhouse.dialects.unfinished import Unfinished
+from tollhouse.dialects.unfinished import Unfinished, event_ends
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 
-class _Part(msgspec.Struct):
+class _Part(msgspec.Struct, gc=False):
     text: str | None = None
     functionCall: msgspec.Raw = NULL  # noqa: N815  # the wire's name
 
 
-class _Content(msgspec.Struct):
+class _Content(msgspec.Struct, gc=False):
     parts: list[_Part] | None = None
 
 
-class _Candidate(msgspec.Struct):
+class _Candidate(msgspec.Struct, gc=False):
     index: int = 0
     content: _Content | None = None
     finishReason: str | int | None = None  # noqa: N815
 
 
-class _Feedback(msgspec.Struct):
+class _Feedback(msgspec.Struct, gc=False):
     blockReason: str | int | None = None  # noqa: N815
 
 
-class _Chunk(msgspec.Struct):
+class _Chunk(msgspec.Struct, gc=False):
     candidates: list[_Candidate] | None = None
     usageMetadata: msgspec.Raw = NULL  # noqa: N815
     promptFeedback: _Feedback | None = None  # noqa: N815
@@ -53,9 +52,6 @@ class _Chunk(msgspec.Struct):
 _CHUNK: Final = msgspec.json.Decoder(_Chunk)
 
 _USUAL_END: Final = b"\r\n\r\n"
-
-# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
 
 
 class GeminiObserver:
@@ -93,6 +89,10 @@ class GeminiObserver:
         if self.is_final:
             return b""  # after an error
         buffer = self._unfinished.joined(data) if self._unfinished else data
+        if buffer.startswith(b"data: ") and buffer.find(b"\r") == len(buffer) - 4 and buffer.endswith(_USUAL_END):
+            # Mostly a read is one event.
+            self._see_data(buffer[6:-4])
+            return self._passed(buffer)
         *events, tail = buffer.split(_USUAL_END)
         if all(event.startswith(b"data: ") and b"\n" not in event and b"\r" not in event for event in events):
             out = self._take(event + _USUAL_END for event in events)
@@ -102,7 +102,7 @@ class GeminiObserver:
             buffer = tail
         else:
             out = b""
-        ends = [match.end() for match in _EVENT_END.finditer(buffer)]
+        ends = [*event_ends(buffer)]
         self._unfinished.keep(buffer[ends[-1] :] if ends else buffer)
         if self.failure is not None:
             return out
@@ -113,14 +113,20 @@ class GeminiObserver:
         out: list[bytes] = []
         for event in events:
             self._see(event)
+            out.append(self._passed(event))
             if self.failure is not None:
-                return b"".join([*out, self._held, event])
-            if self._is_over:
-                self._hold(event)
-            else:
-                out += (self._held, event)
-                self._held = b""
+                break
         return b"".join(out)
+
+    def _passed(self, event: bytes) -> bytes:
+        """What may go to the client now that this event was looked at."""
+        if self.failure is None and self._is_over:
+            self._hold(event)
+            return b""
+        if not self._held:
+            return event
+        held, self._held = self._held, b""
+        return held + event
 
     def close(self) -> bytes:
         """The held-back end; see `Observer.close`.  Finish reasons are what makes an answer whole."""

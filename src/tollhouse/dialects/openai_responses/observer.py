@@ -5,7 +5,6 @@ those: one replace and one call of the JSON decoder check all its events at once
 spellings, other line ends, comments, garbage) is split into events and looked at one by one.  Bytes are never rewritten.
 """
 
-import re
 from typing import Final, Literal
 
 import msgspec
@@ -19,7 +18,7 @@ from tollhouse.dialects.openai_responses.counts import read_usage
 from tollhouse.dialects.openai_responses.failure import failure_of
 from tollhouse.dialects.openai_responses.finish import finish_of
 from tollhouse.dialects.rebuilt import Tally
-from tollhouse.dialects.unfinished import Unfinished
+from tollhouse.dialects.unfinished import Unfinished, event_ends
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 
@@ -62,9 +61,6 @@ _EVENT: Final = msgspec.json.Decoder(_Event)
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
-
-# Two line ends in a row, each LF, CRLF or CR; a CR at the very end may be half of a CRLF, so it does not count yet.
-_EVENT_END: Final = re.compile(rb"(?:\r\n|\n|\r(?!\n|\Z)){2}")
 
 
 class ResponsesObserver:
@@ -152,8 +148,7 @@ class ResponsesObserver:
 
     def _look_closely(self, buffer: bytes) -> bytes:
         start = 0
-        for match in _EVENT_END.finditer(buffer):
-            end = match.end()
+        for end in event_ends(buffer):
             self._see(buffer[start:end])
             if self.is_final:
                 if self.failure is not None:
