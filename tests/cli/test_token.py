@@ -140,7 +140,7 @@ def test_a_life_may_end_on_a_date():
 
 
 @pytest.mark.parametrize(
-    "text", ["0d", "0", "-1d", "", "d", "30s", "1.5d", "30 d", "tomorrow", "2020-01-01", "999999d", "none"]
+    "text", ["99999y", "0d", "0", "-1d", "", "d", "30s", "1.5d", "30 d", "tomorrow", "2020-01-01", "999999d", "none"]
 )
 def test_what_is_no_life_is_refused_with_examples(run: Run, tmp_path: Path, text: str):
     done = run("create", "ann", f"--expires-in={text}")

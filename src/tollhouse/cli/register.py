@@ -69,7 +69,7 @@ class OrNone(click.ParamType[object]):
             return CLEAR
         try:
             return self._read(text)
-        except ValueError:
+        except (ValueError, OverflowError):  # a date beyond the year 9999
             self.fail(f"{text!r} is not {self._wanted}.", param, ctx)
 
 
