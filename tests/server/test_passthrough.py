@@ -1,5 +1,6 @@
 """Any other path of a provider: forwarded as it is, under the same identity, limits and ledger."""
 
+import gzip
 from typing import Any
 
 import openai
@@ -444,3 +445,14 @@ async def test_nothing_that_should_be_masked_is_passed_through(serving: Serving)
         assert (refused.status, script.asked) == (403, [])
         assert "redact_upstream" in refused.json()["error"]["message"]
         assert (await gateway.get("/openai/v1/files")).status == 200
+
+
+@own
+async def test_what_a_provider_compressed_unasked_arrives_plain(serving: Serving):
+    """The coding is undone on the way, so the answer must not say that it is coded."""
+    script = Scripted(said(gzip.compress(IMAGE), more="content-encoding: gzip\r\n"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        answer = await gateway.ask("/openai/v1/images/generations", {"model": "gpt-image-1"})
+        assert answer.body == IMAGE
+        assert "content-encoding" not in answer.headers

@@ -63,7 +63,6 @@ _ANSWER_FIELDS: Final = frozenset(
         b"accept-ranges",
         b"cache-control",
         b"content-disposition",
-        b"content-encoding",
         b"content-range",
         b"content-type",
         b"etag",
