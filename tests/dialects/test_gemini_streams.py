@@ -93,6 +93,14 @@ def test_a_cut_stream_is_an_error_not_an_end():
         events(HEL)
 
 
+def test_what_comes_after_a_finish_reason_is_not_left_out_unsaid():
+    """It may repeat itself, empty, but not go on: the client would be given the beginning for the whole."""
+    assert events(LO + event(candidates=[text("", finishReason="STOP")])) == events(LO)
+    for more in (text("more"), {"content": {"parts": [{"functionCall": {"name": "f"}}]}}):
+        with pytest.raises(UpstreamMalformed):
+            events(LO + event(candidates=[more]))
+
+
 def test_the_end_is_held_back_with_what_follows_it():
     watch = observer()
     late = event(usageMetadata=usage(5, 3))

@@ -200,9 +200,12 @@ class GeminiStreamDecoder:
         choice = self._choices.get(number)
         if choice is None:
             choice = self._choices[number] = _Choice()
-        if choice.is_finished:
-            return  # whatever comes after a finish reason is no part of the answer
         parts = (candidate.content.parts if candidate.content is not None else None) or ()
+        if choice.is_finished:
+            if any(part.text or part.functionCall is not None for part in parts):
+                # An answer whose rest is left out would look whole.
+                raise UpstreamMalformed("The provider's stream went on after its finish.")
+            return
         for index, part in enumerate(parts):
             if part.functionCall is not None:
                 yield from self._call(choice, number, part, part.functionCall)
