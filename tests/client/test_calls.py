@@ -330,6 +330,11 @@ def test_a_providers_error_is_the_same_type_either_way(
             pass
 
     assert UPSTREAM_KEYS["anthropic"] not in str(whole.value)
+    if way != "json" and "It went wrong." in str(
+        whole.value
+    ):  # JSON, which is OpenAI's, has no place to say whose words they are
+        assert "The provider said: It went wrong." in str(whole.value)
+        assert whole.value.is_relayed == (way != "direct")
     if expected is NotAuthenticated:
         assert "ANTHROPIC_API_KEY" in str(whole.value)
 

@@ -63,6 +63,12 @@ def test_an_error_allows_what_the_table_says(error: CallFailed, proxied: set[Mov
     assert moves(error, "direct") == direct
 
 
+def test_what_a_gateway_has_tried_again_itself_is_not_tried_again():
+    for error in (OverLimit("x", retry_after_seconds=1), ProviderFailed("x", status=503, retry_after_seconds=1)):
+        error.is_relayed = True
+        assert moves(error, "proxy") == {N}
+
+
 def course(
     *models: str, legs: Sequence[Mode] = ("proxy",), retries: int = 2, deadline: float = 100.0, random: float = 0.5
 ) -> Course:

@@ -77,8 +77,11 @@ def moves(error: CallFailed, mode: Mode) -> frozenset[Move]:
     if isinstance(error, NotAuthenticated):
         return frozenset({Move.NEXT}) if mode == "direct" else frozenset()
     if isinstance(error, ProviderFailed) and error.status == 503 and error.retry_after_seconds is not None:
-        return frozenset({Move.AGAIN, Move.NEXT})
-    return next((allowed for kind, allowed in _ALLOWED if isinstance(error, kind)), frozenset())
+        allowed = frozenset({Move.AGAIN, Move.NEXT})
+    else:
+        allowed = next((each for kind, each in _ALLOWED if isinstance(error, kind)), frozenset())
+    # Retries over retries would multiply, and the waits between them.
+    return allowed - {Move.AGAIN} if error.is_relayed else allowed
 
 
 @dataclass(frozen=True, slots=True)

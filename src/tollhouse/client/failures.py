@@ -73,6 +73,8 @@ class CallFailed(ClientError):
         """The stable code that the server gave (`key_expired`, `model_not_found`, …)."""
         self.request_id = request_id
         self.retry_after_seconds = retry_after_seconds
+        self.is_relayed = False
+        """Whether a gateway passed on what its provider refused, which it had asked as often as it was told to."""
         self.attempts = 1
         """How many times it was tried, this one included."""
 

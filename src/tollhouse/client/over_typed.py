@@ -16,7 +16,7 @@ from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
 from tollhouse.client.failures import AnswerBroken, CallFailed, ServerFailed
-from tollhouse.client.translate import Scene, of_status
+from tollhouse.client.translate import Scene, of_status, said_by_the_provider
 from tollhouse.dialects.protobuf import Typed
 from tollhouse.dialects.protobuf.failure import event_of
 from tollhouse.dialects.protobuf.messages import EMBEDDINGS, RESPONSE, SERVER_INFO, SETTLEMENT, TOKEN_COUNT, Unknown
@@ -268,12 +268,13 @@ class TypedLive:
 
 def of_trouble(trouble: Trouble, status: int, scene: Scene) -> CallFailed:
     """The client's error for one of the gateway's."""
-    code = trouble.code
-    if code in {ProviderRefused.code, StreamFailed.code}:
-        code = trouble.provider_code or trouble.kind or code
-    return of_status(
+    code, message = trouble.code, trouble.message
+    is_relayed = code in {ProviderRefused.code, StreamFailed.code}
+    if is_relayed:
+        code, message = trouble.provider_code or trouble.kind or code, said_by_the_provider(message)
+    found = of_status(
         trouble.status or status,
-        trouble.message,
+        message,
         scene,
         code=code,
         param=trouble.param or None,
@@ -282,6 +283,8 @@ def of_trouble(trouble: Trouble, status: int, scene: Scene) -> CallFailed:
         request_id=trouble.request_id,
         nearest=trouble.suggestions,
     )
+    found.is_relayed = is_relayed
+    return found
 
 
 def _infos(listed: Sequence[Listed]) -> tuple[ModelInfo, ...]:

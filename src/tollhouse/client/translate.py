@@ -81,7 +81,7 @@ def failure(error: TollhouseError, scene: Scene, *, request_id: str = "", begun:
         case ProviderRefused():
             found = of_status(
                 error.status or error.http_status,
-                error.message,
+                said_by_the_provider(error.message) if scene.mode == "direct" else error.message,
                 scene,
                 code=error.provider_code or error.kind or "",
                 param=error.param,
@@ -307,6 +307,11 @@ def of_status(
         request_id=request_id,
         retry_after_seconds=retry_after_seconds,
     )
+
+
+def said_by_the_provider(message: str) -> str:
+    """Words that are not ours, as what they are."""
+    return f"The provider said: {message}"
 
 
 def _nearest_in(message: str) -> tuple[str, ...]:
