@@ -1,13 +1,12 @@
 """Errors: `{"type":"error","error":{"type","message"},"request_id"}`, as a body and as a stream's last event."""
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
 from tollhouse.dialects.anthropic.wire import UNREADABLE, sse
-from tollhouse.dialects.masking import without_credentials
+from tollhouse.dialects.explanations import BROKE_OFF, MAX_NAME_CHARACTERS, nothing_of, on_one_line, words_of
 from tollhouse.errors import ProviderRefused, StreamFailed, TollhouseError
 
 STATUS_OF_TYPE: Final[Mapping[str, int]] = {
@@ -32,11 +31,6 @@ _TYPE_OF_STATUS: Final[Mapping[int, str]] = {
 
 # A provider's complaint about a credential is about the gateway's, so its word must not reach our caller as theirs.
 _NOT_THE_CALLERS: Final = frozenset({"authentication_error", "permission_error", "billing_error"})
-
-MAX_MESSAGE_CHARACTERS: Final = 2_000
-MAX_NAME_CHARACTERS: Final = 100
-
-_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
 def error_type(error: TollhouseError) -> str:
@@ -73,10 +67,10 @@ def decode_error(status: int, body: bytes) -> ProviderRefused:
     """Whatever came with an error status: this dialect's JSON, another one's, HTML, plain words, nothing."""
     found = _read_json(body)
     if found is None:
-        return ProviderRefused(_words(status, body), status=status)
+        return ProviderRefused(words_of(status, body), status=status)
     message, kind, code, param = found
     return ProviderRefused(
-        clean(message) or _nothing(status), status=status, kind=kind, provider_code=code, param=param
+        on_one_line(message) or nothing_of(status), status=status, kind=kind, provider_code=code, param=param
     )
 
 
@@ -84,21 +78,11 @@ def decode_failure(raw: msgspec.Raw | bytes) -> StreamFailed:
     """The error of a stream's event, or of a 200 body: the event's data, or only its `error` object."""
     found = _read_json(bytes(raw))
     if found is None:
-        return StreamFailed(clean(bytes(raw).decode("utf-8", "replace")) or _BROKE_OFF)
+        return StreamFailed(on_one_line(bytes(raw).decode("utf-8", "replace")) or BROKE_OFF)
     message, kind, code, _ = found
     return StreamFailed(
-        clean(message) or _BROKE_OFF, status=STATUS_OF_TYPE.get(kind or ""), kind=kind, provider_code=code
+        on_one_line(message) or BROKE_OFF, status=STATUS_OF_TYPE.get(kind or ""), kind=kind, provider_code=code
     )
-
-
-_BROKE_OFF: Final = "The provider broke off with an error that it did not explain."
-
-
-def clean(message: str) -> str:
-    """A provider's words, fit to be passed on: bounded, on one line, without what looks like a credential."""
-    # Cut first, so that masking never runs over megabytes; the margin keeps a credential at the edge in one piece.
-    masked = without_credentials(" ".join(message[: 2 * MAX_MESSAGE_CHARACTERS].split()))
-    return masked if len(masked) <= MAX_MESSAGE_CHARACTERS else masked[: MAX_MESSAGE_CHARACTERS - 1] + "…"
 
 
 def _read_json(body: bytes) -> tuple[str, str | None, str | None, str | None] | None:
@@ -124,7 +108,7 @@ def _read_json(body: bytes) -> tuple[str, str | None, str | None, str | None] | 
 
 def _name(value: object) -> str | None:
     text = _string(value)
-    return None if text is None else clean(text)[:MAX_NAME_CHARACTERS]
+    return None if text is None else on_one_line(text)[:MAX_NAME_CHARACTERS]
 
 
 def _string(value: object) -> str | None:
@@ -139,18 +123,3 @@ def _string(value: object) -> str | None:
             return msgspec.json.encode(value).decode()
         case _:
             return None
-
-
-def _words(status: int, body: bytes) -> str:
-    text = body[: 8 * MAX_MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()
-    if not text:
-        return _nothing(status)
-    if text.startswith("<"):
-        title = _TITLE.search(text)
-        said = f": {clean(title[1])}" if title and title[1].strip() else ""
-        return f"The provider answered with status {status} and a web page{said}."
-    return clean(text)
-
-
-def _nothing(status: int) -> str:
-    return f"The provider answered with status {status} and no explanation."

@@ -47,6 +47,7 @@ from tollhouse.dialects.anthropic.wire import (
     usage_fields,
     usage_of,
 )
+from tollhouse.dialects.explanations import GAVE_UP
 from tollhouse.errors import StreamFailed, UpstreamMalformed
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -154,7 +155,7 @@ def usage_with_tier(usage: Usage, tier: str | None) -> Block:
 
 def gave_up() -> StreamFailed:
     """The error of an answer that its provider broke off with a finish reason instead of an error."""
-    return StreamFailed("The provider gave up in the middle of its answer.", kind="api_error")
+    return StreamFailed(GAVE_UP, kind="api_error")
 
 
 def settle_finish(finish: FinishReason, *, has_calls: bool, has_refusal: bool) -> FinishReason:

@@ -4,14 +4,13 @@ The names are those of `google.rpc.Code`; `details` hold what programs look at: 
 at fault (`BadRequest`), and a stable word for the reason (`ErrorInfo`).
 """
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from tollhouse.dialects.explanations import BROKE_OFF, MAX_NAME_CHARACTERS, nothing_of, on_one_line, words_of
 from tollhouse.dialects.gemini.wire import UNREADABLE, Block
-from tollhouse.dialects.masking import without_credentials
 from tollhouse.errors import BudgetExceeded, ProviderRefused, RateLimited, StreamFailed, TollhouseError
 
 _STATUS_NAMES: Final[Mapping[int, str]] = {
@@ -56,12 +55,6 @@ _STATUS_OF_NAME: Final[Mapping[str, int]] = {
 
 _TYPE: Final = "type.googleapis.com/google.rpc."
 _DOMAIN: Final = "tollhouse"
-
-MAX_MESSAGE_CHARACTERS: Final = 2_000
-MAX_NAME_CHARACTERS: Final = 100
-
-_TITLE: Final = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
-_BROKE_OFF: Final = "The provider broke off with an error that it did not explain."
 
 
 def encode_error(error: TollhouseError, request_id: str) -> bytes:
@@ -115,10 +108,10 @@ def decode_error(status: int, body: bytes) -> ProviderRefused:
     """Whatever came with an error status: this dialect's JSON, another one's, HTML, plain words, nothing."""
     found = _read_json(body)
     if found is None:
-        return ProviderRefused(_words(status, body), status=status)
+        return ProviderRefused(words_of(status, body), status=status)
     message, kind, code, param, _ = found
     return ProviderRefused(
-        clean(message) or _nothing(status), status=status, kind=kind, provider_code=code, param=param
+        on_one_line(message) or nothing_of(status), status=status, kind=kind, provider_code=code, param=param
     )
 
 
@@ -126,18 +119,11 @@ def decode_failure(raw: bytes) -> StreamFailed:
     """The error of a stream's event, or of a 200 body."""
     found = _read_json(raw)
     if found is None:
-        return StreamFailed(_BROKE_OFF)
+        return StreamFailed(BROKE_OFF)
     message, kind, code, _, status = found
     if status is None or not 400 <= status <= 599:
         status = _STATUS_OF_NAME.get(kind or "")
-    return StreamFailed(clean(message) or _BROKE_OFF, status=status, kind=kind, provider_code=code)
-
-
-def clean(message: str) -> str:
-    """A provider's words, fit to be passed on: bounded, on one line, without what looks like a credential."""
-    # Cut first, so that masking never runs over megabytes; the margin keeps a credential at the edge in one piece.
-    masked = without_credentials(" ".join(message[: 2 * MAX_MESSAGE_CHARACTERS].split()))
-    return masked if len(masked) <= MAX_MESSAGE_CHARACTERS else masked[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    return StreamFailed(on_one_line(message) or BROKE_OFF, status=status, kind=kind, provider_code=code)
 
 
 _Found = tuple[str, str | None, str | None, str | None, int | None]
@@ -181,19 +167,4 @@ def _details(details: object) -> tuple[str | None, str | None]:
 
 
 def _name(value: object) -> str | None:
-    return clean(value)[:MAX_NAME_CHARACTERS] if isinstance(value, str) and value else None
-
-
-def _words(status: int, body: bytes) -> str:
-    text = body[: 8 * MAX_MESSAGE_CHARACTERS].decode("utf-8", "replace").strip()
-    if not text:
-        return _nothing(status)
-    if text.startswith("<"):
-        title = _TITLE.search(text)
-        said = f": {clean(title[1])}" if title and title[1].strip() else ""
-        return f"The provider answered with status {status} and a web page{said}."
-    return clean(text)
-
-
-def _nothing(status: int) -> str:
-    return f"The provider answered with status {status} and no explanation."
+    return on_one_line(value)[:MAX_NAME_CHARACTERS] if isinstance(value, str) and value else None

@@ -25,6 +25,7 @@ from tollhouse.chat.model import (
     ToolCall,
 )
 from tollhouse.chat.receipt import Receipt
+from tollhouse.dialects.explanations import GAVE_UP
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_word, write_finish
 from tollhouse.dialects.gemini.grounding import CitedText, read_citations, write_citations
@@ -247,7 +248,7 @@ def settle(finish: FinishReason, parts: Sequence[Part]) -> FinishReason:
 
 def gave_up() -> StreamFailed:
     """The error of an answer that its provider broke off with a finish reason instead of an error."""
-    return StreamFailed("The provider gave up in the middle of its answer.", status=500, kind="INTERNAL")
+    return StreamFailed(GAVE_UP, status=500, kind="INTERNAL")
 
 
 def write_part(part: Part, receipt: Receipt) -> object | None:

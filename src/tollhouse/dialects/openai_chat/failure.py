@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tollhouse.dialects.masking import without_credentials
+from tollhouse.dialects.explanations import MAX_MESSAGE_CHARACTERS, MAX_NAME_CHARACTERS, fit, title_of
 from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.errors import (
     BudgetExceeded,
@@ -25,10 +25,6 @@ from tollhouse.errors import (
     Unauthenticated,
 )
 
-MAX_MESSAGE_CHARACTERS: Final = 2_000
-MAX_NAME_CHARACTERS: Final = 100
-
-_TITLE: Final = re.compile(r"<title[^>]*>([^<]{1,300})", re.IGNORECASE)
 _HTML: Final = re.compile(r"<!doctype|<html|<head|<body", re.IGNORECASE)
 
 
@@ -108,8 +104,7 @@ def clean(text: str) -> str:
     """Text fit for a caller: no page, no credential, bounded."""
     if _HTML.search(text[:1_000]):
         text = _page(text)
-    text = without_credentials(text[: MAX_MESSAGE_CHARACTERS * 2].strip())
-    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    return fit(text[: MAX_MESSAGE_CHARACTERS * 2].strip())
 
 
 # The names are those of OpenAI's own answers; the SDKs look at the status, people and some clients at these.
@@ -229,5 +224,5 @@ def _page(text: str) -> str:
 
 
 def _titled(text: str) -> str:
-    title = _TITLE.search(text)
-    return f" titled {' '.join(title[1].split())!r}" if title else ""
+    title = title_of(text)
+    return "" if title is None else f" titled {' '.join(title.split())!r}"

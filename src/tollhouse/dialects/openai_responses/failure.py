@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from tollhouse.dialects.explanations import GAVE_UP
 from tollhouse.dialects.openai_chat.failure import error_object, failed, words_of
 from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.errors import StreamFailed, TollhouseError
@@ -21,7 +22,7 @@ _STATUS: Final = {
 
 def gave_up() -> StreamFailed:
     """The error of an answer that its provider broke off with a finish reason instead of an error."""
-    return StreamFailed("The provider gave up in the middle of its answer.", provider_code="server_error")
+    return StreamFailed(GAVE_UP, provider_code="server_error")
 
 
 def failure_of(value: Json) -> StreamFailed:

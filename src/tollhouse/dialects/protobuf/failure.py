@@ -1,7 +1,7 @@
 """Errors: ours on the way to a client, and those of a Tollhouse behind this one."""
 
 from tollhouse.chat.events import Failed
-from tollhouse.dialects.masking import without_credentials
+from tollhouse.dialects.explanations import MAX_NAME_CHARACTERS, fit
 from tollhouse.dialects.protobuf.messages import FAILURE
 from tollhouse.dialects.protobuf.reports import Trouble
 from tollhouse.dialects.protobuf.shapes import Fault
@@ -18,9 +18,6 @@ from tollhouse.errors import (
     TollhouseError,
     UnsupportedMediaType,
 )
-
-MAX_MESSAGE_CHARACTERS = 2_000
-MAX_NAME_CHARACTERS = 100
 
 
 def trouble_of(error: TollhouseError, request_id: str) -> Trouble:
@@ -59,7 +56,7 @@ def event_of(trouble: Trouble) -> Failed:
     """The error event of a Tollhouse behind this one."""
     named = trouble.code if trouble.code != StreamFailed.code else ""
     return Failed(
-        message=_fit(trouble.message),
+        message=fit(trouble.message),
         kind=_name(trouble.kind or named),
         provider_code=_name(trouble.provider_code),
         status=trouble.status if 400 <= trouble.status <= 599 else None,
@@ -84,7 +81,7 @@ def decode_error(wire: Wire, status: int, body: bytes) -> ProviderRefused:
 def refused(trouble: Trouble, status: int) -> ProviderRefused:
     """The error of a Tollhouse behind this one."""
     return ProviderRefused(
-        _fit(trouble.message),
+        fit(trouble.message),
         status=status,
         kind=_name(trouble.kind or trouble.code),
         provider_code=_name(trouble.provider_code or trouble.code),
@@ -115,11 +112,5 @@ def _suggestions(error: TollhouseError) -> tuple[str, ...]:
             return ()
 
 
-def _fit(message: str) -> str:
-    """A peer's words, bounded and without what looks like a credential."""
-    message = without_credentials(message[: 2 * MAX_MESSAGE_CHARACTERS])
-    return message if len(message) <= MAX_MESSAGE_CHARACTERS else message[: MAX_MESSAGE_CHARACTERS - 1] + "…"
-
-
 def _name(word: str) -> str | None:
-    return _fit(word)[:MAX_NAME_CHARACTERS] or None
+    return fit(word)[:MAX_NAME_CHARACTERS] or None
