@@ -1,6 +1,9 @@
-"""The door of embeddings in OpenAI's form."""
+"""The door of embeddings in OpenAI's form, and the work of those in every other form."""
+
+from functools import partial
 
 from tollhouse.chat import receipt as receipts
+from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.gateway.call import Call
@@ -14,14 +17,15 @@ def door(front: Front) -> Door:
     """`/v1/embeddings`."""
 
     async def make(exchange: Exchange) -> None:
-        await front.carry(exchange, "openai_embeddings", _embed)
+        await front.carry(exchange, "openai_embeddings", partial(give_vectors, EMBEDDINGS))
 
     route = Route(DIALECT, {"POST": make})
     return Door(routes={"/v1/embeddings": route, "/embeddings": route, "/openai/v1/embeddings": route})
 
 
-async def _embed(gateway: Gateway, call: Call, exchange: Exchange) -> None:
-    outcome = await embed(gateway, call, EMBEDDINGS)
+async def give_vectors(wire: EmbeddingDialect, gateway: Gateway, call: Call, exchange: Exchange) -> None:
+    """The work of a call for vectors in the form `wire`."""
+    outcome = await embed(gateway, call, wire)
     headers = [
         (b"content-type", JSON),
         (b"content-length", b"%d" % len(outcome.answer)),

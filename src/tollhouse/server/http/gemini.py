@@ -11,7 +11,6 @@ from functools import partial
 from typing import Final
 from urllib.parse import parse_qs
 
-from tollhouse.chat import receipt as receipts
 from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.dialects.gemini import DIALECT, encode_count
 from tollhouse.dialects.gemini.array import ArrayFraming
@@ -19,8 +18,8 @@ from tollhouse.dialects.gemini.embed import EMBEDDING, EMBEDDINGS
 from tollhouse.errors import NotFound
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.count import count_tokens
-from tollhouse.gateway.embed import embed
 from tollhouse.gateway.pipeline import Gateway
+from tollhouse.server.http.embeddings import give_vectors
 from tollhouse.server.http.exchange import JSON, Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route, answer
 
@@ -85,7 +84,7 @@ def route(front: Front, resource: str, *, provider: str | None = None) -> Route 
         await front.carry(exchange, "gemini_count_tokens", _count, model=model, provider=provider)
 
     async def make(exchange: Exchange, model: str, *, wire: EmbeddingDialect) -> None:
-        await front.carry(exchange, "gemini_embeddings", partial(_embed, wire), model=model, provider=provider)
+        await front.carry(exchange, "gemini_embeddings", partial(give_vectors, wire), model=model, provider=provider)
 
     methods: Mapping[str, Method] = {
         "generateContent": partial(generate, stream=False),
@@ -139,16 +138,3 @@ async def _count(gateway: Gateway, call: Call, exchange: Exchange) -> None:
     estimated = [(b"x-tollhouse-count", b"estimated")] if counted.is_estimate else []
     await exchange.head(200, [(b"content-type", JSON), *estimated])
     await exchange.body(encode_count(counted.input_tokens), more=False)
-
-
-async def _embed(wire: EmbeddingDialect, gateway: Gateway, call: Call, exchange: Exchange) -> None:
-    outcome = await embed(gateway, call, wire)
-    headers = [
-        (b"content-type", JSON),
-        (b"content-length", b"%d" % len(outcome.answer)),
-        (b"x-tollhouse-model", outcome.candidate.label),
-    ]
-    if outcome.receipt and gateway.shows_receipts:
-        headers.append((receipts.HEADER.encode(), outcome.receipt.header().encode("ascii")))
-    await exchange.head(200, headers)
-    await exchange.body(outcome.answer, more=False)
