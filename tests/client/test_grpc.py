@@ -37,10 +37,12 @@ from tollhouse.client import (
     TlsFailed,
     Unreachable,
     image,
+    over_vibectl,
 )
 from tollhouse.client.over_grpc import TroubleReader, _field, no_trouble, of_rpc
 from tollhouse.client.translate import Scene
 from tollhouse.dialects.protobuf import typed
+from tollhouse.proto import vibectl_pb2
 
 TEXT = words(8)
 
@@ -284,6 +286,17 @@ def test_a_status_is_the_error_that_it_would_be_over_http(name: str, words: str,
     assert says in str(found)
 
 
+def test_the_older_servers_words_for_an_unknown_model_are_understood():
+    said = vibectl_pb2.ExecuteError(error_code="EXECUTION_FAILED", error_message="'Unknown model: nope'")
+
+    found = over_vibectl.failed(
+        said, Scene(mode="proxy", where="gw:9", address="vibectl-server://gw:9", model="nope"), ""
+    )
+
+    assert isinstance(found, NoSuchModel)
+    assert "has no model 'nope'" in str(found)
+
+
 # ------------------------------------------------------------------------------------------- the older tool's own server
 
 
@@ -390,8 +403,9 @@ def test_the_published_server_says_who_it_is(published: OlderServer):
 def test_the_published_servers_refusals_are_our_errors(published: OlderServer):
     with client_of(published, token="not.a.token") as client, pytest.raises(NotAuthenticated):
         client.chat(EXACT, model="echo")
-    with client_of(published) as client, pytest.raises(CallFailed):
-        client.chat(EXACT, model="no-such-model")
+    with client_of(published) as client, pytest.raises(NoSuchModel) as unknown:
+        client.chat(EXACT, model="ech")
+    assert unknown.value.nearest == ("echo",)
     environ = {"HOME": "/nonexistent", "PROXY_SERVER_URL": published.url, "TOLLHOUSE_TOKEN": published.token}
     with tollhouse.Client(environ=environ, retries=0) as client, pytest.raises(TlsFailed, match="--ca-bundle"):
         client.chat(EXACT, model="echo")

@@ -298,10 +298,14 @@ def metrics(said: wire.ExecutionMetrics | None) -> tuple[Usage, int | None]:
 
 def failed(error: wire.ExecuteError, scene: Scene, request_id: str) -> CallFailed:
     """The client's error for one that came in an answer."""
-    code, hint = error.error_code, error.error_details or None
-    if code in {"MODEL_NOT_FOUND", "NO_MODEL", "MODEL_NOT_ALLOWED"}:
+    code, hint, message = error.error_code, error.error_details or None, error.error_message
+    # The older server passes on what its library raised: a `KeyError`, with its quotation marks.
+    is_unknown = code == "EXECUTION_FAILED" and message.strip("'\"").startswith("Unknown model: ")
+    if is_unknown:
+        message = f"{scene.address or scene.where} has no model {scene.model!r}."
+    if is_unknown or code in {"MODEL_NOT_FOUND", "NO_MODEL", "MODEL_NOT_ALLOWED"}:
         return NoSuchModel(
-            error.error_message,
+            message,
             model=scene.model,
             hint=hint,
             where=scene.where,
