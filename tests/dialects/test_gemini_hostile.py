@@ -3,6 +3,7 @@
 import contextlib
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -187,3 +188,27 @@ def test_any_stream_is_read_or_refused(chunks: list[bytes]):
             encoder.encode(event)
     except ProviderError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (
+            b'{"contents":[],"generationConfig":{"maxOutputTokens":90000},"generation_config":{"maxOutputTokens":1}}',
+            "generationConfig",
+        ),
+        (
+            b'{"contents":[],"generationConfig":{"max_output_tokens":90000,"maxOutputTokens":1}}',
+            "generationConfig.maxOutputTokens",
+        ),
+        (
+            b'{"contents":[],"generation_config":{"candidateCount":1,"candidate_count":8}}',
+            "generationConfig.candidateCount",
+        ),
+    ],
+)
+def test_no_limit_is_told_twice(body: bytes, param: str):
+    """Google's servers read both spellings; a budget is held for what one of them says."""
+    with pytest.raises(BadRequest) as caught:
+        DIALECT.peek(body)
+    assert caught.value.param == param

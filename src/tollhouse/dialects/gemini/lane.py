@@ -1,5 +1,6 @@
 """The same-dialect lane: what the gateway peeks at in a request, patches, and glances at in a whole answer."""
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -12,7 +13,18 @@ from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_word
 from tollhouse.dialects.gemini.traits import GeminiTraits
 from tollhouse.dialects.gemini.usage import WireUsage, usage_of
-from tollhouse.dialects.gemini.wire import COUNT, NULL, OBJECT, TEXT, UNREADABLE, Fields, WireFault, describe, encoded
+from tollhouse.dialects.gemini.wire import (
+    COUNT,
+    NULL,
+    OBJECT,
+    TEXT,
+    UNREADABLE,
+    Fields,
+    WireFault,
+    camel,
+    describe,
+    encoded,
+)
 from tollhouse.errors import BadRequest, UpstreamMalformed
 
 _ABSENT: Final = msgspec.Raw(b"null")
@@ -39,10 +51,14 @@ def top_level(body: bytes) -> dict[str, msgspec.Raw]:
 def peek(body: bytes) -> Peek:
     """Reads the top level only; the model is the path's to say, unless the body repeats it."""
     fields = top_level(body)
+    _check_spelled_once(fields, "")
     try:
         top = Fields(body, "")
         model = top.take("model", TEXT) or ""
-        config = top.object("generationConfig")
+        raw_config = top.raw("generationConfig")
+        config = None if raw_config is None else Fields(raw_config, "generationConfig")
+        if raw_config is not None:
+            _check_spelled_once(OBJECT.decode(raw_config), "generationConfig.")
         limit = None if config is None else config.take("maxOutputTokens", COUNT)
         choices = None if config is None else config.take("candidateCount", COUNT)
     except WireFault as fault:
@@ -59,6 +75,16 @@ def peek(body: bytes) -> Peek:
         include_usage=True,
         choices=max(1, choices or 1),
     )
+
+
+def _check_spelled_once(names: Iterable[str], path: str) -> None:
+    """Raises `BadRequest` for a field in both spellings: limits would go by one of them, and the provider by the other."""
+    seen: set[str] = set()
+    for name in names:
+        usual = camel(name)
+        if usual in seen:
+            raise BadRequest(f"{path}{usual}: This is given in two spellings; keep one.", param=f"{path}{usual}")
+        seen.add(usual)
 
 
 def patch(
