@@ -1,5 +1,6 @@
 """Where files of a person's configuration lie, and that secrets in them are for their owner alone."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,16 @@ def test_a_file_is_replaced_only_when_that_was_asked_for(tmp_path: Path):
     write_file(file, b"new", replace=True, mode=0o644)
     assert file.read_bytes() == b"new"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_file_system_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted", str(source), None, str(target))
+
+    monkeypatch.setattr(os, "link", link)
+    file = tmp_path / "secret"
+    write_file(file, b"first")
+    with pytest.raises(FileExistsError):
+        write_file(file, b"second")
+    assert file.read_bytes() == b"first"
+    assert (file.stat().st_mode & 0o777, list(tmp_path.iterdir())) == (0o600, [file])

@@ -52,6 +52,17 @@ def write_file(file: Path, data: bytes, *, mode: int = PRIVATE_FILE, replace: bo
         if replace:
             fresh.replace(file)
         else:
-            os.link(fresh, file)  # unlike a rename, it fails where there is a file already
+            _take_name(fresh, file)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _take_name(fresh: Path, file: Path) -> None:
+    """Gives a file its name, unless there is one of that name: a rename alone would not ask."""
+    try:
+        os.link(fresh, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links, as many that are shared with a virtual machine
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE))
+        fresh.replace(file)
