@@ -5,6 +5,7 @@ import pytest
 
 from support.configs import KEYS, TYPES, read
 from tollhouse.config.starter import new_key, starter
+from tollhouse.local.catalogue import DEFAULT_MODEL
 
 
 @pytest.mark.parametrize("environ", [{}, KEYS, {"GROQ_API_KEY": "gsk-x"}, {"GROQ_API_KEY": ""}])
@@ -25,7 +26,8 @@ def test_a_type_with_two_names_is_listed_once():
 
 
 def test_without_any_provider_key_the_embedded_model_answers():
-    assert list(read(starter(new_key(), {}, TYPES), {}).providers) == ["local"]
+    local = read(starter(new_key(), {}, TYPES), {}).providers["local"]
+    assert (local.type, [model.name for model in local.models]) == ("local", [DEFAULT_MODEL])
 
 
 def test_no_secret_stands_in_it():

@@ -11,7 +11,7 @@ from tollhouse.config.folders import write_file
 from tollhouse.config.load import FILE_NAME, candidates, find, load
 from tollhouse.config.schema import Config, ProviderDefaults
 from tollhouse.config.show import show as show_places
-from tollhouse.config.starter import new_key, starter
+from tollhouse.config.starter import EMBEDDED_MODEL, new_key, starter
 from tollhouse.errors import ConfigError
 
 config_option = click.option(
@@ -90,14 +90,16 @@ def init(provider_types: Mapping[str, ProviderDefaults] | None, path: str, force
     types = provider_defaults() if provider_types is None else provider_types
     key = new_key()
     file = Path(path)
+    text = starter(key, os.environ, types)
     try:
-        write_file(file, starter(key, os.environ, types).encode(), replace=force)
+        write_file(file, text.encode(), replace=force)
     except FileExistsError:
         raise ConfigError([f"{file}: The file exists already; `--force` replaces it."]) from None
     except OSError as error:
         raise ConfigError([f"{file}: The file cannot be written: {error.strerror or error}."]) from error
     print(f"Wrote {file}. Its one key, which is not kept anywhere, is:\n\n  {key}\n")
-    print("Give it to clients as their API key. Next: tollhouse serve")
+    pull = "tollhouse local pull, and then " if EMBEDDED_MODEL in text else ""
+    print(f"Give it to clients as their API key. Next: {pull}tollhouse serve")
 
 
 def _load(file: Path, provider_types: Mapping[str, ProviderDefaults] | None) -> Config:

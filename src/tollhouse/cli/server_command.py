@@ -154,7 +154,7 @@ def serve(
 def init_config(force: bool) -> None:
     """Prints the one key, and where the file is."""
     from tollhouse.config.folders import make_private_folder, server_folder, write_file
-    from tollhouse.config.starter import new_key, starter
+    from tollhouse.config.starter import EMBEDDED_MODEL, new_key, starter
     from tollhouse.ledger.address import state_folder
     from tollhouse.providers.registry import defaults_by_type
 
@@ -172,7 +172,8 @@ def init_config(force: bool) -> None:
     except OSError as error:
         raise ConfigError([f"{error.filename}: {error.strerror}."]) from error
     print(f"Wrote {file}. Its one key, which is not kept anywhere, is:\n\n  {key}\n")
-    print("Next: tollhouse-server generate-token NAME --expires-in 30d, and tollhouse-server serve")
+    pull = "tollhouse local pull, " if EMBEDDED_MODEL in text else ""
+    print(f"Next: {pull}tollhouse-server generate-token NAME --expires-in 30d, and tollhouse-server serve")
 
 
 @command.command("generate-certs", help="Make a certificate with its full chain, and an authority that signs it.")

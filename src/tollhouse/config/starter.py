@@ -37,7 +37,7 @@ providers:
 _TOKENS: Final = "  jwt: {}               # signed tokens, as `tollhouse token create` issues them\n"
 
 _TAIL: Final = """
-# Names of your own for models.  A list is tried in its order; `default` answers calls that name no model.
+# Names of your own for models.  A list is tried in its order; `default` is what a client asks for that leaves it to you.
 # models:
 #   fast: {example}
 #   smart: [anthropic/claude-sonnet-4-5, openai/gpt-4o]
@@ -59,6 +59,10 @@ _TAIL: Final = """
 ledger:
   url: {ledger_url}
 """
+
+
+EMBEDDED_MODEL: Final = "smollm2-135m-instruct"
+"""What answers where nobody has a provider's key; the name that `tollhouse local pull` knows."""
 
 
 def new_key() -> str:
@@ -88,8 +92,12 @@ def starter(
             ready[name] = variable
     blocks = [f'  {name}:\n    api_key: "${{{variable}}}"\n' for name, variable in ready.items()]
     if not blocks:
-        blocks = ["  local:                # the embedded model: needs no key and no network\n    type: local\n"]
-    example = "openai/gpt-4o-mini" if "openai" in ready else f"{next(iter(ready), 'local')}/NAME-OF-A-MODEL"
+        blocks = [
+            f"  local:                # needs no key; `tollhouse local pull` fetches it\n    models: [{EMBEDDED_MODEL}]\n"
+        ]
+    example = f"{next(iter(ready))}/NAME-OF-A-MODEL" if ready else f"local/{EMBEDDED_MODEL}"
+    if "openai" in ready:
+        example = "openai/gpt-4o-mini"
     digest = hashlib.sha256(key.encode()).hexdigest()
     head = _HEAD.replace("{digest}", digest).replace("{jwt}", _TOKENS if with_tokens else "")
     tail = _TAIL.replace("{example}", example).replace("{ledger_url}", _quoted(ledger_url))
