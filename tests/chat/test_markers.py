@@ -60,3 +60,14 @@ def test_those_are_kept_that_cover_most(given: str, left: str):
     places: dict[str, Place] = {"t": "tools", "s": "system", "m": "messages", "x": "top"}
     kept, _ = settled([(places[letter], None) for letter in given], 4)
     assert "".join("." if ttl is ... else letter for letter, ttl in zip(given, kept, strict=True)) == left
+
+
+def test_a_block_that_is_marked_twice_is_one_marker():
+    receipt, markers = Receipt(), Markers(1)
+    first: dict[str, object] = {}
+    last: dict[str, object] = {}
+    for block in (first, first, last):
+        markers.mark(block, CacheMarker(), "messages")
+    markers.settle(receipt)
+    assert ("cache_control" in first, "cache_control" in last) == (False, True)
+    assert receipt.entries == ("dropped cache_control: 1 of 2 markers, as no more fit",)

@@ -118,6 +118,7 @@ def test_a_key_is_the_same_in_every_process():
 HARMLESS = {
     # What the decoders need not tell apart, by the field's name, for there is one meaning or an error that is never kept.
     "type",  # of a tool, a tool call or a cache marker: the only one that there is, or left out
+    "mode",  # of a cache breakpoint: the only one that a part can have
     "index",  # of a tool call in a message, which its order says
     "is_error",  # false, or left out
     "n",  # 1, or left out

@@ -43,9 +43,11 @@ class Markers:
 
     def mark(self, block: Block, marker: CacheMarker | None, place: Place) -> None:
         """Puts a marker on a block, if there is one."""
-        if marker is not None:
-            block[_FIELD] = write_marker(marker)
+        if marker is None:
+            return
+        if _FIELD not in block:  # what holds a tool's result and its last text has one block for both
             self._marked.append((place, block))
+        block[_FIELD] = write_marker(marker)
 
     def count_fixed(self, raw: msgspec.Raw) -> None:
         """Counts a marker inside something that is passed on as it is."""
