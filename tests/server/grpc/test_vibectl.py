@@ -345,6 +345,7 @@ async def test_the_server_lists_what_the_caller_may_use(serving: Serving, fake_p
         max_input_length=1024 * 1024,
         request_timeout_seconds=120,
     )
+    assert narrow.limits.max_concurrent_requests == 2000  # the gateway's own bound, where the caller has none
     assert [model.model_id for model in narrow.available_models] == ["to-anthropic"]
     assert not narrow.default_model
     assert not narrow.model_aliases

@@ -235,7 +235,8 @@ async def _server_info(door: RpcDoor, caller: Caller, request: bytes, context: C
         default_model=listing.default(),
         limits=wire.ServerLimits(
             max_requests_per_minute=_bounded(rates.requests_per_minute),
-            max_concurrent_requests=_bounded(rates.concurrent),
+            # The tool shows a limit that is not said as 0, which would mean that nothing is let in.
+            max_concurrent_requests=_bounded(rates.concurrent or serving.max_concurrent_calls),
             max_input_length=_bounded(serving.max_body_bytes),
             request_timeout_seconds=_bounded(int(serving.gateway.retry.total)),
         ),
