@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from support.client_town import Town
 from support.serving import KEY
-from tollhouse.cli.setup_proxy import command
+from tollhouse.cli.setup_proxy import command, folded
 from tollhouse.client.failures import BadSettings, ClientError, ConnectionRefused, NotAuthenticated
 from tollhouse.client.profiles import ProfileStore
 
@@ -159,3 +159,13 @@ def test_an_address_can_take_its_token_from_a_file(person: Person, tmp_path: Pat
 
     assert person.types("url", "gw", "1", "--token-file", str(file)).output == f"tollhouse://{KEY}@gw:1\n"
     assert person.types("url", "gw", "1", "--token-file", "-", given=KEY).output == f"tollhouse://{KEY}@gw:1\n"
+
+
+def test_long_values_are_folded_below_their_beginning():
+    shown = "\n".join(folded({"server": "gw", "models": "3: openai/gpt-4o, openai/gpt-4o-mini, groq/llama"}, 40))
+
+    assert shown.splitlines() == [
+        "server  gw",
+        "models  3: openai/gpt-4o,",
+        "        openai/gpt-4o-mini, groq/llama",
+    ]

@@ -1,8 +1,10 @@
 """`tollhouse setup-proxy`: which gateway this person's programs go through, each under a name, with one of them active."""
 
 import os
+import shutil
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -244,9 +246,23 @@ def _some(names: list[str]) -> str:
 
 def _print_fields(rows: Mapping[str, str]) -> None:
     """Names and values below each other."""
-    width = max(map(len, rows))
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    print("\n".join(folded(rows, columns)))
+
+
+def folded(rows: Mapping[str, str], columns: int) -> Iterator[str]:
+    """Names and values below each other, long values over several lines, each of which stands below the first."""
+    width = max(map(len, rows)) + 2
     for name, value in rows.items():
-        print(f"{name:<{width}}  {_plain(value)}")
+        # A path or an address is longer than a narrow line at worst: cut up, it could not be copied.
+        yield textwrap.fill(
+            _plain(value),
+            max(width + 20, columns),
+            initial_indent=f"{name:<{width}}",
+            subsequent_indent=" " * width,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def _plain(text: str) -> str:

@@ -126,7 +126,7 @@ class VibectlDoor:
             where=self._channel.scene_of_all.where,
             latency_seconds=await self._channel.probe(until),
             models=_infos(said),
-            aliases=aliases,
+            aliases=dict(sorted(aliases.items())),  # they come in any order, and in another one each time
             default_model=said.default_model,
             limits={name: count for name, count in counts.items() if count},
         )
