@@ -10,7 +10,6 @@ Earlier reasoning is left out here: what a client of another dialect holds of it
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -20,6 +19,7 @@ from support.four_dialects import FOUR, TRAITS
 from support.four_sides import EVERY, SIDES, Side, Stage, model_of, own, provider_of
 from support.matrix import Matrix
 from support.meaning import Facts, request_facts
+from support.receipt_words import FACTS, is_made_up
 from support.recordings import Recording, by_id
 from support.sdk_gemini import IGNORED
 from tollhouse.chat.model import RedactedThinking, Request, Text, Thinking, ToolCall
@@ -35,58 +35,6 @@ APART: Final[Mapping[str, str]] = {
 
 ASKED: Final = [each for each in EVERY if each.request.body is not None and each.id not in APART]
 
-
-@dataclass(frozen=True)
-class Fact:
-    """How the receipt names the loss of one fact, and the column of the matrix that the fact belongs to."""
-
-    named: str
-    """A regular expression."""
-    feature: str | None = None
-
-
-FACTS: Final[Mapping[str, Fact]] = {
-    "system words": Fact(r"messages\[\d+\]: sent as the user's", "system"),
-    "user words": Fact(r"messages\[\d+\]"),
-    "assistant words": Fact("(?!)", "turns"),
-    "calls": Fact("(?!)", "tool results"),
-    "results": Fact(r"messages\[\d+\]", "tool results"),
-    "failed results": Fact("is_error", "tool results"),
-    "images": Fact(r"image|moved into a user message|fileData|content\[\d+\]", "images"),
-    "documents": Fact(r"document|file|content\[\d+\]", "documents"),
-    "document titles": Fact(r"document|file|content\[\d+\]", "documents"),
-    "document contexts": Fact(r"context|document", "documents"),
-    "cited documents": Fact("citations|document", "documents"),
-    "audio": Fact("audio", "audio"),
-    "citations": Fact("citations"),
-    "parts of one dialect": Fact("has no form|of another dialect|cannot be given|has no place", "own tools"),
-    "names": Fact(r"\.name"),
-    "marks": Fact("cache_control", "cache marks"),
-    "mark of all": Fact("cache_control", "cache marks"),
-    "prompt_cache_key": Fact("prompt_cache_key", "cache marks"),
-    "tools": Fact(r"tools\[\d+\]", "tools"),
-    "strict tools": Fact("strict|toolConfig"),
-    "tools of one dialect": Fact(r"tools\[\d+\]", "own tools"),
-    "tool choice": Fact("tool_choice", "forced tool"),
-    "parallel_tool_calls": Fact("parallel_tool_calls", "forced tool"),
-    "answers": Fact(r"changed n:|candidateCount", "answers"),
-    "logprobs": Fact("logprobs", "logprobs"),
-    "top_logprobs": Fact("logprobs", "logprobs"),
-    "stop": Fact("stop", "stop strings"),
-    "format": Fact("response_format", "JSON"),
-    "thinking": Fact("reasoning|thinking", "think"),
-    "max_output_tokens": Fact("max_tokens", "limit"),
-    "temperature": Fact("temperature", "sampling"),
-    "top_p": Fact("top_p", "sampling"),
-    "top_k": Fact("top_k", "sampling"),
-    "seed": Fact("seed", "sampling"),
-    "presence_penalty": Fact("presence_penalty", "sampling"),
-    "frequency_penalty": Fact("frequency_penalty", "sampling"),
-    "user": Fact("user", "own fields"),
-    "service_tier": Fact("service_tier", "own fields"),
-    "fields of one dialect": Fact("only .* knows|has no such field|refuses it|no counterpart", "own fields"),
-}
-"""Every fact that a request can have."""
 
 PATHS: Final[Mapping[Side, str]] = {
     "openai_chat": "/v1/chat/completions",
@@ -107,11 +55,6 @@ def without_thoughts(request: Request) -> Request:
         ]
         messages.append(msgspec.structs.replace(message, parts=tuple(parts)))
     return msgspec.structs.replace(request, messages=tuple(each for each in messages if each.parts))
-
-
-def is_made_up(name: str, before: Facts, after: Facts) -> bool:
-    """A limit of output tokens where there was none: Anthropic's dialect insists on one."""
-    return name == "max_output_tokens" and name not in before and after[name] == TRAITS["anthropic"].default_max_tokens
 
 
 @pytest.mark.parametrize("recording", ASKED, ids=by_id)

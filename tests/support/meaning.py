@@ -60,13 +60,16 @@ def request_facts(request: Request) -> Facts:
     """What was asked."""
     facts: dict[str, object] = {name: getattr(request, name) for name in SCALARS}
     # What goes without saying, said or not.
-    facts["parallel_tool_calls"] = "one at a time" if request.tools and request.parallel_tool_calls is False else None
+    may_call = request.tools and (request.tool_choice is None or request.tool_choice.mode != "none")
+    facts["parallel_tool_calls"] = "one at a time" if may_call and request.parallel_tool_calls is False else None
+    facts["top_p"] = None if request.top_p == 1 else request.top_p
     facts["service_tier"] = None if request.service_tier in ORDINARY_TIERS else request.service_tier
     parts = [(message, part) for message in request.messages for part in rejoin(message.parts)]
     for role in ("system", "user", "assistant"):
-        facts[f"{role} words"] = _joined(
-            part.text for message, part in parts if _role(message) == role and isinstance(part, Text | Refusal)
-        )
+        said = [part for message, part in parts if _role(message) == role]
+        words = _joined(_words(part) for part in said)
+        # Where a refusal has a field of its own, it stands behind the text.
+        facts[f"{role} words"] = "".join(sorted(words)) if role == "assistant" else words
     calls = [part for _, part in parts if isinstance(part, ToolCall)]
     results = [part for _, part in parts if isinstance(part, ToolResult)]
     everything = [part for _, part in parts] + [inner for result in results for inner in result.content]
@@ -81,14 +84,15 @@ def request_facts(request: Request) -> Facts:
     )
     facts["failed results"] = sum(result.is_error for result in results)
     facts["images"] = [_source(part.source) for part in everything if isinstance(part, Image)]
-    documents = [part for part in everything if isinstance(part, Document)]
+    # Some are told a plain text as what it is.
+    documents = [part for part in everything if isinstance(part, Document) and not _plain(part)]
     facts["documents"] = [_source(part.source) for part in documents]
     facts["document titles"] = [part.title for part in documents if part.title]
     facts["document contexts"] = [part.context for part in documents if part.context]
     facts["cited documents"] = sum(part.cite for part in documents)
     facts["audio"] = [part.data for part in everything if isinstance(part, Audio)]
     facts["thoughts"] = _joined(part.text for part in everything if isinstance(part, Thinking))
-    facts["sealed"] = _sealed(everything)
+    facts["sealed"] = _sealed(part for message, part in parts if message.role == "assistant")
     facts["citations"] = sorted(c.url or "" for part in everything if isinstance(part, Text) for c in part.citations)
     facts["parts of one dialect"] = [part.kind for part in everything if isinstance(part, Foreign)]
     facts["names"] = [message.name for message in request.messages if message.name]
@@ -125,7 +129,7 @@ def answer_facts(response: Response) -> Facts:
     for choice in response.choices:
         parts = rejoin(choice.parts)
         here: dict[str, object] = {
-            "text": "".join(part.text for part in parts if isinstance(part, Text | Refusal)),
+            "text": "".join(part.text for part in parts if isinstance(part, Text)),
             "refusal": "".join(part.text for part in parts if isinstance(part, Refusal)),
             "thoughts": "".join(part.text for part in parts if isinstance(part, Thinking)),
             "calls": [
@@ -136,7 +140,7 @@ def answer_facts(response: Response) -> Facts:
                 {c.url or c.title or c.quote or "" for part in parts if isinstance(part, Text) for c in part.citations}
                 - {""}
             ),
-            "parts of one dialect": [part.kind for part in parts if isinstance(part, Foreign)],
+            "parts of one dialect": [bytes(part.raw) for part in parts if isinstance(part, Foreign)],
             "finish": choice.finish,
             "stop string": choice.finish_detail if choice.finish == "stop_sequence" else None,
             "logprobs": [(token.token, round(token.logprob, 6)) for token in choice.logprobs or ()],
@@ -168,6 +172,21 @@ def _role(message: Message) -> str:
     return {"developer": "system", "tool": "user"}.get(message.role, message.role)
 
 
+def _plain(document: Document) -> str:
+    source = document.source
+    return source.data if isinstance(source, Inline) and source.media_type == "text/plain" else ""
+
+
+def _words(part: Part) -> str:
+    match part:
+        case Text() | Refusal():
+            return part.text
+        case Document():
+            return _plain(part)
+        case _:
+            return ""
+
+
 def _joined(texts: Iterable[str]) -> str:
     """Words without the blanks between them, which belong to the form."""
     return "".join("".join(text.split()) for text in texts)
@@ -197,7 +216,23 @@ def _source(source: Inline | Remote | StoredFile) -> str:
 def _schema(schema: msgspec.Raw | None) -> str:
     """A schema with its keys in order; no arguments at all are an empty object."""
     value = {} if schema is None else msgspec.json.decode(schema)
-    value = {name: inner for name, inner in value.items() if name not in {"$schema", "title"}}
+    value = _ordinary({name: inner for name, inner in value.items() if name not in {"$schema", "title"}})
     if value in ({}, {"type": "object"}, {"type": "object", "properties": {}}):
         return "{}"
     return json.dumps(value, sort_keys=True)
+
+
+def _ordinary(value: Any) -> Any:
+    """A schema in the words that every dialect has: `const` is an `enum` of one, and a bound of integers is inclusive."""
+    if isinstance(value, list):
+        return [_ordinary(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    plain = {name: _ordinary(inner) for name, inner in value.items()}
+    if "const" in plain:
+        plain["enum"] = [plain.pop("const")]
+    if plain.get("type") == "integer" and isinstance(plain.get("exclusiveMinimum"), int):
+        plain["minimum"] = plain.pop("exclusiveMinimum") + 1
+    if isinstance(plain.get("properties"), dict):
+        plain.setdefault("type", "object")
+    return plain

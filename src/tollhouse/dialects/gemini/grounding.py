@@ -90,7 +90,7 @@ def _grounded(grounding: _Grounding, text: str) -> Iterable[Citation]:
                 place = chunks[index].place
                 yield Citation(url=place.uri, title=place.title, quote=place.text, start=start, end=end)
     for index, chunk in enumerate(chunks):
-        if index not in named and (chunk.place.uri or chunk.place.title):
+        if index not in named and (chunk.place.uri or chunk.place.title or chunk.place.text):
             yield Citation(url=chunk.place.uri, title=chunk.place.title, quote=chunk.place.text)
 
 

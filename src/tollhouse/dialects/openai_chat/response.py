@@ -118,7 +118,9 @@ def _read_parts(message: Delta, answer_id: str, choice: int, sources: tuple[Cita
     opaque = read_details(message.reasoning_details, home)
     thought = message.reasoning_content or message.reasoning or opaque.text
     parts: list[Part] = []
-    if thought or opaque.signature is not None:
+    if len(opaque.thoughts) > 1 and thought == "".join(text for text, _ in opaque.thoughts):
+        parts += (Thinking(text, signature) for text, signature in opaque.thoughts)
+    elif thought or opaque.signature is not None:
         parts.append(Thinking(thought, opaque.signature))
     parts += (RedactedThinking(data) for data in opaque.encrypted)
     parts += _read_content(message.content, (*read_annotations(message.annotations), *sources))
@@ -180,6 +182,8 @@ class _Message:
         self.path = path
         self.texts: list[str] = []
         self.thoughts: list[str] = []
+        self.signed: list[str] = []
+        """Those of the thoughts that are signed."""
         self.details: list[Json] = []
         self.refusals: list[str] = []
         self.annotations: list[Json] = []
@@ -201,6 +205,7 @@ class _Message:
             case Thinking():
                 self.thoughts.append(part.text)
                 if part.signature is not None:
+                    self.signed.append(part.text)
                     self.details.append(signed_detail(part.text, part.signature, len(self.details)))
             case RedactedThinking():
                 self.details.append(encrypted_detail(part.data, len(self.details)))
@@ -235,6 +240,11 @@ class _Message:
         }
         if self.thoughts:
             fields["reasoning_content"] = "".join(self.thoughts)
+            if len(self.signed) > 1 and "".join(self.signed) != fields["reasoning_content"]:
+                receipt.changed(
+                    f"{self.path}.reasoning_details",
+                    "of several signed thoughts beside one without a signature only the last comes back",
+                )
         if self.details:
             fields["reasoning_details"] = self.details
         if self.annotations:
