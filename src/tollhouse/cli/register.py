@@ -336,6 +336,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         table.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell or NOT_SAID) for cell in row))
+    if console.measure(table, options=console.options.update(max_width=ENDLESS_COLUMNS)).maximum > console.width:
+        table.padding = (0, 1, 0, 0)
     console.print(table)
 
 
