@@ -31,10 +31,10 @@ ASKED: Final = Request(model="m", messages=(Message("user", (Text("hi"),)),), in
 PAIRS: Final = [(client, provider) for client in SIDES for provider in SIDES]
 by_pair = pytest.mark.parametrize(("client", "provider"), PAIRS, ids=[f"{c}-to-{p}" for c, p in PAIRS])
 
-CONVERSATIONS: Final = int(os.environ.get("TOLLHOUSE_FUZZ", "480"))
+CONVERSATIONS: Final = int(os.environ.get("TOLLHOUSE_FUZZ", "960"))
 fuzzed = settings(
-    # A conversation is a request, an answer, and the same answer streamed.
-    max_examples=max(1, CONVERSATIONS // len(PAIRS)),
+    # A third of them are requests, a third whole answers, a third streams.
+    max_examples=-(-CONVERSATIONS // (3 * len(PAIRS))),
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

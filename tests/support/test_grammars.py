@@ -65,7 +65,7 @@ def is_harmless(frames: list[bytes], right: list[bytes]) -> bool:
 
 
 @pytest.mark.parametrize("side", ["openai_chat", "anthropic"])
-def test_every_event_has_its_place(side: Side):
+def test_every_event_has_its_place(side: Side) -> None:
     check = {"openai_chat": grammar_openai_chat.check_stream, "anthropic": grammar_anthropic.check_stream}[side]
     right = written(side)
     check(b"".join(right))
@@ -76,13 +76,13 @@ def test_every_event_has_its_place(side: Side):
 
 
 @pytest.mark.parametrize("side", SIDES)
-def test_every_encoder_is_watched(side: Side):
+def test_every_encoder_is_watched(side: Side) -> None:
     before = checked_streams.checked.get(side, 0)
     written(side)
     assert checked_streams.checked[side] == before + 1
 
 
-def test_a_fault_fails_where_it_is_written():
+def test_a_fault_fails_where_it_is_written() -> None:
     encoder = checked_streams.Watched(Silent(), "anthropic", grammar_anthropic.check_stream)
     with pytest.raises(grammar_anthropic.MessagesFault):
         encoder.encode(Ended())
