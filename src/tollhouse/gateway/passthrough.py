@@ -71,6 +71,7 @@ _ANSWER_FIELDS: Final = frozenset(
         b"retry-after",
     }
 )
+_VERSION: Final = re.compile(r"v\d+[a-z]*\d*")
 _OWN_PARAMETERS: Final = frozenset({b"key", b"access_token", b"oauth_token"})
 """Query parameters that hold the caller's own credential (Google's way)."""
 _END: Final = re.compile(rb"\[DONE\]|message_stop|response\.(completed|failed|incomplete)|\.done\"")
@@ -119,8 +120,8 @@ async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sin
 def target_of(base_path: str, path: str, query: bytes) -> bytes:
     """The upstream request target for a path below `base_path`, the path of the provider's own address.
 
-    A client that was told `…/openai/v1` and one that was told `…/openai` mean the same.  Raises `BadRequest` for a path that
-    could leave the provider's address.
+    A client that was told `…/openai/v1` and one that was told `…/openai` mean the same, also where the provider's own address
+    ends in more than `/v1`.  Raises `BadRequest` for a path that could leave the provider's address.
     """
     meant = plain(path)
     segments = meant.split("/")
@@ -130,7 +131,7 @@ def target_of(base_path: str, path: str, query: bytes) -> bytes:
         raise BadRequest("The path has an empty part (`//`), which some servers take for none: write it plainly.")
     if not path.isascii() or any(character <= " " or character in "#\x7f" for character in path):
         raise BadRequest("The path has characters that must be percent-encoded.")
-    whole = path if path.startswith(f"{base_path}/") else base_path + path
+    whole = _below(base_path, path)
     pairs = [(unquote_to_bytes(pair.partition(b"=")[0]).lower(), pair) for pair in query.split(b"&") if pair]
     if any(name.startswith(b"$") for name, _ in pairs):
         # With `$httpMethod` and its like, Google takes a GET for another request
@@ -140,6 +141,17 @@ def target_of(base_path: str, path: str, query: bytes) -> bytes:
     if any(byte <= 0x20 or byte >= 0x7F or byte == 0x23 for byte in kept):
         raise BadRequest("The query has characters that must be percent-encoded.")
     return whole.encode("ascii") + (b"?" + kept if kept else b"")
+
+
+def _below(base_path: str, path: str) -> str:
+    if path.startswith(f"{base_path}/"):
+        return path
+    versions = [segment for segment in base_path.split("/") if _VERSION.fullmatch(segment)]
+    # Clients have `/v1` at the end of every address, Groq has `/openai/v1` there, Google `/v1beta` and GLM `/api/paas/v4`.
+    for version in ("v1", versions[-1]) if versions else ():
+        if path.startswith(f"/{version}/"):
+            return base_path + path.removeprefix(f"/{version}")
+    return base_path + path
 
 
 @dataclass(slots=True)
