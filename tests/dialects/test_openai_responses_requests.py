@@ -316,6 +316,11 @@ def test_a_wrong_request_is_refused_with_its_place(fields: Json, param: str):
     assert caught.value.param == param
 
 
+def test_who_sends_a_wrong_input_hears_of_both_forms():
+    with pytest.raises(BadRequest, match="`input` must be a text or an array of items"):
+        read(input=7)
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=4),
     lambda inner: (

@@ -280,6 +280,9 @@ async def test_names_with_slashes_colons_and_escapes_are_whole(stage: Stage):
         ("POST", "/v1/models/gpt:predict", 404, "NOT_FOUND"),
         ("POST", "/v1beta/models/nothing-like-it:generateContent", 404, "NOT_FOUND"),
         ("POST", "/v1beta/elsewhere", 404, "NOT_FOUND"),
+        ("POST", "/v1beta/models/:generateContent", 400, "INVALID_ARGUMENT"),
+        ("POST", "/v1/models/:countTokens", 400, "INVALID_ARGUMENT"),
+        ("POST", "/v1beta/models/a%0d%0ab:generateContent", 404, "NOT_FOUND"),
         ("DELETE", "/v1beta/models/gpt", 405, "UNIMPLEMENTED"),
     ],
 )

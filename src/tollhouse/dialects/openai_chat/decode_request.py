@@ -252,6 +252,8 @@ def _tool(raw: msgspec.Raw, path: str) -> Tool | ForeignTool:
         raise fault(f"{path}.type", "is required: `function` or `custom`.")
     if kind is not None and kind != "function":
         return ForeignTool(NAME, kind, raw)
+    if "function" not in fields and "name" not in fields:
+        raise fault(f"{path}.function", "is required: an object with the function's `name` and `parameters`.")
     if "function" not in fields:
         # The Responses API has the function's fields beside its type; clients mix the two up.
         return _function({name: value for name, value in fields.items() if name != "type"}, path, fields)

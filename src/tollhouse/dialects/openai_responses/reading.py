@@ -27,7 +27,6 @@ from tollhouse.dialects.openai_chat.reading import (
     decoded_text,
     fault,
     inline_at,
-    list_at,
     name_at,
     object_at,
     optional_text,
@@ -216,4 +215,6 @@ def items_at(value: Json) -> list[Json]:
         return [{"type": "message", "role": "user", "content": value}]
     if value is None:
         raise fault("input", "is required: the conversation so far.")
-    return list_at(value, "input")
+    if not isinstance(value, list):
+        raise fault("input", "must be a text or an array of items.")
+    return value

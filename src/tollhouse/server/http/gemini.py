@@ -15,7 +15,7 @@ from tollhouse.dialects.embedding import EmbeddingDialect
 from tollhouse.dialects.gemini import DIALECT, encode_count
 from tollhouse.dialects.gemini.array import ArrayFraming
 from tollhouse.dialects.gemini.embed import EMBEDDING, EMBEDDINGS
-from tollhouse.errors import NotFound
+from tollhouse.errors import BadRequest, NotFound
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.pipeline import Gateway
@@ -30,7 +30,7 @@ MAX_QUERY_BYTES: Final = 4_096
 Method = Callable[[Exchange, str], Awaitable[None]]
 """What is done at a model's method; told the model."""
 
-_METHOD: Final = re.compile(r"(?P<resource>.+):(?P<method>[A-Za-z]+)")
+_METHOD: Final = re.compile(r"(?P<resource>.+):(?P<method>[A-Za-z]+)", re.DOTALL)
 
 
 def door(front: Front) -> Door:
@@ -107,6 +107,8 @@ async def _called(handler: Method | None, method: str, model: str, exchange: Exc
             f"Models have no method {method[:60]!r} here.",
             hint="There are generateContent, streamGenerateContent, countTokens, embedContent and batchEmbedContents.",
         )
+    if not model:
+        raise BadRequest("The path names no model.", param="model", hint=f"POST /v1beta/models/{{model}}:{method}.")
     await handler(exchange, model)
 
 
