@@ -37,8 +37,15 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
 demo: $(VENV)/.demo
 	@$(BIN)/tollhouse demo $(if $(KEEP),--keep)
 
+# In as many processes as there are cores, but not more than four: each may start servers of its own.  What proves the page of
+# conformance as a whole runs in one.
 test: $(VENV)/.dev
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --ignore tests/conformance
+	$(BIN)/python -m pytest tests/conformance
+endif
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
