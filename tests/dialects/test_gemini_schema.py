@@ -69,6 +69,11 @@ def test_what_means_the_same_is_told_without_a_word(schema: Any, told: Any):
         ({"allOf": [{"minimum": 1}, {"minimum": 2}]}, {"minimum": 1}, "allOf"),
         ({"properties": {"x": {"$ref": "https://schemas.example/x.json"}}}, {"properties": {"x": {}}}, "$ref"),
         ({"properties": {"x": {"$ref": "#/nowhere"}}}, {"properties": {"x": {}}}, "$ref"),
+        (
+            {"anyOf": [OBJECT], "properties": {"x": {"$ref": f"#/anyOf/{'9' * 5_000}"}}},
+            {"anyOf": [OBJECT], "properties": {"x": {}}},
+            "$ref",
+        ),
     ],
 )
 def test_what_is_lost_is_noted(schema: Any, told: Any, keyword: str):

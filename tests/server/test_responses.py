@@ -550,7 +550,7 @@ async def test_what_a_response_was_asked_is_listed_in_pages(stage: Stage):
     assert [f"Number {n}" in json.dumps(item.model_dump()) for n, item in enumerate(found)] == [True] * 5
     newest = await stage.ours.responses.input_items.list(given.id, limit=1)
     assert "Number 4" in json.dumps(newest.data[0].model_dump())
-    for query in ("limit=0", "limit=x", "order=up", "after=nothing"):
+    for query in ("limit=0", "limit=x", f"limit={'9' * 5_000}", "order=up", "after=nothing"):
         assert (await stage.gateway.get(f"/v1/responses/{given.id}/input_items?{query}")).status == 400
 
 

@@ -8,6 +8,7 @@ Written, a schema always goes into the `…JsonSchema` fields, without what Goog
 knows is listed at ai.google.dev/api/generate-content under `responseJsonSchema`, and under `Schema` (November 2026).
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
@@ -168,6 +169,8 @@ _KNOWN: Final = frozenset(
 _SAYS_NOTHING: Final = frozenset(
     {"$schema", "$comment", "examples", "example", "deprecated", "readOnly", "writeOnly", "contentMediaType"}
 )
+_INDEX: Final = re.compile(r"[0-9]{1,6}")
+"""A place in an array, in a reference; of thousands of digits, Python makes no number."""
 _BESIDE_REF: Final = frozenset({"$ref", "description", "default"})
 """All that may stand beside a reference; Google refuses anything else there."""
 
@@ -283,7 +286,7 @@ class _Cleaner:
             name = step.replace("~1", "/").replace("~0", "~")
             if isinstance(place, dict):
                 place = place.get(name)
-            elif isinstance(place, list) and name.isdecimal() and int(name) < len(place):
+            elif isinstance(place, list) and _INDEX.fullmatch(name) and int(name) < len(place):
                 place = place[int(name)]
             else:
                 return None

@@ -241,7 +241,8 @@ async def _list_input(front: Front, exchange: Exchange, response_id: str) -> Non
     limit = query.get("limit", [str(DEFAULT_PAGE)])[-1]
     order = query.get("order", ["desc"])[-1]
     kept = await _kept(front, exchange, response_id)
-    if not limit.isdecimal() or not 1 <= int(limit) <= LARGEST_PAGE:
+    # Python does not read a number of thousands of digits.
+    if not limit.isdecimal() or len(limit) > len(str(LARGEST_PAGE)) or not 1 <= int(limit) <= LARGEST_PAGE:
         raise BadRequest(f"`limit` must be a whole number from 1 to {LARGEST_PAGE}.", param="limit")
     if order not in {"asc", "desc"}:
         raise BadRequest("`order` must be `asc` or `desc`.", param="order")
