@@ -1,5 +1,6 @@
 """Schemas on their way to Google: what is told another way, what is dropped, and that nothing is dropped without a word."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -100,6 +101,12 @@ def test_schemas_that_refer_to_themselves_come_to_an_end():
     said, receipt = cleaned({"x": {**steps, "d40": OBJECT}, "properties": {"a": {"$ref": "#/x/d0"}}})
     assert len(msgspec.json.encode(said)) < 100_000
     assert receipt
+
+
+def test_a_bound_that_no_float_holds_is_told_in_full():
+    receipt = Receipt()
+    written = write_schema(msgspec.Raw(b'{"type":"integer","exclusiveMinimum":1%b}' % (b"0" * 400)), "s", receipt)
+    assert (json.loads(bytes(written)), receipt.entries) == ({"type": "integer", "minimum": 10**400 + 1}, ())
 
 
 def test_deep_schemas_are_cut_and_hostile_ones_passed_on():

@@ -323,7 +323,7 @@ class _Cleaner:
                 bound = schema.get(plain) if bound else None
             if not isinstance(bound, int | float) or isinstance(bound, bool):
                 continue
-            if schema.get("type") == "integer" and float(bound).is_integer():
+            if schema.get("type") == "integer" and (isinstance(bound, int) or bound.is_integer()):
                 bound = int(bound) + step
             else:
                 self._receipt.changed(self._path, f"`{name}` is told as `{plain}`, which allows the bound itself")
