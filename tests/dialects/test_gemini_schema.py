@@ -103,6 +103,12 @@ def test_schemas_that_refer_to_themselves_come_to_an_end():
     assert receipt
 
 
+@pytest.mark.parametrize("kind", [{}, [], ["STRING", []], True, 1.5])
+def test_a_type_of_no_known_form_is_left_to_the_provider(kind: Any):
+    written = msgspec.Raw(msgspec.json.encode({"properties": {"x": {"type": kind}}}))
+    assert msgspec.json.decode(read_schema(written, is_json_schema=False)) == msgspec.json.decode(written)
+
+
 def test_a_bound_that_no_float_holds_is_told_in_full():
     receipt = Receipt()
     written = write_schema(msgspec.Raw(b'{"type":"integer","exclusiveMinimum":1%b}' % (b"0" * 400)), "s", receipt)

@@ -83,7 +83,7 @@ def _from_openapi(value: Json, depth: int) -> Json:
     if isinstance(kind, str):
         kind = kind.lower()
         schema["type"] = kind
-    if kind in {None, "type_unspecified"}:
+    if kind is None or kind == "type_unspecified":
         schema.pop("type", None)
     for name in _COUNTS & schema.keys():
         schema[name] = _number(schema[name])
