@@ -56,7 +56,9 @@ FACTS: Final[Mapping[str, Fact]] = {
     "frequency_penalty": Fact("frequency_penalty", "sampling"),
     "user": Fact("user", "own fields"),
     "service_tier": Fact("service_tier", "own fields"),
-    "fields of one dialect": Fact("only .* knows|has no such field|refuses it|no counterpart|changed background", "own fields"),
+    "fields of one dialect": Fact(
+        "only .* knows|has no such field|refuses it|no counterpart|changed background", "own fields"
+    ),
 }
 """Every fact that a request can have."""
 

@@ -313,7 +313,8 @@ def _groq(gateway: Gateway, places: Places) -> Plan:
                 language="python",
                 text="from groq import Groq\n\n"
                 "answer = Groq().chat.completions.create(\n"
-                f'    model="{gateway.model or DEFAULT_MODEL}", messages=[{{"role": "user", "content": "Say hello."}}]\n'
+                f'    model="{gateway.model or DEFAULT_MODEL}",\n'
+                '    messages=[{"role": "user", "content": "Say hello."}],\n'
                 ")\nprint(answer.choices[0].message.content)\n",
             ),
         ),
