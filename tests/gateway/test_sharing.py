@@ -326,7 +326,7 @@ async def test_identical_calls_are_made_once_for_all():
         {"headers": ((b"cache-control", b"no-store"),)},
         {"headers": ((b"cache-control", b"max-age=0"),)},
     ],
-    ids=str,
+    ids=["another tenant", "no tenant", "streamed", "seed", "dialect", "no-cache", "no-store", "max-age"],
 )
 async def test_what_differs_is_made_apart(other: dict[str, Any]):
     house = House(coalesces=True)
