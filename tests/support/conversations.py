@@ -1,5 +1,7 @@
 """Hypothesis strategies for canonical answers."""
 
+from collections.abc import Iterable
+
 import msgspec
 from hypothesis import strategies as st
 
@@ -42,11 +44,24 @@ logprobs = st.builds(TokenLogprob, words, st.floats(-10, 0))
 FINISHES: list[FinishReason] = ["stop", "length", "tool_calls", "stop_sequence", "content_filter", "refusal", "other"]
 
 
+def with_ids_apart(made: Iterable[Part]) -> tuple[Part, ...]:
+    """The parts with no id twice: no provider gives two calls of one answer the same."""
+    taken: set[str] = set()
+    apart: list[Part] = []
+    for number, part in enumerate(made):
+        if isinstance(part, ToolCall):
+            if part.id in taken:
+                part = msgspec.structs.replace(part, id=f"{part.id}_{number}")  # noqa: PLW2901
+            taken.add(part.id)
+        apart.append(part)
+    return tuple(apart)
+
+
 def choices(index: int) -> st.SearchStrategy[Choice]:
     return st.builds(
         Choice,
         index=st.just(index),
-        parts=st.lists(parts, max_size=5).map(tuple),
+        parts=st.lists(parts, max_size=5).map(with_ids_apart),
         finish=st.sampled_from(FINISHES),
         finish_detail=st.none() | names,
         logprobs=st.none() | st.lists(logprobs, max_size=3).map(tuple),
