@@ -16,7 +16,17 @@ from tollhouse.policy.subjects import subjects
 from tollhouse.policy.terms import budgets as budgets_of
 from tollhouse.policy.tokens.issuing import tokens
 from tollhouse.policy.windows import Window, window
-from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Moment, Nothing, Operation, Page, RowNumber
+from tollhouse.server.admin.operation import (
+    MAX_PAGE,
+    Asked,
+    Limit,
+    Moment,
+    Nothing,
+    Operation,
+    Page,
+    RowNumber,
+    page_of,
+)
 
 SCAN_ROWS: Final = 200_000
 """Rows of the ledger that one request looks through; `next` goes on from there."""
@@ -151,10 +161,8 @@ def find_calls(open_: Transaction, query: ManyCalls, *, scan_rows: int = SCAN_RO
     found = [
         msgspec.convert(dict(zip(CallRow.__struct_fields__, row, strict=True)), CallRow, strict=False) for row in rows
     ]
-    items = found[: query.limit]
-    if len(found) > query.limit:
-        return Page(items=items, next=str(items[-1].seq))
-    return Page(items=items, next=str(first) if first > 1 else None)
+    page = page_of(found, query.limit, lambda call: str(call.seq))
+    return page if page.next or first == 1 else msgspec.structs.replace(page, next=str(first))
 
 
 # -------------------------------------------------------------------------------------------------------------------- budgets

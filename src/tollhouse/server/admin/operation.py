@@ -4,7 +4,7 @@ Bodies and queries are msgspec structs that forbid unknown fields: what is not n
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Generic, Literal, TypeVar
 
@@ -39,6 +39,15 @@ class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     items: list[T]
     next: str | None = None
     """What to send as `after` (or `before`) for the next piece; `null` at the end."""
+
+
+def page_of(found: Sequence[T], limit: int, name: Callable[[T], str]) -> Page[T]:
+    """The first `limit` of what was found.
+
+    More than these, for which whoever looks asks for one more, say that there is a next piece: behind the last one's `name`.
+    """
+    items = list(found[:limit])
+    return Page(items=items, next=name(items[-1]) if len(found) > limit else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

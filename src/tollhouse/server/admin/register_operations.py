@@ -1,6 +1,6 @@
 """Tenants, projects and keys over the network: the same functions that the command line calls."""
 
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -8,9 +8,7 @@ from tollhouse.policy import register, registrar
 from tollhouse.policy.register import Key, Kind, Project, Tenant, TopUp
 from tollhouse.policy.registrar import MAX_OVERLAP_SECONDS, Edit, Issued, KeyEdit, NewKey, NewProject, NewTenant
 from tollhouse.server.admin.desk import at_desk, looked_up
-from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Nothing, Operation, Page
-
-T = TypeVar("T")
+from tollhouse.server.admin.operation import MAX_PAGE, Asked, Limit, Nothing, Operation, Page, page_of
 
 
 class ManyTenants(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,8 +98,7 @@ def _list_tenants(asked: Asked[ManyTenants, Nothing]) -> Page[Tenant]:
         asked,
         lambda open_: register.tenants(open_, after=query.after, at_most=query.limit + 1, removed_too=query.removed),
     )
-    items = list(found[: query.limit])
-    return Page(items=items, next=items[-1].name if len(found) > query.limit else None)
+    return page_of(found, query.limit, lambda tenant: tenant.name)
 
 
 def _create_tenant(asked: Asked[Nothing, NewTenant]) -> Tenant:
@@ -185,8 +182,7 @@ def _list_keys(asked: Asked[ManyKeys, Nothing]) -> Page[Key]:
             revoked_too=query.revoked,
         ),
     )
-    items = list(found[: query.limit])
-    return Page(items=items, next=items[-1].name if len(found) > query.limit else None)
+    return page_of(found, query.limit, lambda key: key.name)
 
 
 def _create_key(asked: Asked[Nothing, NewKey]) -> IssuedKey:

@@ -13,7 +13,7 @@ from tollhouse.ledger.audit_store import Filter, open_audit
 from tollhouse.policy.identity import wall_us
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.providers.registry import defaults_by_type
-from tollhouse.server.admin.operation import Asked, Limit, Moment, Nothing, Operation, Page, RowNumber
+from tollhouse.server.admin.operation import Asked, Limit, Moment, Nothing, Operation, Page, RowNumber, page_of
 from tollhouse.upstream.health import ProviderHealth
 
 
@@ -155,8 +155,7 @@ def _list_audit(asked: Asked[ManyRecords, Nothing]) -> Page[AuditRecord]:
         )
     finally:
         log.close()
-    items = [_shown(record) for record in found[: query.limit]]
-    return Page(items=items, next=str(items[-1].seq) if len(found) > query.limit else None)
+    return page_of([_shown(record) for record in found], query.limit, lambda record: str(record.seq))
 
 
 def _shown(record: Record) -> AuditRecord:

@@ -5,7 +5,7 @@ A subject's name stands in the query and not in the path, for that of an OIDC is
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -17,9 +17,7 @@ from tollhouse.policy.tokens import issuing
 from tollhouse.policy.tokens.issuing import MAX_OVERLAP_SECONDS, Mint, NewToken, SigningKeyRecord, Token
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.server.admin.desk import at_desk, looked_up
-from tollhouse.server.admin.operation import Asked, Limit, Nothing, Operation, Page
-
-T = TypeVar("T")
+from tollhouse.server.admin.operation import Asked, Limit, Nothing, Operation, Page, page_of
 
 
 class ManyTokens(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -98,8 +96,7 @@ def _list_tokens(asked: Asked[ManyTokens, Nothing]) -> Page[Token]:
             good_at_us=None if query.all else time.time_ns() // 1000,
         ),
     )
-    items = list(found[: query.limit])
-    return Page(items=items, next=items[-1].jti if len(found) > query.limit else None)
+    return page_of(found, query.limit, lambda token: token.jti)
 
 
 def _issue_token(asked: Asked[Nothing, NewToken]) -> IssuedToken:
@@ -134,8 +131,7 @@ def _list_subjects(asked: Asked[ManySubjects, Nothing]) -> Page[Subject]:
         asked,
         lambda open_: subjects.subjects(open_, after=query.after, at_most=query.limit + 1, revoked_too=query.revoked),
     )
-    items = list(found[: query.limit])
-    return Page(items=items, next=items[-1].name if len(found) > query.limit else None)
+    return page_of(found, query.limit, lambda subject: subject.name)
 
 
 def _create_subject(asked: Asked[Nothing, NewSubject]) -> Subject:
