@@ -2,15 +2,19 @@
 
 import time
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import click
 
 from tollhouse.cli.register import (
-    OrNone,
+    DOLLARS,
+    SPAN,
+    access_fields,
     budgets_of,
+    edit_given,
     given,
+    holder_of,
     limits_of,
+    means_fields,
     moment,
     opened,
     place_options,
@@ -18,20 +22,14 @@ from tollhouse.cli.register import (
     print_json,
     print_table,
     print_top_ups,
-    read_dollars,
-    read_span,
     say,
     say_topped_up,
     short,
+    state_of,
     terms_fields,
     terms_options,
+    uses_of,
 )
-
-if TYPE_CHECKING:
-    from tollhouse.policy.register import Key
-
-DOLLARS = OrNone("amount", read_dollars, "an amount of dollars", may_clear=False)
-SPAN = OrNone("span", read_span, "a span such as 12h or 30d", may_clear=False)
 
 
 @click.group("key", help="Issue, list, change, rotate and revoke keys.")
@@ -101,10 +99,9 @@ def list_(
     rows = [
         (
             key.name,
-            f"{key.tenant}/{key.project}" if key.project else key.tenant,
-            state_of(key, now_us),
-            (", ".join(key.terms.models) or "all")
-            + (f" by {', '.join(key.terms.providers)}" if key.terms.providers else ""),
+            holder_of(key.tenant, key.project),
+            state_of(key.revoked_at_us, key.expires_at_us, now_us),
+            uses_of(key.terms),
             limits_of(key.terms),
             budgets_of(key.terms, key.balance_nano),
         )
@@ -140,14 +137,11 @@ def show(name: str, as_json: bool, config_file: str | None, url: str | None) -> 
             ("key", key.name),
             ("tenant", key.tenant),
             ("project", key.project),
-            ("state", state_of(key, now_us)),
+            ("state", state_of(key.revoked_at_us, key.expires_at_us, now_us)),
             ("fingerprint", f"sha256:{key.fingerprint}…"),
             ("former secret", f"good until {moment(key.former_until_us)}" if rotated else ""),
-            ("models", ", ".join(key.terms.models) or "all"),
-            ("providers", ", ".join(key.terms.providers) or "all"),
-            ("may call from", ", ".join(key.terms.ip_ranges) or "anywhere"),
-            ("limits", limits_of(key.terms) or "none of its own"),
-            ("budgets", budgets_of(key.terms, key.balance_nano) or "none of its own"),
+            *access_fields(key.terms),
+            *means_fields(key.terms, key.balance_nano),
             ("spent in all", short(spent_nano)),
             *terms_fields(key.terms),
             ("created", moment(key.created_at_us)),
@@ -164,13 +158,11 @@ def edit(name: str, config_file: str | None, url: str | None, **options: object)
     """Reaches every worker within a second."""
     from tollhouse.policy.registrar import KeyEdit, edit_key
 
-    changes = given(options, KeyEdit)
-    if changes == KeyEdit():
-        raise click.UsageError("Nothing to change was named.")
+    changes = edit_given(options, KeyEdit)
     register = opened(config_file, url)
     key = register.write(lambda desk: edit_key(desk, name, changes))
     register.warn_of_unknown(key.terms.models, key.terms.providers)
-    print(f"Changed the key {name}: {state_of(key, time.time_ns() // 1000)}.")
+    print(f"Changed the key {name}: {state_of(key.revoked_at_us, key.expires_at_us, time.time_ns() // 1000)}.")
 
 
 @command.command("revoke", help="Take keys back, for good; within a second no worker lets them in.")
@@ -218,12 +210,3 @@ def topup(name: str, amount: int, note: str, config_file: str | None, url: str |
         lambda desk: (top_up(desk, "key", name, amount, note=note), read_key(desk.transaction, name))
     )
     say_topped_up(paid, key.balance_nano)
-
-
-def state_of(key: "Key", now_us: int) -> str:
-    """Whether it is good, in a few words."""
-    if key.revoked_at_us is not None:
-        return f"revoked on {moment(key.revoked_at_us)}"
-    if key.expires_at_us is None:
-        return "good"
-    return f"{'expired on' if key.expires_at_us <= now_us else 'good until'} {moment(key.expires_at_us)}"

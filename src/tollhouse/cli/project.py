@@ -2,9 +2,10 @@
 
 import click
 
-from tollhouse.cli.key import DOLLARS
 from tollhouse.cli.register import (
+    DOLLARS,
     budgets_of,
+    edit_given,
     given,
     limits_of,
     opened,
@@ -111,9 +112,7 @@ def edit(place: tuple[str, str], config_file: str | None, url: str | None, **opt
     """Reaches every worker within a second."""
     from tollhouse.policy.registrar import Edit, edit_project
 
-    changes = given(options, Edit)
-    if changes == Edit():
-        raise click.UsageError("Nothing to change was named.")
+    changes = edit_given(options, Edit)
     opened(config_file, url).write(lambda desk: edit_project(desk, *place, changes))
     print(f"Changed the project {'/'.join(place)}.")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tollhouse.ledger.transaction import Transaction
     from tollhouse.policy.register import Kind, Project, Tenant, TopUp
     from tollhouse.policy.registrar import Desk
-    from tollhouse.policy.terms import Terms
+    from tollhouse.policy.terms import KeyTerms, Terms
 
 T = TypeVar("T")
 Command = TypeVar("Command", bound=Callable[..., object])
@@ -129,6 +129,9 @@ def read_moment(text: str) -> int:
     return us_of(moment)
 
 
+DOLLARS: Final = OrNone("amount", read_dollars, "an amount of dollars", may_clear=False)
+SPAN: Final = OrNone("span", read_span, "a span such as 12h or 30d", may_clear=False)
+
 _METAVARS: Final[Mapping[Callable[[str], object], str]] = {
     read_count: "NUMBER",
     read_budget: "DOLLARS",
@@ -225,6 +228,14 @@ def given(options: Mapping[str, object], kind: type[T]) -> T:
         elif value is not None:
             fields[name] = value
     return msgspec.convert(fields, kind)
+
+
+def edit_given(options: Mapping[str, object], kind: type[T]) -> T:
+    """As `given`, for an edit.  Raises `click.UsageError` if nothing was given."""
+    changes = given(options, kind)
+    if changes == kind():
+        raise click.UsageError("Nothing to change was named.")
+    return changes
 
 
 def _tags(values: tuple[object, ...]) -> dict[str, str | None]:
@@ -354,6 +365,25 @@ def moment(at_us: int | None) -> str:
     return "" if at_us is None else f"{moment_at(at_us):%Y-%m-%d %H:%M} UTC"
 
 
+def state_of(revoked_at_us: int | None, ends_at_us: int | None, now_us: int) -> str:
+    """Whether a key, a subject or a token is good, in a few words."""
+    if revoked_at_us is not None:
+        return f"revoked on {moment(revoked_at_us)}"
+    if ends_at_us is None:
+        return "good"
+    return f"{'expired on' if ends_at_us <= now_us else 'good until'} {moment(ends_at_us)}"
+
+
+def holder_of(tenant: str, project: str) -> str:
+    """Whom a key, a subject or a token belongs to; empty for nobody."""
+    return f"{tenant}/{project}" if project else tenant
+
+
+def uses_of(terms: "KeyTerms") -> str:
+    """What it may use, in a few words."""
+    return (", ".join(terms.models) or "all") + (f" by {', '.join(terms.providers)}" if terms.providers else "")
+
+
 def limits_of(terms: "Terms") -> str:
     """Its limits in a few words."""
     named = (
@@ -384,6 +414,23 @@ def short(nano: int) -> str:
     return text.removesuffix("00")
 
 
+def access_fields(terms: "KeyTerms") -> list[tuple[str, str]]:
+    """What only keys, subjects and tokens can carry."""
+    return [
+        ("models", ", ".join(terms.models) or "all"),
+        ("providers", ", ".join(terms.providers) or "all"),
+        ("may call from", ", ".join(terms.ip_ranges) or "anywhere"),
+    ]
+
+
+def means_fields(terms: "Terms", balance_nano: int | None) -> list[tuple[str, str]]:
+    """The limits and budgets that tenants, projects and keys can all carry."""
+    return [
+        ("limits", limits_of(terms) or "none of its own"),
+        ("budgets", budgets_of(terms, balance_nano) or "none of its own"),
+    ]
+
+
 def terms_fields(terms: "Terms") -> list[tuple[str, str]]:
     """What tenants, projects and keys can all carry, beside limits and budgets."""
     return [
@@ -398,8 +445,7 @@ def print_holder(register: Register, kind: "Kind", holder: "Tenant | Project", n
     print_fields(
         [
             (kind, name),
-            ("limits", limits_of(holder.terms) or "none of its own"),
-            ("budgets", budgets_of(holder.terms, holder.balance_nano) or "none of its own"),
+            *means_fields(holder.terms, holder.balance_nano),
             *terms_fields(holder.terms),
             ("created", moment(holder.created_at_us)),
             ("removed", moment(holder.removed_at_us)),

@@ -1,14 +1,17 @@
 """`tollhouse subject`: what the bearers of signed tokens may do, whatever their tokens say."""
 
 import time
-from typing import TYPE_CHECKING
 
 import click
 
 from tollhouse.cli.register import (
+    access_fields,
     budgets_of,
+    edit_given,
     given,
+    holder_of,
     limits_of,
+    means_fields,
     moment,
     opened,
     place_options,
@@ -16,12 +19,11 @@ from tollhouse.cli.register import (
     print_json,
     print_table,
     short,
+    state_of,
     terms_fields,
     terms_options,
+    uses_of,
 )
-
-if TYPE_CHECKING:
-    from tollhouse.policy.subjects import Subject
 
 
 @click.group("subject", help="Say what the bearers of signed tokens may do, whatever their tokens say.")
@@ -75,10 +77,9 @@ def list_(*, revoked_too: bool, as_json: bool, config_file: str | None, url: str
     rows = [
         (
             subject.name,
-            f"{subject.tenant}/{subject.project}" if subject.project else subject.tenant,
-            state_of(subject, now_us),
-            (", ".join(subject.terms.models) or "all")
-            + (f" by {', '.join(subject.terms.providers)}" if subject.terms.providers else ""),
+            holder_of(subject.tenant, subject.project),
+            state_of(subject.revoked_at_us, subject.expires_at_us, now_us),
+            uses_of(subject.terms),
             limits_of(subject.terms),
             budgets_of(subject.terms, None),
         )
@@ -111,12 +112,9 @@ def show(name: str, as_json: bool, config_file: str | None, url: str | None) -> 
             ("subject", subject.name),
             ("tenant", subject.tenant),
             ("project", subject.project),
-            ("state", state_of(subject, time.time_ns() // 1000)),
-            ("models", ", ".join(subject.terms.models) or "all"),
-            ("providers", ", ".join(subject.terms.providers) or "all"),
-            ("may call from", ", ".join(subject.terms.ip_ranges) or "anywhere"),
-            ("limits", limits_of(subject.terms) or "none of its own"),
-            ("budgets", budgets_of(subject.terms, None) or "none of its own"),
+            ("state", state_of(subject.revoked_at_us, subject.expires_at_us, time.time_ns() // 1000)),
+            *access_fields(subject.terms),
+            *means_fields(subject.terms, None),
             ("spent in all", short(spent_nano)),
             *terms_fields(subject.terms),
             ("created", moment(subject.created_at_us)),
@@ -133,13 +131,13 @@ def edit(name: str, config_file: str | None, url: str | None, **options: object)
     from tollhouse.policy.registrar import KeyEdit
     from tollhouse.policy.subjects import edit_subject
 
-    changes = given(options, KeyEdit)
-    if changes == KeyEdit():
-        raise click.UsageError("Nothing to change was named.")
+    changes = edit_given(options, KeyEdit)
     register = opened(config_file, url)
     subject = register.write(lambda desk: edit_subject(desk, name, changes))
     register.warn_of_unknown(subject.terms.models, subject.terms.providers)
-    print(f"Changed the subject {name}: {state_of(subject, time.time_ns() // 1000)}.")
+    print(
+        f"Changed the subject {name}: {state_of(subject.revoked_at_us, subject.expires_at_us, time.time_ns() // 1000)}."
+    )
 
 
 @command.command("revoke", help="Let no token of these subjects in; within a second no worker does.")
@@ -164,12 +162,3 @@ def restore(name: str, config_file: str | None, url: str | None) -> None:
 
     opened(config_file, url).write(lambda desk: restore_subject(desk, name))
     print(f"Restored the subject {name}.")
-
-
-def state_of(subject: "Subject", now_us: int) -> str:
-    """Whether it is good, in a few words."""
-    if subject.revoked_at_us is not None:
-        return f"revoked on {moment(subject.revoked_at_us)}"
-    if subject.expires_at_us is None:
-        return "good"
-    return f"{'expired on' if subject.expires_at_us <= now_us else 'good until'} {moment(subject.expires_at_us)}"

@@ -2,9 +2,10 @@
 
 import click
 
-from tollhouse.cli.key import DOLLARS
 from tollhouse.cli.register import (
+    DOLLARS,
     budgets_of,
+    edit_given,
     given,
     limits_of,
     opened,
@@ -97,9 +98,7 @@ def edit(name: str, config_file: str | None, url: str | None, **options: object)
     """Reaches every worker within a second."""
     from tollhouse.policy.registrar import Edit, edit_tenant
 
-    changes = given(options, Edit)
-    if changes == Edit():
-        raise click.UsageError("Nothing to change was named.")
+    changes = edit_given(options, Edit)
     opened(config_file, url).write(lambda desk: edit_tenant(desk, name, changes))
     print(f"Changed the tenant {name}.")
 

@@ -12,11 +12,15 @@ import click
 
 from tollhouse.cli.register import (
     BUDGET_WANTED,
+    SPAN,
     OrNone,
     Register,
+    access_fields,
     budgets_of,
     given,
+    holder_of,
     limits_of,
+    means_fields,
     moment,
     opened,
     place_options,
@@ -25,15 +29,15 @@ from tollhouse.cli.register import (
     print_table,
     read_budget,
     read_moment,
-    read_span,
     say,
+    state_of,
     terms_fields,
     terms_options,
+    uses_of,
 )
 
 if TYPE_CHECKING:
     from tollhouse.policy.registrar import Desk
-    from tollhouse.policy.terms import KeyTerms
     from tollhouse.policy.tokens.issuing import Mint, Token
 
 DEFAULT_LIFE: Final = "30d"
@@ -61,7 +65,6 @@ def read_life(text: str) -> int:
 
 LIFE = OrNone("life", read_life, LIFE_WANTED, may_clear=False)
 BUDGET = OrNone("budget", read_budget, BUDGET_WANTED, may_clear=False)
-SPAN = OrNone("span", read_span, "a span such as 12h or 30d", may_clear=False)
 
 
 @click.group("token", help="Issue, list and revoke signed tokens, and rotate the keys that sign them.")
@@ -153,9 +156,9 @@ def list_(*, subject: str, all_too: bool, as_json: bool, config_file: str | None
         (
             token.jti,
             token.subject or "(not issued here)",
-            f"{token.tenant}/{token.project}" if token.project else token.tenant,
-            state_of(token, now_us),
-            _may_use(token.terms),
+            holder_of(token.tenant, token.project),
+            _state_of(token, now_us),
+            uses_of(token.terms),
             ", ".join(filter(None, (limits_of(token.terms), budgets_of(token.terms, None)))),
         )
         for token in found
@@ -185,13 +188,10 @@ def show(jti: str, as_json: bool, config_file: str | None, url: str | None) -> N
             ("subject", token.subject or "(not issued here)"),
             ("tenant", token.tenant),
             ("project", token.project),
-            ("state", state_of(token, time.time_ns() // 1000)),
+            ("state", _state_of(token, time.time_ns() // 1000)),
             ("signed with", token.kid),
-            ("models", ", ".join(token.terms.models) or "all"),
-            ("providers", ", ".join(token.terms.providers) or "all"),
-            ("may call from", ", ".join(token.terms.ip_ranges) or "anywhere"),
-            ("limits", limits_of(token.terms) or "none of its own"),
-            ("budgets", budgets_of(token.terms, None) or "none of its own"),
+            *access_fields(token.terms),
+            *means_fields(token.terms, None),
             *terms_fields(token.terms),
             ("issued", f"{moment(token.issued_at_us)} by {token.actor}"),
         ]
@@ -279,14 +279,6 @@ def keys(as_json: bool, config_file: str | None, url: str | None) -> None:
         say("New tokens are signed with the secret of the configuration (auth.jwt.secret).")
 
 
-def state_of(token: "Token", now_us: int) -> str:
-    """Whether it is good, in a few words."""
-    if token.revoked_at_us is not None:
-        return f"revoked on {moment(token.revoked_at_us)}"
-    ends = [at_us for at_us in (token.expires_at_us, token.key_until_us) if at_us is not None]
-    return f"{'expired on' if min(ends) <= now_us else 'good until'} {moment(min(ends))}" if ends else "good"
-
-
 def mint_of(register: Register) -> "Mint":
     """What tokens are made with on this machine, as the configuration says."""
     from tollhouse.config.schema import JwtSettings
@@ -297,8 +289,9 @@ def mint_of(register: Register) -> "Mint":
     return Mint(settings or JwtSettings(), SecretsFile(secrets_path(os.environ, Path.home())))
 
 
-def _may_use(terms: "KeyTerms") -> str:
-    return (", ".join(terms.models) or "all") + (f" by {', '.join(terms.providers)}" if terms.providers else "")
+def _state_of(token: "Token", now_us: int) -> str:
+    ends = [at_us for at_us in (token.expires_at_us, token.key_until_us) if at_us is not None]
+    return state_of(token.revoked_at_us, min(ends, default=None), now_us)
 
 
 def _take_back(register: Register, jti: str) -> None:
