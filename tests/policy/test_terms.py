@@ -1,11 +1,21 @@
 """What may stand in terms, and what comes out of them."""
 
-import msgspec
 import pytest
 
 from tollhouse.config.schema import BudgetSettings, RateSettings, Scope
-from tollhouse.errors import BadRequest
-from tollhouse.policy.terms import MAX_BUDGET_NANO, MAX_LIST, MAX_RATE, KeyTerms, Terms, budgets, checked, encode, rates
+from tollhouse.errors import BadRequest, StoreUnavailable
+from tollhouse.policy.terms import (
+    MAX_BUDGET_NANO,
+    MAX_LIST,
+    MAX_RATE,
+    KeyTerms,
+    Terms,
+    budgets,
+    checked,
+    decode,
+    encode,
+    rates,
+)
 
 SCOPE = Scope("key", "ci")
 
@@ -45,7 +55,13 @@ def test_equal_terms_are_one_text():
 
     assert encode(checked(written)) == encode(checked(other))
     assert encode(checked(KeyTerms())) == "{}"
-    assert msgspec.json.decode(encode(checked(written)), type=KeyTerms) == checked(other)
+    assert decode(encode(checked(written)), KeyTerms) == checked(other)
+
+
+@pytest.mark.parametrize("text", ['{"level":1}', '{"models":"fast"}', '{"models":["fa', ""])
+def test_terms_that_cannot_be_read_whole_are_not_read_at_all(text: str):
+    with pytest.raises(StoreUnavailable, match="does not know"):
+        decode(text, KeyTerms)
 
 
 def test_terms_become_limits_and_budgets():

@@ -11,15 +11,14 @@ from typing import Final, Literal, TypeVar
 import msgspec
 
 from tollhouse.config.values import did_you_mean
-from tollhouse.errors import NotFound, StoreUnavailable
+from tollhouse.errors import NotFound
 from tollhouse.ledger.transaction import Row, Transaction, transact
-from tollhouse.policy.terms import KeyTerms, Terms
+from tollhouse.policy.terms import KeyTerms, Terms, decode
 
 MAX_PAGE: Final = 1000
 """Records of one answer."""
 
 T = TypeVar("T")
-AnyTerms = TypeVar("AnyTerms", bound=Terms)
 Kind = Literal["tenant", "project", "key"]
 
 
@@ -217,7 +216,7 @@ def _tenant(row: Row) -> Tenant:
     name, terms, balance_nano, created_at_us, removed_at_us = row
     return Tenant(
         name=name,
-        terms=_decoded(terms, Terms),
+        terms=decode(terms, Terms),
         balance_nano=balance_nano,
         created_at_us=created_at_us,
         removed_at_us=removed_at_us,
@@ -236,7 +235,7 @@ def _key(row: Row) -> Key:
         tenant=tenant_name,
         project=project_name,
         fingerprint=own[:4].hex(),
-        terms=_decoded(terms, KeyTerms),
+        terms=decode(terms, KeyTerms),
         balance_nano=balance,
         created_at_us=created_at_us,
         expires_at_us=expires,
@@ -244,11 +243,3 @@ def _key(row: Row) -> Key:
         cut=bool(cut),
         former_until_us=former,
     )
-
-
-def _decoded(text: str, kind: type[AnyTerms]) -> AnyTerms:
-    """Terms as the database has them.  Raises `StoreUnavailable` for what this version does not know."""
-    try:
-        return msgspec.json.decode(text, type=kind)
-    except msgspec.ValidationError as error:
-        raise StoreUnavailable(f"The register has terms that this version does not know: {error}.") from error

@@ -26,7 +26,6 @@ from tollhouse.ledger.transaction import Transaction, transact
 from tollhouse.policy.identity import digest, wall_us
 from tollhouse.policy.key_text import RANDOM_BYTES, key_text
 from tollhouse.policy.register import (
-    AnyTerms,
     Key,
     Kind,
     Project,
@@ -38,7 +37,7 @@ from tollhouse.policy.register import (
     tenant,
     top_ups,
 )
-from tollhouse.policy.terms import MAX_BUDGET_NANO, KeyTerms, Terms, check_name, checked, encode
+from tollhouse.policy.terms import MAX_BUDGET_NANO, AnyTerms, KeyTerms, Terms, check_name, checked, encode
 
 MAX_EXPIRY_SECONDS: Final = 20 * 366 * 86_400
 MAX_OVERLAP_SECONDS: Final = 90 * 86_400

@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 from msgspec import UnsetType
 
-from tollhouse.errors import BadRequest, Conflict, NotFound, StoreUnavailable, TokenMalformed
+from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
 from tollhouse.policy.register import MAX_PAGE
 from tollhouse.policy.registrar import (
@@ -26,7 +26,7 @@ from tollhouse.policy.registrar import (
     named_fields,
     set_fields,
 )
-from tollhouse.policy.terms import KeyTerms, checked, encode
+from tollhouse.policy.terms import KeyTerms, checked, decode, encode
 from tollhouse.policy.tokens.claims import MAX_SUBJECT_BYTES
 from tollhouse.policy.tokens.claims import subject as read_subject
 
@@ -182,15 +182,11 @@ def _check_name(name: str) -> None:
 
 def _subject(row: Row) -> Subject:
     name, tenant, project, terms, created_at_us, expires, revoked, cut = row
-    try:
-        read_terms = msgspec.json.decode(terms, type=KeyTerms)
-    except msgspec.ValidationError as error:
-        raise StoreUnavailable(f"A subject has terms that this version does not know: {error}.") from error
     return Subject(
         name=name,
         tenant=tenant,
         project=project,
-        terms=read_terms,
+        terms=decode(terms, KeyTerms),
         created_at_us=created_at_us,
         expires_at_us=expires,
         revoked_at_us=revoked,

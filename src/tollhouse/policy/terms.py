@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from tollhouse.config.schema import BudgetSettings, Period, RateSettings, Scope
-from tollhouse.errors import BadRequest
+from tollhouse.errors import BadRequest, StoreUnavailable
 
 MAX_RATE: Final = 1_000_000_000
 MAX_BUDGET_NANO: Final = 9_000_000_000_000_000
@@ -21,7 +21,7 @@ MAX_LIST: Final = 100
 """Models, providers, ranges or tags of one key."""
 MAX_TAG_CHARACTERS: Final = 200
 
-T = TypeVar("T", bound="Terms")
+AnyTerms = TypeVar("AnyTerms", bound="Terms")
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _MODEL: Final = re.compile(r"[^\s\x00-\x1f\x7f*]{0,200}\*?")
@@ -81,7 +81,7 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def checked(terms: T) -> T:
+def checked(terms: AnyTerms) -> AnyTerms:
     """The terms with their lists in order and each entry once.  Raises `BadRequest` naming the field."""
     for field in ("requests_per_minute", "tokens_per_minute", "concurrent"):
         _check_number(field, getattr(terms, field), 1, MAX_RATE)
@@ -106,6 +106,14 @@ def checked(terms: T) -> T:
 def encode(terms: Terms) -> str:
     """As the database keeps it.  Equal terms have equal texts."""
     return msgspec.json.encode(terms).decode()
+
+
+def decode(text: str, kind: type[AnyTerms]) -> AnyTerms:
+    """Terms as the database has them.  Raises `StoreUnavailable` for what this version does not know."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise StoreUnavailable(f"The register has terms that this version does not know: {error}.") from error
 
 
 def rates(terms: Terms) -> RateSettings:

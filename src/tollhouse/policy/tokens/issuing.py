@@ -17,11 +17,11 @@ from uuid import UUID
 import msgspec
 
 from tollhouse.config.schema import JwtSettings
-from tollhouse.errors import BadRequest, Conflict, NotFound, StoreUnavailable, TokenMalformed
+from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
 from tollhouse.policy.register import MAX_PAGE, read
 from tollhouse.policy.registrar import MAX_EXPIRY_SECONDS, Audit, Desk, live_project, live_tenant, write
-from tollhouse.policy.terms import KeyTerms, encode
+from tollhouse.policy.terms import KeyTerms, decode, encode
 from tollhouse.policy.tokens.claims import MAX_ID_CHARACTERS, subject
 from tollhouse.policy.tokens.compact import write_piece
 from tollhouse.policy.tokens.grants import CLAIM, Grant, check_grant, write_grant
@@ -397,17 +397,13 @@ def _find(transaction: Transaction, jti: str) -> Token | None:
 
 def _token(row: Row) -> Token:
     jti, name, tenant, project, kid, terms, issued, expires, key_until, revoked, cut, actor = row
-    try:
-        read_terms = msgspec.json.decode(terms, type=KeyTerms)
-    except msgspec.ValidationError as error:
-        raise StoreUnavailable(f"A token has terms that this version does not know: {error}.") from error
     return Token(
         jti=jti,
         subject=name,
         tenant=tenant,
         project=project,
         kid=kid,
-        terms=read_terms,
+        terms=decode(terms, KeyTerms),
         issued_at_us=issued,
         expires_at_us=expires,
         key_until_us=key_until,
