@@ -81,6 +81,16 @@ def read(url: str, work: Callable[[Transaction], T]) -> T:
     return transact(url, work, writes=False)
 
 
+def all_pages(page: Callable[[str], Sequence[T]], name: Callable[[T], str]) -> Sequence[T]:
+    """Every record, in as many pages as it takes: `page` gets at most `MAX_PAGE` of those behind a name."""
+    found: list[T] = []
+    while True:
+        records = page(name(found[-1]) if found else "")
+        found += records
+        if len(records) < MAX_PAGE:
+            return found
+
+
 def tenant(transaction: Transaction, name: str) -> Tenant:
     """A tenant, removed or not.  Raises `NotFound`."""
     rows = transaction.rows(f"SELECT {_TENANT} FROM tenants WHERE name = $1", name)
@@ -107,12 +117,9 @@ def tenants(
 
 def all_tenants(transaction: Transaction, *, removed_too: bool = False) -> Sequence[Tenant]:
     """Every tenant by name, in as many pages as it takes."""
-    found: list[Tenant] = []
-    while True:
-        page = tenants(transaction, after=found[-1].name if found else "", removed_too=removed_too)
-        found += page
-        if len(page) < MAX_PAGE:
-            return found
+    return all_pages(
+        lambda after: tenants(transaction, after=after, removed_too=removed_too), lambda tenant: tenant.name
+    )
 
 
 def project(transaction: Transaction, tenant_name: str, name: str) -> Project:
@@ -174,15 +181,12 @@ def all_keys(
     transaction: Transaction, *, tenant_name: str = "", project_name: str = "", revoked_too: bool = False
 ) -> Sequence[Key]:
     """Every key by name, in as many pages as it takes."""
-    found: list[Key] = []
-    while True:
-        after = found[-1].name if found else ""
-        page = keys(
+    return all_pages(
+        lambda after: keys(
             transaction, tenant_name=tenant_name, project_name=project_name, after=after, revoked_too=revoked_too
-        )
-        found += page
-        if len(page) < MAX_PAGE:
-            return found
+        ),
+        lambda key: key.name,
+    )
 
 
 def spent_by_key(transaction: Transaction, name: str) -> int:

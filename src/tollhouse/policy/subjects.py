@@ -15,7 +15,7 @@ from msgspec import UnsetType
 
 from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
-from tollhouse.policy.register import MAX_PAGE
+from tollhouse.policy.register import MAX_PAGE, all_pages
 from tollhouse.policy.registrar import (
     Desk,
     KeyEdit,
@@ -159,12 +159,9 @@ def subjects(
 
 def all_subjects(transaction: Transaction, *, revoked_too: bool = False) -> Sequence[Subject]:
     """Every subject by name, in as many pages as it takes."""
-    found: list[Subject] = []
-    while True:
-        page = subjects(transaction, after=found[-1].name if found else "", revoked_too=revoked_too)
-        found += page
-        if len(page) < MAX_PAGE:
-            return found
+    return all_pages(
+        lambda after: subjects(transaction, after=after, revoked_too=revoked_too), lambda subject: subject.name
+    )
 
 
 _COLUMNS: Final = "name, tenant, project, terms, created_at_us, expires_at_us, revoked_at_us, cut"

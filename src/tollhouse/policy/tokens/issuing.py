@@ -19,7 +19,7 @@ import msgspec
 from tollhouse.config.schema import JwtSettings
 from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
-from tollhouse.policy.register import MAX_PAGE, read
+from tollhouse.policy.register import MAX_PAGE, all_pages, read
 from tollhouse.policy.registrar import MAX_EXPIRY_SECONDS, Audit, Desk, live_project, live_tenant, write
 from tollhouse.policy.terms import KeyTerms, decode, encode
 from tollhouse.policy.tokens.claims import MAX_ID_CHARACTERS, subject
@@ -217,14 +217,10 @@ def tokens(
 
 def all_tokens(transaction: Transaction, *, subject_name: str = "", good_at_us: int | None = None) -> Sequence[Token]:
     """Every token, in as many pages as it takes."""
-    found: list[Token] = []
-    while True:
-        page = tokens(
-            transaction, subject_name=subject_name, after=found[-1].jti if found else "", good_at_us=good_at_us
-        )
-        found += page
-        if len(page) < MAX_PAGE:
-            return found
+    return all_pages(
+        lambda after: tokens(transaction, subject_name=subject_name, after=after, good_at_us=good_at_us),
+        lambda token: token.jti,
+    )
 
 
 def check_subject(name: str) -> None:
