@@ -5,8 +5,8 @@ from typing import Final
 
 from tollhouse.config import values
 from tollhouse.config.certificate_names import alternative_name, subject_text
-from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_names, read_rates_at
-from tollhouse.config.schema import BudgetSettings, CertificateSettings, Scope, ServerSettings, frozen_map
+from tollhouse.config.limits import Mentions, read_access, read_means
+from tollhouse.config.schema import CertificateSettings, Scope, ServerSettings, frozen_map
 from tollhouse.config.section import Section, Spot
 from tollhouse.config.tags import read_tags
 from tollhouse.config.values import Given, Reader, Refused
@@ -60,14 +60,8 @@ def _rule(spot: Spot, mentions: Mentions) -> CertificateSettings | None:
     if section.has("subject") and section.has("san"):
         spot.flaw("Give either the `subject` or the `san`; make two entries where both are meant.")
     scope = None if name is None else Scope("key", PREFIX + name)
-    limits = read_rates_at(section, "limits")
-    if scope is not None and (limits_spot := section.get("limits")) is not None:
-        mention_rates(scope, limits_spot, mentions)
-    budgets: tuple[BudgetSettings, ...] = ()
-    if section.has("budget"):
-        inner = section.section("budget")
-        budgets = read_budget(inner, scope, mentions)
-        inner.close()
+    limits, budgets = read_means(section, scope, mentions)
+    models, providers, ip_ranges = read_access(section, mentions)
     settings = CertificateSettings(
         name=name or "",
         subject=subject,
@@ -76,9 +70,9 @@ def _rule(spot: Spot, mentions: Mentions) -> CertificateSettings | None:
         project=section.read_optional("project", values.name) or "",
         limits=limits,
         budgets=budgets,
-        models=read_names(section, "models", values.model_name, mentions.models),
-        providers=read_names(section, "providers", values.name, mentions.providers),
-        ip_ranges=read_names(section, "ip_ranges", values.network),
+        models=models,
+        providers=providers,
+        ip_ranges=ip_ranges,
         tags=frozen_map(read_tags(section)),
     )
     section.close()

@@ -4,8 +4,8 @@ from typing import Final
 
 from tollhouse.config import values
 from tollhouse.config.client_certificates import read_certificates
-from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_names, read_rates_at
-from tollhouse.config.schema import AuthSettings, BudgetSettings, KeySettings, Scope, ServerSettings, frozen_map
+from tollhouse.config.limits import Mentions, read_access, read_means
+from tollhouse.config.schema import AuthSettings, KeySettings, Scope, ServerSettings, frozen_map
 from tollhouse.config.section import Section, Spot
 from tollhouse.config.tags import read_tags
 from tollhouse.config.tokens import read_jwt, read_oidc
@@ -72,17 +72,8 @@ def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
     tenant = section.read_optional("tenant", values.name)
     project = section.read_optional("project", values.name)
     scope = None if name is None else Scope("key", name)
-    limits = read_rates_at(section, "limits")
-    if scope is not None and (limits_spot := section.get("limits")) is not None:
-        mention_rates(scope, limits_spot, mentions)
-    budgets: tuple[BudgetSettings, ...] = ()
-    if section.has("budget"):
-        inner = section.section("budget")
-        budgets = read_budget(inner, scope, mentions)
-        inner.close()
-    models = read_names(section, "models", values.model_name, mentions.models)
-    providers = read_names(section, "providers", values.name, mentions.providers)
-    ip_ranges = read_names(section, "ip_ranges", values.network)
+    limits, budgets = read_means(section, scope, mentions)
+    models, providers, ip_ranges = read_access(section, mentions)
     tags = read_tags(section)
     section.close()
     if name is None or digest is None:

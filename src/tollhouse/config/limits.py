@@ -172,15 +172,39 @@ def _scoped_rates(spot: Spot, mentions: Mentions) -> ScopedRates | None:
         return None
     if scope == GLOBAL:
         spot.flaw("The limits of all calls stand at `limits` itself.")
-    mention_rates(scope, spot, mentions)
+    _mention_rates(scope, spot, mentions)
     return ScopedRates(scope=scope, rates=rates)
 
 
-def mention_rates(scope: Scope, spot: Spot, mentions: Mentions) -> None:
+def _mention_rates(scope: Scope, spot: Spot, mentions: Mentions) -> None:
     """Notes that a scope has limits here, and reports it if it has some elsewhere."""
     earlier = mentions.rated.setdefault(scope, spot.written)
     if earlier != spot.written:
         spot.flaw(f"{spot.speak_of(str(scope))} has limits at {earlier} already; put them together.")
+
+
+def read_means(
+    section: Section, scope: Scope | None, mentions: Mentions
+) -> tuple[RateSettings, tuple[BudgetSettings, ...]]:
+    """The `limits` and the `budget` of one caller.  `scope` is `None` where its name was refused: it has no budgets then."""
+    limits = read_rates_at(section, "limits")
+    if scope is not None and (spot := section.get("limits")) is not None:
+        _mention_rates(scope, spot, mentions)
+    budgets: tuple[BudgetSettings, ...] = ()
+    if section.has("budget"):
+        inner = section.section("budget")
+        budgets = read_budget(inner, scope, mentions)
+        inner.close()
+    return limits, budgets
+
+
+def read_access(section: Section, mentions: Mentions) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The `models` and `providers` that one caller may use, and the `ip_ranges` that it may call from."""
+    return (
+        read_names(section, "models", values.model_name, mentions.models),
+        read_names(section, "providers", values.name, mentions.providers),
+        read_names(section, "ip_ranges", values.network),
+    )
 
 
 def read_names(

@@ -3,8 +3,8 @@
 from typing import Final, Literal
 
 from tollhouse.config import values
-from tollhouse.config.limits import Mentions, mention_rates, read_budget, read_names, read_rates_at
-from tollhouse.config.schema import BudgetSettings, GrantSettings, JwtSettings, OidcSettings, Scope, frozen_map
+from tollhouse.config.limits import Mentions, read_access, read_means, read_names
+from tollhouse.config.schema import GrantSettings, JwtSettings, OidcSettings, Scope, frozen_map
 from tollhouse.config.secret import Secret
 from tollhouse.config.section import Section, Spot
 from tollhouse.config.tree import Items
@@ -90,15 +90,8 @@ def _grant(outer: Section, whose: str, mentions: Mentions) -> GrantSettings:
     if not outer.has("defaults"):
         return GrantSettings()
     section = outer.section("defaults")
-    scope = Scope("key", whose)
-    limits = read_rates_at(section, "limits")
-    if (spot := section.get("limits")) is not None:
-        mention_rates(scope, spot, mentions)
-    budgets: tuple[BudgetSettings, ...] = ()
-    if section.has("budget"):
-        inner = section.section("budget")
-        budgets = read_budget(inner, scope, mentions)
-        inner.close()
+    limits, budgets = read_means(section, Scope("key", whose), mentions)
+    models, providers, ip_ranges = read_access(section, mentions)
     tenant = section.read_optional("tenant", values.name) or ""
     project = section.read_optional("project", values.name) or ""
     if project and not tenant and (spot := section.get("project")) is not None:
@@ -108,9 +101,9 @@ def _grant(outer: Section, whose: str, mentions: Mentions) -> GrantSettings:
         project=project,
         limits=limits,
         budgets=budgets,
-        models=read_names(section, "models", values.model_name, mentions.models),
-        providers=read_names(section, "providers", values.name, mentions.providers),
-        ip_ranges=read_names(section, "ip_ranges", values.network),
+        models=models,
+        providers=providers,
+        ip_ranges=ip_ranges,
     )
     section.close()
     return grant
