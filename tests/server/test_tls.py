@@ -20,8 +20,10 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Stall, faulty, words
 from support.processes import started, until
 from support.serving import KEY, Running, start
+from support.vibectl_client import VibectlClient, prompt
 from tollhouse.config.schema import TlsSettings
 from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, ProviderError
+from tollhouse.server.grpc.listener import GrpcListener
 from tollhouse.server.http.asgi import App, Receive, Scope, Send
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, reserve
@@ -68,14 +70,18 @@ async def trust(running: Running, pki: Pki, pair: Pair | None = None) -> None:
     )
 
 
-async def info(running: Running, pki: Pki, pair: Pair | None = None, key: str | None = None) -> bytes:
-    """What the gateway says of itself over gRPC."""
-    credentials = grpc.ssl_channel_credentials(
+def shown(pki: Pki, pair: Pair | None = None) -> grpc.ChannelCredentials:
+    """How a gRPC client trusts the authority, and shows its own certificate if it has one."""
+    return grpc.ssl_channel_credentials(
         pki.ca.read_bytes(),
         None if pair is None else pair.key.read_bytes(),
         None if pair is None else pair.cert.read_bytes(),
     )
-    async with grpc.aio.secure_channel(running.grpc, credentials) as channel:
+
+
+async def info(running: Running, pki: Pki, pair: Pair | None = None, key: str | None = None) -> bytes:
+    """What the gateway says of itself over gRPC."""
+    async with grpc.aio.secure_channel(running.grpc, shown(pki, pair)) as channel:
         metadata = () if key is None else (("authorization", f"Bearer {key}"),)
         ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(INFO)
         return await ask(b"", metadata=metadata, timeout=30)
@@ -197,10 +203,14 @@ async def test_an_optional_certificate_may_be_missing_but_not_bad(
     for pair in (None, pki.client("ci")):
         await trust(running, pki, pair)
         assert (await running.ask(ASKS.path, ASKS.question("to-openai"))).status == 200
-    await trust(running, pki, Pki(tmp_path / "other", "Another").client("ci"))
+    strange = Pki(tmp_path / "other", "Another").client("ci")
+    await trust(running, pki, strange)
     with pytest.raises(ProviderError):
         await running.ask(ASKS.path, ASKS.question("to-openai"))
     assert await grpc_code(running, pki, None, KEY) == "OK"
+    assert await grpc_code(running, pki, pki.client("ci"), KEY) == "OK"
+    assert await grpc_code(running, pki, None) == "UNAUTHENTICATED"
+    assert await grpc_code(running, pki, strange, KEY) == "UNAVAILABLE"
 
 
 # ------------------------------------------------------------------------------------------------- whom it names
@@ -282,13 +292,47 @@ async def test_without_a_certificate_a_credential_is_asked_for(known: Known):
     assert await known.ask(None, key=KEY) == (200, "")
 
 
-async def test_a_certificate_names_its_caller_over_grpc_too(gateway: Begin, pki: Pki, fake_provider: FakeProvider):
-    tls = pki.tls(client_ca=f"'{pki.ca}'", client_auth="required")
+@pytest.mark.parametrize("mode", ["required", "optional"])
+async def test_a_certificate_names_its_caller_over_grpc_too(
+    gateway: Begin, pki: Pki, fake_provider: FakeProvider, mode: str
+):
+    tls = pki.tls(client_ca=f"'{pki.ca}'", client_auth=mode)
     running = await gateway(settings(fake_provider) + RULES + f"\nserver: {{tls: {tls}}}")
     assert await grpc_code(running, pki, pki.client("ci")) == "OK"
     with pytest.raises(grpc.aio.AioRpcError, match="no rule says who that is") as refused:
         await info(running, pki, pki.client("stranger"))
     assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+ADDRESSES = """
+auth:
+  keys: [{name: test, key: th-test-key-0123456789, ip_ranges: [127.0.0.2/32]}]
+  certificates: [{name: builder, subject: "CN=ci", ip_ranges: [127.0.0.1/32]}]
+"""
+
+
+async def test_where_certificates_are_optional_a_call_over_grpc_is_one_like_any_other(
+    gateway: Begin, pki: Pki, fake_provider: FakeProvider
+):
+    """The caller's own address counts, a long stream is whole, and whoever comes to the socket in between is nobody."""
+    text = words(3000)
+    fake_provider.reply(Answer(text=text))
+    tls = pki.tls(client_ca=f"'{pki.ca}'", client_auth="optional")
+    running = await gateway(settings(fake_provider) + ADDRESSES + f"\nserver: {{tls: {tls}}}")
+    async with grpc.aio.secure_channel(running.grpc, shown(pki, pki.client("ci"))) as channel:
+        client = VibectlClient(channel)
+        assert (await client.stream(prompt(), ())).text == text
+        assert running.rows()[0]["key"] == "certificate:builder"
+        with pytest.raises(grpc.aio.AioRpcError, match=r"127\.0\.0\.1") as refused:
+            await client.execute(prompt())
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    listener = running.worker._grpc
+    assert isinstance(listener, GrpcListener)
+    assert listener._relay is not None
+    async with grpc.aio.insecure_channel(listener._relay.inner_address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError, match="the gateway's own") as refused:
+            await VibectlClient(channel).execute(prompt())
+        assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
 # ---------------------------------------------------------------------------------------------------- the files change
@@ -466,11 +510,13 @@ async def test_another_authority_of_clients_counts_for_new_connections(pki: Pki,
             writer.close()
 
 
+@pytest.mark.parametrize("asking", [{}, {"client_auth": "optional"}], ids=["none asked", "optional"])
 async def test_grpc_serves_the_new_certificate_too(
-    gateway: Begin, pki: Pki, tmp_path: Path, fake_provider: FakeProvider
+    gateway: Begin, pki: Pki, tmp_path: Path, fake_provider: FakeProvider, asking: dict[str, str]
 ):
     pair = pki.server("one")
-    running = await gateway(settings(fake_provider) + f"\nserver: {{tls: {pki.tls(pair)}}}")
+    asked = {"client_ca": f"'{pki.ca}'", **asking} if asking else {}
+    running = await gateway(settings(fake_provider) + f"\nserver: {{tls: {pki.tls(pair, **asked)}}}")
     (tmp_path / "other").mkdir()
     other = Pki(tmp_path / "other", "Another")
     assert await grpc_code(running, pki, key=KEY) == "OK"

@@ -26,6 +26,8 @@ from tollhouse.errors import ConfigError
 from tollhouse.policy.peer_certificate import PeerCertificate, read_peer
 from tollhouse.telemetry import logs
 
+HTTP_1_1: Final = "http/1.1"
+"""Its name in ALPN, as `h2` is that of HTTP/2."""
 LOOK_SECONDS: Final = 1.0
 HANDSHAKE_SECONDS: Final = 15.0
 """How long a client may take to agree on encryption."""
@@ -60,13 +62,26 @@ class LiveTls:
         self._monotonic = monotonic
         self._failures = _Failures(monotonic)
         self._taken = self._seen = self._stamp()
-        found, problems = self._loaded()
-        if found is None:
-            raise ConfigError([f"{where}: {problem}" for problem in problems])
         self._reminded_at: float | None = None
-        self.context = _LiveContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.current, self.material = found
+        self._contexts = {HTTP_1_1: _LiveContext(ssl.PROTOCOL_TLS_SERVER)}
+        """By the protocol that each offers."""
+        self._swap(*self._first())
         self._heirs: list[Callable[[], None]] = []
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For HTTP/1.1."""
+        return self._contexts[HTTP_1_1]
+
+    def context_for(self, protocol: str) -> ssl.SSLContext:
+        """A context that follows the files as `context` does, but offers another protocol, by its name in ALPN.
+
+        Reads the files, which blocks.  Raises `ConfigError`.
+        """
+        if protocol not in self._contexts:
+            self._contexts[protocol] = _LiveContext(ssl.PROTOCOL_TLS_SERVER)
+            self._swap(*self._first())
+        return self._contexts[protocol]
 
     def when_changed(self, tell: Callable[[], None]) -> None:
         """Calls back after each change, in whatever thread `look` runs: hand it on with `call_soon_threadsafe`."""
@@ -103,7 +118,7 @@ class LiveTls:
                 extra={"where": self._where, "problems": list(problems)},
             )
             return False
-        self.context.current, self.material = found
+        self._swap(*found)
         log.info(
             "a new certificate is served",
             extra={"where": self._where, "subject": self.material.subject, "until": _day(self.material.not_after)},
@@ -113,12 +128,27 @@ class LiveTls:
             tell()
         return True
 
-    def _loaded(self) -> "tuple[tuple[_Context, Material] | None, tuple[str, ...]]":
+    def _first(self) -> "tuple[Mapping[str, _Context], Material]":
+        found, problems = self._loaded()
+        if found is None:
+            raise ConfigError([f"{self._where}: {problem}" for problem in problems])
+        return found
+
+    def _swap(self, contexts: "Mapping[str, _Context]", material: Material) -> None:
+        for protocol, context in contexts.items():
+            self._contexts[protocol].current = context
+        self.material = material
+
+    def _loaded(self) -> "tuple[tuple[Mapping[str, _Context], Material] | None, tuple[str, ...]]":
         material, flaws = examine(self.settings, self._now())
         if material is None:
             return None, tuple(f"{flaw.which}: {flaw.sentence}" for flaw in flaws if flaw.is_fatal)
         try:
-            return (_context(self.settings, material, self._failures), material), ()
+            contexts = {
+                protocol: _context(self.settings, material, self._failures, protocol)
+                for protocol in tuple(self._contexts)  # `context_for` may add one meanwhile
+            }
+            return (contexts, material), ()
         except (ssl.SSLError, OSError) as error:
             reason = getattr(error, "reason", None) or error.strerror or "they cannot be read"
             return None, (f"OpenSSL does not take these files: {reason}.",)
@@ -253,12 +283,12 @@ def _why(reason: str) -> str:
     return words.get(reason, reason.lower().replace("_", " ") or "it broke off")
 
 
-def _context(settings: TlsSettings, material: Material, failures: _Failures) -> _Context:
+def _context(settings: TlsSettings, material: Material, failures: _Failures, protocol: str) -> _Context:
     """A context that serves this material.  Raises `ssl.SSLError`, `OSError`."""
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION  # costs the server more than the client
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols([protocol])
     context.sslobject_class = _Connection
     context.failures = failures
     context.load_cert_chain(settings.cert, settings.key, password=_no_password)

@@ -23,13 +23,11 @@ from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.identity import Principal, check_address
 from tollhouse.policy.peer_certificate import PeerCertificate
 from tollhouse.server.grpc import details
-from tollhouse.server.grpc.credentials import peer_of
+from tollhouse.server.grpc.credentials import Client, Context, client_of
 from tollhouse.server.http.callers import FORWARDED, caller_address
 from tollhouse.server.http.exchange import new_request_id
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
-
-Context = grpc.aio.ServicerContext[bytes, bytes]
 
 ANSWER_SECONDS: Final = 0.5
 """How much of the client's time is kept for telling it that there is no answer: later it hears nothing but its own clock.
@@ -103,16 +101,19 @@ class RpcDoor:
         version: str,
         refused: Callable[[str, str, TollhouseError], None],
         unexpected: Callable[[str, BaseException], None],
+        client_of: Callable[[Context], Client | None] = client_of,
     ) -> None:
         """`version` is what clients are told.
 
         `refused` hears of what never became a call (request id, caller's address, error), `unexpected` of our own failures.
+        `client_of` tells who is connected; with `None` the RPC is refused, whatever it shows.
         """
         self.version = version
         self._serving = serving
         self._running = running
         self._refused = refused
         self._unexpected = unexpected
+        self._client_of = client_of
 
     async def entered(self, context: Context) -> Caller:
         """Who calls.  Ends the RPC with UNAUTHENTICATED or PERMISSION_DENIED, and the reason, when it is nobody who may."""
@@ -122,11 +123,17 @@ class RpcDoor:
         remaining: float | None = context.time_remaining()
         request_id = new_request_id()
         context.set_trailing_metadata((("x-request-id", request_id),))
-        address = peer_address(context.peer())
+        client = self._client_of(context)
+        if client is None:
+            # A program of this user's came to the socket behind the listener, or its connection has just ended.
+            await refuse(
+                context, Unauthenticated("This socket is the gateway's own.", hint="Use its port."), request_id
+            )
+        address = peer_address(client.peer)
         if serving.proxies is not None:
             address = caller_address(address, [value for name, value in headers if name == FORWARDED], serving.proxies)
         try:
-            principal = _identify(serving, headers, peer_of(context.auth_context()))
+            principal = _identify(serving, headers, client.certificate)
             check_address(principal, address)
         except TollhouseError as error:
             self._refused(request_id, address, error)

@@ -31,7 +31,8 @@ from tollhouse.gateway.embed import embed
 from tollhouse.ledger.record import CallRecord
 from tollhouse.proto.v1 import gateway_pb2
 from tollhouse.server.grpc import details
-from tollhouse.server.grpc.door import Caller, Context, RpcDoor, metadata_of, send
+from tollhouse.server.grpc.credentials import Context
+from tollhouse.server.grpc.door import Caller, RpcDoor, metadata_of, send
 from tollhouse.server.grpc.service import Service, Streamed, Whole, described
 from tollhouse.server.http.typed import CHAT, COUNT, EMBED
 from tollhouse.server.settlement import server_info, settlement_of

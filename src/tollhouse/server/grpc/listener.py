@@ -12,8 +12,10 @@ import grpc
 import grpc.aio
 
 from tollhouse.errors import BadRequest, GatewayError
-from tollhouse.server.grpc.door import Context, RpcDoor
+from tollhouse.server.grpc.credentials import Context
+from tollhouse.server.grpc.door import RpcDoor
 from tollhouse.server.grpc.introspection import Introspection
+from tollhouse.server.grpc.relay import TlsRelay
 from tollhouse.server.grpc.service import Method, Service, Streamed
 from tollhouse.server.http.bodies import BODY_SECONDS
 from tollhouse.server.listener import Place
@@ -46,10 +48,11 @@ class GrpcListener:
         services: Sequence[ServiceOf],
         *,
         credentials: grpc.ServerCredentials | None = None,
+        relay: TlsRelay | None = None,
         max_message_bytes: int,
         max_concurrent_rpcs: int,
     ) -> None:
-        """Nothing listens until `start`.  Without `credentials` it speaks plain text.
+        """Nothing listens until `start`.  Without `credentials` it speaks plain text; with a `relay`, to that alone.
 
         RPCs over `max_concurrent_rpcs`, whatever they ask for, are refused by the library.
         """
@@ -74,17 +77,22 @@ class GrpcListener:
             )
         self._introspection.add_to(server)
         self._credentials = credentials
+        self._relay = relay
 
     async def start(self) -> None:
         """Begins to listen.  Raises `GatewayError` when the port cannot be had after all."""
-        address = self._place.address
+        address, relay = self._place.address, self._relay
         try:
-            if self._credentials is None:
+            if relay is not None:
+                self._server.add_insecure_port(relay.inner_address)
+            elif self._credentials is None:
                 self._server.add_insecure_port(address)
             else:
                 self._server.add_secure_port(address, self._credentials)
             await self._server.start()
-        except RuntimeError as error:
+            if relay is not None:
+                await relay.start()
+        except (RuntimeError, OSError) as error:
             raise GatewayError(
                 f"The gRPC listener cannot listen on {address}: something else listens there already.",
                 hint="Stop it, or change `server.grpc_port`.",
@@ -102,6 +110,8 @@ class GrpcListener:
         is_last = self._stopping is not None
         if self._stopping is None:
             self._introspection.close()
+            if self._relay is not None:
+                self._relay.stop_listening()
             # The grace is for calls; whoever only asks what there is would use all of it.
             grace = 2 * limit_seconds + 60
             self._stopping = asyncio.get_running_loop().create_task(self._server.stop(grace))
@@ -111,6 +121,8 @@ class GrpcListener:
             return False
         await asyncio.wait({self._stopping}, timeout=STOP_SECONDS)
         await self._server.stop(None)  # breaks off what is left
+        if self._relay is not None:
+            self._relay.close()
         if not self._stopped.done():
             self._stopped.set_result(None)
         return True

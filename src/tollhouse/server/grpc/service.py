@@ -6,7 +6,8 @@ from typing import Protocol
 
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 
-from tollhouse.server.grpc.door import Caller, Context
+from tollhouse.server.grpc.credentials import Context
+from tollhouse.server.grpc.door import Caller
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,10 @@ from tollhouse._version import __version__
 from tollhouse.config.schema import Config
 from tollhouse.errors import TollhouseError
 from tollhouse.server.grpc import gateway, vibectl
-from tollhouse.server.grpc.credentials import server_credentials
+from tollhouse.server.grpc.credentials import asks_optionally, client_of, server_credentials
 from tollhouse.server.grpc.door import RpcDoor
-from tollhouse.server.grpc.listener import GrpcListener, ServiceOf
+from tollhouse.server.grpc.listener import MAX_CONNECTIONS, GrpcListener, ServiceOf
+from tollhouse.server.grpc.relay import TlsRelay
 from tollhouse.server.listener import Place
 from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.serving import Serving
@@ -33,6 +34,7 @@ def listener(
     unexpected: Callable[[str, BaseException], None],
 ) -> GrpcListener:
     """The server of one worker, which does not listen yet; for the arguments see `RpcDoor`."""
+    relay = TlsRelay(place, tls, max_connections=MAX_CONNECTIONS) if tls is not None and asks_optionally(tls) else None
     return GrpcListener(
         place,
         RpcDoor(
@@ -41,9 +43,11 @@ def listener(
             version=config.server.advertised_version or __version__,
             refused=refused,
             unexpected=unexpected,
+            client_of=client_of if relay is None else relay.client_of,
         ),
         SERVICES,
-        credentials=server_credentials(tls),
+        credentials=server_credentials(tls) if relay is None else None,
+        relay=relay,
         max_message_bytes=config.server.max_body_bytes,
         max_concurrent_rpcs=config.server.max_concurrent_calls + SIDE_RPCS,
     )

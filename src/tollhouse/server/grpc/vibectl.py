@@ -22,7 +22,8 @@ from tollhouse.gateway.routing import Candidate, Router, allowed
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.identity import Principal
 from tollhouse.proto import vibectl_pb2 as wire
-from tollhouse.server.grpc.door import Caller, Context, RpcDoor, metadata_of, send
+from tollhouse.server.grpc.credentials import Context
+from tollhouse.server.grpc.door import Caller, RpcDoor, metadata_of, send
 from tollhouse.server.grpc.service import Service, Streamed, Whole, described
 
 DOOR: Final = "vibectl"
