@@ -24,7 +24,7 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Stall, Tokens, faulty, words
 from support.processes import PATIENCE_SECONDS, Process, ledger_url, started, until, workers_of
 from tollhouse.errors import ProviderError
-from tollhouse.ledger.address import journal_name
+from tollhouse.ledger.address import counters_folder
 from tollhouse.policy.counters import PurseState
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.upstream.address import parse_address
@@ -80,7 +80,7 @@ class Watcher:
         self.open()
 
     def open(self) -> None:
-        self.counters = SharedCounters.open(self.folder / f"{journal_name(ledger_url(self.folder))}.state", processes=2)
+        self.counters = SharedCounters.open(counters_folder(ledger_url(self.folder), self.folder), processes=2)
 
     async def state(self) -> PurseState | None:
         found = await self.counters.purses([RICH])

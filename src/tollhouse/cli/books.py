@@ -332,7 +332,7 @@ def _pruned_before_us(retention: timedelta | None, config: "Config | None") -> i
 def _purses(address: str, config: "Config | None", folder: Path) -> "list[Purse]":
     import asyncio
 
-    from tollhouse.ledger.address import journal_name
+    from tollhouse.ledger.address import counters_folder
     from tollhouse.ledger.spending import SpendReader
     from tollhouse.policy import purses_at_rest
 
@@ -347,7 +347,7 @@ def _purses(address: str, config: "Config | None", folder: Path) -> "list[Purse]
             finally:
                 await counters.aclose()
         else:
-            states = purses_at_rest.read_purses(folder / f"{journal_name(address)}.state")
+            states = purses_at_rest.read_purses(counters_folder(address, folder))
         ledger = SpendReader(address, folder)
         try:
             return await purses_at_rest.compared(states, ledger)

@@ -60,3 +60,8 @@ def journal_name(url: str) -> str:
     parts = urlsplit(url)
     place = f"{parts.netloc.rpartition('@')[2]}{parts.path}"
     return f"postgresql-{hashlib.sha256(place.encode()).hexdigest()[:12]}"
+
+
+def counters_folder(url: str, state: Path) -> Path:
+    """Where this machine counts what the calls of that ledger take; `state` is its `state_folder`."""
+    return state / f"{journal_name(url)}.state"

@@ -16,7 +16,7 @@ from typing import Final, Self
 
 from tollhouse.config.schema import Config, Scope
 from tollhouse.errors import StoreUnavailable
-from tollhouse.ledger.address import journal_name, state_folder
+from tollhouse.ledger.address import state_folder
 from tollhouse.ledger.books_state import BooksWatch
 from tollhouse.ledger.kept_responses import KeepingBounds, ResponseShelf
 from tollhouse.ledger.reading import Reader
@@ -30,14 +30,11 @@ from tollhouse.policy.directory import Directory, open_directory
 from tollhouse.policy.outage import OutlivingCounters
 from tollhouse.policy.recovery import Recovery
 from tollhouse.policy.settling import SettlesNow, SettlesSoon
-from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
+from tollhouse.server.counting import join_counters
 from tollhouse.telemetry.audit import Trail
 from tollhouse.upstream.wire import WireTransport
 
-SEVERAL: Final = 2
-"""Counters are always shared: beside the workers of this gateway there may be another one on the same ledger, or the next one
-that takes over.  A lock of its own would save each call a microsecond."""
 HOUSEKEEPING_SECONDS: Final = 1.0
 
 log = logging.getLogger("tollhouse.server")
@@ -108,27 +105,28 @@ class Stores:
             stack.push_async_callback(responses.aclose)
             trail = Trail.of(url)
             stack.push_async_callback(trail.aclose)
-            counters = SharedCounters.open(folder / f"{journal_name(url)}.state", processes=SEVERAL)
-            books = LedgerWriter.start(
-                WriterSettings(url=url, journal_directory=folder, retention_seconds=config.ledger.retention_seconds),
-                loop,
-            )
-            reader = SpendReader(url, folder)
-            past = Past(reader, books)
+            counters = join_counters(url, folder)
+            stack.push_async_callback(counters.aclose)
             outage: OutlivingCounters | None = None
             if config.state.url is None:
-                stack.push_async_callback(counters.aclose)
                 settler: SettlesNow | SettlesSoon = SettlesNow(counters, defer=loop.call_soon)
             else:
                 shared = await open_counters(ValkeySettings(url=config.state.url))
+                # `past` is made below; a task of its own asks for it, and that runs at the next `await` at the earliest.
                 outage = OutlivingCounters.start(
                     shared, counters, config.state, is_ledger_complete=lambda: past.is_complete
                 )
                 stack.push_async_callback(outage.aclose)
                 settler = SettlesSoon(outage)
             stack.push_async_callback(settler.aclose)
+            reader = SpendReader(url, folder)
             stack.push_async_callback(reader.aclose)
+            books = LedgerWriter.start(
+                WriterSettings(url=url, journal_directory=folder, retention_seconds=config.ledger.retention_seconds),
+                loop,
+            )
             stack.push_async_callback(books.aclose)
+            past = Past(reader, books)
             directory = open_directory(url, folder, on_cut=partial(_hand_over, loop, on_cut))
             stack.push_async_callback(loop.run_in_executor, None, directory.stop)
             await loop.run_in_executor(None, directory.start)

@@ -8,18 +8,14 @@ what the dead left.
 import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
 
 from tollhouse.config.schema import Config, Scope
-from tollhouse.ledger.address import journal_name, state_folder
+from tollhouse.ledger.address import counters_folder, state_folder
 from tollhouse.ledger.spending import SpendReader
 from tollhouse.policy import purses_at_rest
 from tollhouse.policy.counters import Counters, PurseState
-from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
-
-SEVERAL: Final = 2
-"""Any number above one: this process is never alone with the counters."""
+from tollhouse.server.counting import join_counters
 
 
 class Study:
@@ -62,7 +58,7 @@ class Study:
         address = self._config.state.url
         if address is not None:
             return await open_counters(ValkeySettings(url=address))
-        return SharedCounters.open(self._folder / f"{journal_name(self._url)}.state", processes=SEVERAL)
+        return join_counters(self._url, self._folder)
 
 
 class Glance:
@@ -70,7 +66,7 @@ class Glance:
 
     def __init__(self, url: str, folder: Path, state_url: str | None) -> None:
         """`folder` is `ledger.address.state_folder`; `state_url` is `state.url`."""
-        self._counters_folder = folder / f"{journal_name(url)}.state"
+        self._counters_folder = counters_folder(url, folder)
         self._state_url = state_url
         self._reader = SpendReader(url, folder)
 
