@@ -24,3 +24,10 @@ def test_a_pattern_without_an_end_is_refused_with_its_place():
     config = read(MINIMAL + "logging: {patterns: {badge: 'B-[0-9]+'}}")
     with pytest.raises(ConfigError, match=r"logging\.patterns\.badge.*no upper end"):
         redactor_of(config)
+
+
+def test_a_reload_that_changes_nothing_of_it_compiles_nothing():
+    written = MINIMAL + r"logging: {redact: [email, badge], patterns: {badge: 'B-\d{4}'}}"
+    assert redactor_of(read(written)) is redactor_of(read(written))
+    assert redactor_of(read(written)) is not redactor_of(read(written), "secrets")
+    assert redactor_of(read(written)) is not redactor_of(read(written.replace("{4}", "{5}")))

@@ -252,7 +252,7 @@ def _router(
             where=address.where,
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
             name=f"{provider.name}/{model}",
-            max_output_tokens=_output_limit(provider, model),
+            max_output_tokens=provider.model(model).max_output_tokens,
         )
 
     return Router(
@@ -270,14 +270,6 @@ def _router(
 
 def _optional_target(address: Address, provider: Provider, path: str | None, model: str) -> bytes | None:
     return None if path is None else target(address, provider.path(path, model))
-
-
-def _output_limit(provider: Provider, model: str) -> int | None:
-    """What the configuration says of a model before what its provider is known for."""
-    for listed in provider.models:
-        if listed.name == model and listed.max_output_tokens is not None:
-            return listed.max_output_tokens
-    return provider.facts_for(model).max_output_tokens
 
 
 def _answer_store(wanted: ResponseCacheSettings, url: str | None) -> AnswerStore:

@@ -1,8 +1,14 @@
 """The redactor that a configuration asks for."""
 
+from functools import lru_cache
+from typing import Final
+
 from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError
 from tollhouse.policy.redaction.redactor import BadPattern, Redactor
+
+KEPT: Final = 4
+"""Redactors of one process: a worker asks for those of its configuration several times, and so does a reload."""
 
 
 def redactor_of(config: Config, *always: str) -> Redactor:
@@ -12,6 +18,12 @@ def redactor_of(config: Config, *always: str) -> Redactor:
     """
     settings = config.logging
     try:
-        return Redactor({*settings.redact, *always}, settings.patterns)
+        return _redactor(frozenset((*settings.redact, *always)), tuple(settings.patterns.items()))
     except BadPattern as error:
         raise ConfigError([config.places.problem(f"logging.patterns.{error.name}", str(error))]) from error
+
+
+@lru_cache(KEPT)
+def _redactor(kinds: frozenset[str], patterns: tuple[tuple[str, str], ...]) -> Redactor:
+    """Compiled once: it takes milliseconds, and has no state."""
+    return Redactor(kinds, dict(patterns))
