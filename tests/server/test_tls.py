@@ -1,10 +1,12 @@
 """Encryption on the listeners: who is let in, whom a certificate names, and what happens when the files change."""
 
 import asyncio
+import json
 import logging
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -594,10 +596,63 @@ async def test_a_failed_handshake_is_told_in_the_log_once_a_moment(pki: Pki, cap
         for _ in range(3):
             reader, writer = await asyncio.open_connection("127.0.0.1", listening.place.port)
             writer.write(b"GET / HTTP/1.1\r\nhost: h\r\n\r\n")
-            await reader.read()
+            await reader.readuntil(b"\r\n\r\n")
             writer.close()
     told = [record for record in caplog.records if "could not agree" in record.getMessage()]
     assert [vars(record)["why"] for record in told] == ["it spoke plain HTTP"]
+
+
+async def test_plain_http_on_the_port_of_tls_is_answered_with_a_sentence(pki: Pki, caplog: pytest.LogCaptureFixture):
+    """Also when the client sends the rest of its request first: a reset would take the answer with it."""
+    caplog.set_level(logging.INFO)
+    async with Listening(pki, pki.server("one")) as listening:
+        for rest in (b"", bytes(300_000)):
+            reader, writer = await asyncio.open_connection("127.0.0.1", listening.place.port)
+            writer.write(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(rest))
+            head = await reader.readuntil(b"\r\n\r\n")
+            writer.write(rest)
+            await writer.drain()
+            assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+            body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+            assert "use https://" in json.loads(body)["error"]["message"]
+            writer.write_eof()
+            assert await reader.read() == b""
+            writer.close()
+        assert await listening.served() == "one"
+    assert "it spoke plain HTTP" in [getattr(record, "why", "") for record in caplog.records]
+
+
+async def test_who_goes_on_speaking_plain_http_is_cut_off(pki: Pki):
+    async with Listening(pki, pki.server("one")) as listening:
+        reader, writer = await asyncio.open_connection("127.0.0.1", listening.place.port)
+        writer.write(b"POST / HTTP/1.1\r\n\r\n")
+        assert (await reader.read(4096)).startswith(b"HTTP/1.1 400")
+        sent = 0
+        with suppress(ConnectionError):
+            while sent < 64 << 20:
+                writer.write(bytes(1 << 20))
+                await writer.drain()
+                sent += 1 << 20
+        assert sent < 64 << 20
+        writer.close()
+
+
+async def test_tls_on_a_port_of_plain_text_is_told_in_the_log(pki: Pki, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO)
+    place, held = reserve(Place("127.0.0.1", 0), "gateway")
+    listener = Http1Listener(_hello, place)
+    await listener.start()
+    held.close()
+    with pytest.raises(ssl.SSLError):
+        await asyncio.open_connection("localhost", place.port, ssl=pki.client_context())
+    reader, writer = await asyncio.open_connection("127.0.0.1", place.port)
+    writer.write(bytes.fromhex("160301"))
+    assert b"400 Bad Request" in await reader.readuntil(b"\r\n\r\n")
+    assert b"This port speaks plain HTTP" in await reader.read()
+    writer.close()
+    await listener.stop(5)
+    told = [getattr(record, "why", "") for record in caplog.records]
+    assert told == ["it spoke TLS to a port of plain text"]  # and not all of many
 
 
 # ----------------------------------------------------------------------------------------------------- a whole process

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from tollhouse.config.certificates import SOON, Material, examine
 from tollhouse.config.schema import TlsSettings
@@ -37,6 +37,9 @@ REMIND_SECONDS: Final = 86_400.0
 """How often the log says that a certificate is about to end."""
 SILENT_SECONDS: Final = 1.0
 """Failed handshakes are logged at most this often: anybody who can connect can make them."""
+
+MAX_IGNORED_BYTES: Final = 1_048_576
+"""How much a client that spoke plain HTTP may send after that, until it has read why it is refused."""
 
 Stamp = tuple[tuple[int, int, int, int], ...]
 """Of each file: device, inode, time of change in nanoseconds, size."""
@@ -60,7 +63,7 @@ class LiveTls:
         self._where = where
         self._now = now
         self._monotonic = monotonic
-        self._failures = _Failures(monotonic)
+        self._failures = Failures(monotonic)
         self._taken = self._seen = self._stamp()
         self._reminded_at: float | None = None
         self._contexts = {HTTP_1_1: _LiveContext(ssl.PROTOCOL_TLS_SERVER)}
@@ -223,24 +226,41 @@ class _Context(ssl.SSLContext):
 
     leaf: str | None = None
     """PEM."""
-    failures: "_Failures"
+    failures: "Failures"
 
 
 class _LiveContext(ssl.SSLContext):
     """Hands every new connection to the newest context."""
 
-    current: ssl.SSLContext
+    current: "_Context"
 
-    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *arguments: Any, **named: Any
+    ) -> ssl.SSLObject:
         """As `ssl.SSLContext.wrap_bio`."""
-        return self.current.wrap_bio(*arguments, **named)
+        connection = self.current.wrap_bio(incoming, outgoing, *arguments, **named)
+        if isinstance(connection, _Connection):
+            connection.wires = incoming, outgoing
+        return connection
 
 
 class _Connection(ssl.SSLObject):
-    """Tells why a handshake failed, which event loops keep to themselves."""
+    """Tells why a handshake failed, which event loops keep to themselves: the log, and a client that spoke plain HTTP."""
+
+    wires: tuple[ssl.MemoryBIO, ssl.MemoryBIO] | None = None
+    """What came from the client and was not read yet, and what is to go to it."""
+    _refused: ssl.SSLError | None = None
+    _ignored_bytes = 0
 
     def do_handshake(self) -> None:
-        """As `ssl.SSLObject.do_handshake`."""
+        """As `ssl.SSLObject.do_handshake`.
+
+        A client that spoke plain HTTP is answered as such, which event loops take for a step of the handshake: then it is asked
+        for more, until it closes, has sent too much or the handshake's time is over.  (Closed at once, what it still sends
+        would reset the connection, and the answer might be lost.)
+        """
+        if self._refused is not None:
+            self._ignore(self._refused)
         try:
             super().do_handshake()
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -248,32 +268,54 @@ class _Connection(ssl.SSLObject):
         except ssl.SSLError as error:
             context = self.context
             if isinstance(context, _Context):
-                context.failures.tell(error)
+                context.failures.tell(_why(error))
+            if error.reason == "HTTP_REQUEST" and self.wires is not None:
+                self._refused = error
+                self.wires[1].write(_PLAIN_HTTP)
+                self._ignore(error)
             raise
 
+    def _ignore(self, refused: ssl.SSLError) -> NoReturn:
+        if self.wires is not None:
+            incoming, _ = self.wires
+            self._ignored_bytes += len(incoming.read())
+            if not incoming.eof and self._ignored_bytes <= MAX_IGNORED_BYTES:
+                raise ssl.SSLWantReadError
+        raise refused
 
-class _Failures:
-    """Logs failed handshakes, but not all of many."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+class Failures:
+    """Logs that clients and the gateway could not agree on encryption, but not all of many."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._told_at: float | None = None
         self._untold = 0
 
-    def tell(self, error: ssl.SSLError) -> None:
+    def tell(self, why: str) -> None:
         """Logs it, unless another one was logged a moment ago."""
         now = self._monotonic()
         if self._told_at is not None and now - self._told_at < SILENT_SECONDS:
             self._untold += 1
             return
-        why = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else _why(error.reason or "")
         log.info("a client could not agree on encryption", extra={"why": why, "more_like_it": self._untold})
         self._told_at = now
         self._untold = 0
 
 
-def _why(reason: str) -> str:
-    """OpenSSL's word for what went wrong, as a person would say it."""
+_SENTENCE: Final = b"This port speaks TLS; use https:// in place of http://."
+_BODY: Final = b'{"error":{"type":"invalid_request_error","code":"bad_request","message":"%b"}}' % _SENTENCE
+_PLAIN_HTTP: Final = (
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+    % (len(_BODY), _BODY)
+)
+
+
+def _why(error: ssl.SSLError) -> str:
+    """What went wrong, as a person would say it."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    reason = error.reason or ""
     words = {
         "HTTP_REQUEST": "it spoke plain HTTP",
         "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it showed no certificate",
@@ -283,7 +325,7 @@ def _why(reason: str) -> str:
     return words.get(reason, reason.lower().replace("_", " ") or "it broke off")
 
 
-def _context(settings: TlsSettings, material: Material, failures: _Failures, protocol: str) -> _Context:
+def _context(settings: TlsSettings, material: Material, failures: Failures, protocol: str) -> _Context:
     """A context that serves this material.  Raises `ssl.SSLError`, `OSError`."""
     context = _Context(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -33,6 +33,8 @@ MAX_PIPELINED: Final = 16
 """Requests that may wait behind the one being answered; a client that sends more at once is cut off."""
 MAX_CONNECTIONS: Final = 16_384
 """Connections at a time, idle ones included.  How many calls are answered at a time is `server.max_concurrent_calls`."""
+TLS_HANDSHAKE: Final = 0x16
+"""The first byte of a client that speaks TLS (RFC 8446, section 5.1); no HTTP method begins with it."""
 READ_BUFFER_BYTES: Final = 65_536
 LOW_WATER_BYTES: Final = 65_536
 HIGH_WATER_BYTES: Final = 262_144
@@ -66,13 +68,19 @@ class Hub:
         failed: Callable[[BaseException], None],
         patience: Patience,
         max_connections: int,
+        *,
+        heard_tls: Callable[[], None] = lambda: None,
     ) -> None:
-        """`failed` hears of errors that an app let escape; their connections are broken."""
+        """`failed` hears of errors that an app let escape; their connections are broken.
+
+        `heard_tls` is told that a client spoke TLS where plain text is spoken.
+        """
         self.app = app
         self.loop = loop
         self.failed = failed
         self.patience = patience
         self.max_connections = max_connections
+        self.heard_tls = heard_tls
         self.buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -174,6 +182,9 @@ class Connection(asyncio.BufferedProtocol):
             cause = error.__context__
             if isinstance(cause, _Refused):
                 self._refuse(cause.status, cause.sentence)
+            elif self._head_bytes == nbytes and self._hub.buffer[0] == TLS_HANDSHAKE and self._extensions is None:
+                self._hub.heard_tls()
+                self._refuse(400, b"This port speaks plain HTTP; use http:// in place of https://.")
             else:
                 self._refuse(400, b"This is not HTTP/1.1.")
         else:

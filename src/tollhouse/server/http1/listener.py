@@ -8,7 +8,7 @@ from tollhouse.errors import TollhouseError
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.connection import MAX_CONNECTIONS, Connection, Hub, Patience
 from tollhouse.server.listener import BACKLOG, Place
-from tollhouse.server.tls import GOODBYE_SECONDS, HANDSHAKE_SECONDS, LiveTls
+from tollhouse.server.tls import GOODBYE_SECONDS, HANDSHAKE_SECONDS, Failures, LiveTls
 
 log = logging.getLogger("tollhouse.server")
 
@@ -31,7 +31,15 @@ class Http1Listener:
         loop = asyncio.get_running_loop()
         self._place = place
         self._tls = tls
-        self._hub = Hub(app, loop, _failed, patience, max_connections)
+        failures = Failures()
+        self._hub = Hub(
+            app,
+            loop,
+            _failed,
+            patience,
+            max_connections,
+            heard_tls=lambda: failures.tell("it spoke TLS to a port of plain text"),
+        )
         self._server: asyncio.Server | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
 
