@@ -8,15 +8,16 @@ What is no text (pictures, documents) is counted by the piece, which needs the r
 is some.
 """
 
-from collections.abc import Callable
-from typing import Final, TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
 from tollhouse.chat.model import Request
 from tollhouse.chat.usage import Usage
 from tollhouse.gateway import estimate
-from tollhouse.ledger.prices import ModelPrice, Rate, Rates
+from tollhouse.ledger.prices import ModelPrice, Rate
 from tollhouse.policy.admission import Weight
 
 USUAL_TOKENS_PER_BYTE: Final = 0.25
@@ -38,16 +39,19 @@ MEDIA_FACTOR: Final = 3
 """What a picture or a page can cost at worst, over what `estimate` takes it for."""
 _ROUNDING_NANO: Final = 4
 """A bill rounds each of its eight lines for itself, by half a nano-USD at most."""
-_TYPED_MEDIA: Final = (b'"image', b'"document"', b'"input_audio"', b";base64,")
-"""What bodies with pictures and the like have in them, beside the word `type`, which most plain ones are without."""
-_MEDIA: Final = (b'"inline', b'"file')
-"""The same of dialects that know parts by their fields, and of files."""
-_HIDDEN: Final = (b"\\u006", b"\\u007")
-"""Letters may be written so, and those of these words were then not found: nobody has a reason to."""
+_MEDIA: Final = (
+    # Where parts say what they are, and where they are known by their fields, as Gemini's are.
+    (b'"type"', (b'"image', b'"document"', b'"input_audio"', b'"file', b";base64,")),
+    (b'"parts"', (b'"inline', b'"file')),
+    # Letters may be written so, and those of these words were then not found: nobody has a reason to.
+    (b"\\", (b"\\u005", b"\\u006", b"\\u007")),
+)
+"""What is in every body with pictures and the like, but not in most others, and what is then looked for beside it."""
 MAX_MODELS: Final = 2_000
 
 
-class _Pan(msgspec.Struct):
+@dataclass(slots=True)
+class _Pan:
     """What one model's calls have shown."""
 
     usual: float = USUAL_TOKENS_PER_BYTE
@@ -80,7 +84,7 @@ class Scales:
         at_us: int,
     ) -> Weight:
         """Weighs a call to `model` (`provider/model`).  `decoded` gives the request, and may raise what decoding raises."""
-        pan = self._pans.get(model) or _NEW
+        pan = self._pans.get(model, _NEW)
         text_bytes, media_tokens = len(body), 0
         if _may_have_media(body):
             request = decoded()
@@ -108,11 +112,14 @@ class Scales:
             pan = self._pans[model] = _Pan()
         input_tokens, output_tokens = usage.input_tokens, usage.output_tokens
         ratio = input_tokens / body_bytes
-        samples = pan.samples = pan.samples + 1
+        pan.samples += 1
         pan.usual += (ratio - pan.usual) * MEMORY
-        most = pan.most = max(ratio, pan.most - (pan.most - ratio) * FADING)
-        least = MOST_TOKENS_PER_BYTE if samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
-        worst = pan.worst = min(1.0, max(least, most * MARGIN))
+        if ratio >= pan.most:
+            pan.most = ratio
+        else:
+            pan.most -= (pan.most - ratio) * FADING
+        least = MOST_TOKENS_PER_BYTE if pan.samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
+        pan.worst = worst = min(1.0, max(least, pan.most * MARGIN))
         pan.extra = max(input_tokens - body_bytes * worst, pan.extra * (1 - FADING))
         if output_tokens is not None:
             pan.output += (output_tokens - pan.output) * MEMORY
@@ -123,13 +130,12 @@ _NEW: Final = _Pan()
 
 def _may_have_media(body: bytes) -> bool:
     # `find`, because `in` makes an exception (bytes are no integer) each time before it looks.
-    find = body.find
-    for mark in _MEDIA:
-        if find(mark) >= 0:
-            return True
-    return (find(b'"type"') >= 0 and any(find(mark) >= 0 for mark in _TYPED_MEDIA)) or (
-        find(b"\\u00") >= 0 and any(find(mark) >= 0 for mark in _HIDDEN)
-    )
+    for first, others in _MEDIA:
+        if body.find(first) >= 0:
+            for mark in others:
+                if body.find(mark) >= 0:
+                    return True
+    return False
 
 
 def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, at_us: int) -> int | None:
@@ -142,43 +148,25 @@ def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, 
     if price.is_free:
         return 0
     rates = price.rates_at(at_us)
-    dearest = _flat.get(id(rates))
-    if dearest is None:
-        dearest = _dearest_of(rates, input_tokens)
-    most_input, most_output, fee = dearest[1:]
+    flat = rates.flat
+    if flat is not None:
+        most_input, most_output = flat
+    else:
+        most_input, most_output = (_dearest(input_tokens, side) for side in rates.sides)
     if most_output is None and not output_tokens:
         most_output = 0  # an embedding has no output, and its price says so
     if most_input is None or most_output is None:
         return None
     amount = input_tokens * most_input + output_tokens * most_output
-    return (-(-amount // 1_000_000) + _ROUNDING_NANO if amount else 0) + fee
+    return (-(-amount // 1_000_000) + _ROUNDING_NANO if amount else 0) + (rates.request or 0)
 
 
-_Dearest: TypeAlias = tuple[Rates, int | None, int | None, int]
-"""Rates, the dearest of input and of output among them, and the fee for a call."""
-_flat: Final[dict[int, _Dearest]] = {}
-"""Of rates that are the same for any amount of tokens: worked out once, by the identity of what is kept with it."""
-
-
-def _dearest_of(rates: Rates, input_tokens: int) -> _Dearest:
-    of_input = rates.input, rates.cache_write, rates.cache_write_1h, rates.input_audio
-    of_output = rates.output, rates.reasoning, rates.output_audio
-    found = rates, _dearest(input_tokens, *of_input), _dearest(input_tokens, *of_output), rates.request or 0
-    if all(rate is None or isinstance(rate, int) for rate in (*of_input, *of_output)):
-        if len(_flat) >= MAX_MODELS:
-            _flat.clear()
-        _flat[id(rates)] = found
-    return found
-
-
-def _dearest(total_input: int, *rates: Rate | None) -> int | None:
-    """The highest of the rates that are given, each at the step that this much input reaches."""
-    highest: int | None = None
-    for rate in rates:
-        if rate is None:
-            continue
-        if not isinstance(rate, int):
-            rate = max(step for tokens, step in rate if not tokens or total_input > tokens)  # noqa: PLW2901
-        if highest is None or rate > highest:
-            highest = rate
-    return highest
+def _dearest(total_input: int, rates: Iterable[Rate]) -> int | None:
+    """The highest of the rates, each at the step that this much input reaches."""
+    return max(
+        (
+            rate if isinstance(rate, int) else max(step for tokens, step in rate if not tokens or total_input > tokens)
+            for rate in rates
+        ),
+        default=None,
+    )

@@ -18,8 +18,9 @@ here.
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -48,7 +49,7 @@ and OpenAI bill their long-context prices.
 """
 
 
-class Rates(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class Rates(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, dict=True):
     """What each class of tokens costs.  `None` is "no rate of its own".
 
     Without its own rate, cached or audio input costs what `input` does, one-hour writes what `cache_write` does,
@@ -67,6 +68,29 @@ class Rates(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     reasoning: Rate | None = None
     request: int | None = None
     """A fee for each call, in nano-USD."""
+
+    @property
+    def sides(self) -> tuple[tuple[Rate, ...], tuple[Rate, ...]]:
+        """What a token of input may cost, and one of output."""
+        return (
+            _given(self.input, self.cache_write, self.cache_write_1h, self.input_audio),
+            _given(self.output, self.reasoning, self.output_audio),
+        )
+
+    @cached_property
+    def flat(self) -> tuple[int | None, int | None] | None:
+        """The dearest of input and of output, where they are the same for any amount of tokens; else `None`."""
+        of_input, of_output = self.sides
+        if not all(isinstance(rate, int) for rate in of_input + of_output):
+            return None
+        return _highest(of_input), _highest(of_output)
+
+    @cached_property
+    def plain(self) -> tuple[int, int] | None:
+        """What a token of input and one of output cost, without steps; `None` where there is no such price."""
+        if isinstance(self.input, int) and isinstance(self.output, int):
+            return self.input, self.output
+        return None
 
 
 class Period(msgspec.Struct, array_like=True, frozen=True):
@@ -204,28 +228,23 @@ def cost(price: ModelPrice | None, usage: Usage, at_us: int) -> Cost | None:
 
 def total_nano(price: ModelPrice | None, usage: Usage, at_us: int) -> int | None:
     """What a call costs in all: the sum of `cost`, without its lines where most calls need none."""
-    if price is not None and not (
-        usage.cache_read_tokens
-        or usage.cache_write_tokens
-        or usage.reasoning_tokens
-        or usage.input_audio_tokens
-        or usage.output_audio_tokens
+    tokens_in, tokens_out = usage.input_tokens, usage.output_tokens
+    if (
+        price is not None
+        and tokens_in is not None
+        and tokens_out is not None
+        and not (
+            usage.cache_read_tokens
+            or usage.cache_write_tokens
+            or usage.reasoning_tokens
+            or usage.input_audio_tokens
+            or usage.output_audio_tokens
+        )
     ):
         rates = price.rates_at(at_us)
-        per_input, per_output, tokens_in, tokens_out = (
-            rates.input,
-            rates.output,
-            usage.input_tokens,
-            usage.output_tokens,
-        )
-        if (
-            per_input.__class__ is int
-            and per_output.__class__ is int
-            and tokens_in is not None
-            and tokens_out is not None
-        ):
-            assert isinstance(per_input, int)
-            assert isinstance(per_output, int)
+        plain = rates.plain
+        if plain is not None:
+            per_input, per_output = plain
             return (
                 (tokens_in * per_input + 500_000) // 1_000_000
                 + (tokens_out * per_output + 500_000) // 1_000_000
@@ -343,6 +362,14 @@ def overrides_from(settings: Mapping[str, Mapping[str, object]]) -> dict[str, Ra
     if problems:
         raise ConfigError(problems)
     return overrides
+
+
+def _given(*rates: Rate | None) -> tuple[Rate, ...]:
+    return tuple(rate for rate in rates if rate is not None)
+
+
+def _highest(rates: Iterable[Rate]) -> int | None:
+    return max((rate for rate in rates if isinstance(rate, int)), default=None)
 
 
 def _first(rate: Rate | None, otherwise: Rate | None) -> Rate | None:
