@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -72,6 +73,22 @@ def test_the_flood_of_one_address_is_its_first_records_and_one_count() -> None:
     assert len(written) == RECORDS_PER_ADDRESS + 1
     assert written[-1].events == 10_000 - RECORDS_PER_ADDRESS
     assert (written[-1].at_us, written[-1].request_id) == (9999, "req_9999")
+
+
+def test_a_count_of_different_failures_says_how_many_there_were_of_each() -> None:
+    """The last of a flood is not what all of it was."""
+    revoked = [msgspec.structs.replace(failure("10.0.0.1"), code="key_revoked", door="admin") for _ in range(8)]
+    others = [failure("10.0.0.1") for _ in range(2)]
+    apart = [failure(f"10.0.1.{number}") for number in range(SUMMARIES + OWN_RECORDS) for _ in range(20)]
+
+    one = run(Flood(), [(0.0, each) for each in [*revoked, *others]])[-1]
+    of_all = run(Flood(), [(0.0, each) for each in [*apart, *revoked, *others]])[-1]
+
+    assert (one.object, one.changes) == (
+        "admin, public",
+        '{"codes":{"key_revoked":3,"unauthenticated":2},"further":true}',
+    )
+    assert '"key_revoked":8,' in of_all.changes
 
 
 def test_a_flood_from_many_addresses_is_bounded_and_nothing_is_uncounted() -> None:

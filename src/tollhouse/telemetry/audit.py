@@ -14,6 +14,7 @@ import heapq
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -63,14 +64,32 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class _Tally:
     """One address in one window."""
 
-    __slots__ = ("addresses", "events", "last", "written")
+    __slots__ = ("addresses", "codes", "doors", "events", "last", "written")
 
     def __init__(self) -> None:
         self.written = 0
         self.events = 0
         """Failures that have no record of their own."""
+        self.codes: Counter[str] = Counter()
+        """What they were, and how many of each."""
+        self.doors: set[str] = set()
         self.addresses = 1
         self.last: Failure | None = None
+
+    def count(self, failure: Failure) -> None:
+        """Takes in a failure that gets no record of its own."""
+        self.events += 1
+        self.codes[failure.code] += 1
+        self.doors.add(failure.door)
+        self.last = failure
+
+    def add(self, other: "_Tally") -> None:
+        """Takes in an address that gets no count of its own."""
+        self.events += other.events
+        self.codes += other.codes
+        self.doors |= other.doors
+        self.addresses += 1
+        self.last = self.last or other.last
 
 
 class Flood:
@@ -95,8 +114,7 @@ class Flood:
             tally.written += 1
             self._written += 1
             return _entry(failure, address=failure.address)
-        tally.events += 1
-        tally.last = failure
+        tally.count(failure)
         return None
 
     def due(self, now: float, *, is_over: bool = False) -> list[Entry]:
@@ -111,10 +129,7 @@ class Flood:
         rest.addresses = 0
         for _, address in counted:
             if address not in named:
-                tally = self._tallies[address]
-                rest.events += tally.events
-                rest.addresses += 1
-                rest.last = rest.last or tally.last
+                rest.add(self._tallies[address])
         if rest.events:
             entries.append(_summary(rest, ""))
         self._forget()
@@ -146,14 +161,16 @@ def _entry(failure: Failure, *, address: str) -> Entry:
 def _summary(tally: _Tally, address: str) -> Entry:
     last = tally.last
     assert last is not None  # events were counted
-    changes: dict[str, object] = {"code": last.code, "further": True}
+    codes = dict(sorted(tally.codes.items()))
+    what: dict[str, object] = {"code": last.code} if len(codes) == 1 else {"codes": codes}
+    changes: dict[str, object] = {**what, "further": True}
     if not address and tally.addresses:
         changes["addresses"] = tally.addresses
     return entry(
         at_us=last.at_us,
         actor=GATEWAY,
         action="auth.fail",
-        object=last.door,
+        object=", ".join(sorted(tally.doors)),
         changes=changes,
         address=address,
         outcome="refused",
