@@ -9,7 +9,7 @@ from typing import Any, Final, Protocol
 
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.errors import BodyTooLarge, MethodNotAllowed, TollhouseError
-from tollhouse.gateway.failures import error_headers
+from tollhouse.gateway.failures import JSON_HEAD, error_headers
 from tollhouse.policy.access import Networks
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
 from tollhouse.server.http.bodies import discard_body, has_body, read_body
@@ -43,8 +43,12 @@ class OwnRequest(Protocol):
         """Begins the answer."""
         ...
 
-    async def put(self, data: bytes, *, more: bool) -> None:
-        """Sends a piece of the answer."""
+    def put(self, data: bytes, *, more: bool) -> bool:
+        """Sends a piece of the answer; true when the next should wait until it is `drained`."""
+        ...
+
+    async def drained(self) -> None:
+        """Returns when the client has caught up, or has left."""
         ...
 
     def when_departed(self, callback: Callable[[], object] | None) -> None:
@@ -129,7 +133,10 @@ class Exchange:
         """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
         request_id = self.id.encode()
         self.is_begun = True
-        self.is_events = any(name == _CONTENT_TYPE and value.startswith(_EVENTS) for name, value in headers)
+        # Most answers say that they are JSON, and say it first.
+        self.is_events = JSON_HEAD not in headers and any(
+            name == _CONTENT_TYPE and value.startswith(_EVENTS) for name, value in headers
+        )
         names = self.media_types
         if self.reframe is not None:
             if self.is_events:
@@ -149,7 +156,8 @@ class Exchange:
         if self.reframe is not None:
             data = self.reframe.feed(data) if more else self.reframe.feed(data) + self.reframe.close()
         if self.request is not None:
-            await self.request.put(data, more=more)
+            if self.request.put(data, more=more):
+                await self.request.drained()
         else:
             await self._send({"type": "http.response.body", "body": data, "more_body": more})
 

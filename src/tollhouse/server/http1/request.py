@@ -6,7 +6,7 @@ write, and so that an answer of one piece needs no chunks to say how long it is.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
@@ -18,9 +18,10 @@ JOINED_BYTES: Final = 65_536
 """Bodies up to this size are copied behind their head and leave in one write."""
 
 _STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii") for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})
+_LINE_FEED, _CARRIAGE_RETURN, _NUL = b"\n\r\0"
 
 
 class Answer(Enum):
@@ -98,6 +99,12 @@ class Request:
         "task",
     )
 
+    _status: int
+    _head: Sequence[tuple[bytes, bytes]]
+    _framing: Framing
+    _left: int
+    """Bytes of the announced length that are still to come.  These four are there once the answer is that far."""
+
     def __init__(
         self, wire: Wire, scope: Scope, *, keeps_alive: bool, expects_continue: bool, is_coded: bool = False
     ) -> None:
@@ -120,11 +127,6 @@ class Request:
         """Whether the app knows that the body is complete."""
         self._waiter: asyncio.Future[None] | None = None
         self._departed: Callable[[], object] | None = None
-        self._status = 0
-        self._head: Iterable[tuple[bytes, bytes]] = ()
-        self._framing = _NONE
-        self._left = 0
-        """Bytes of the announced length that are still to come."""
 
     # ----------------------------------------------------------------------------------------------- for the app
 
@@ -154,9 +156,10 @@ class Request:
         """
         kind = message["type"]
         if kind == "http.response.start":
-            self.begin(message["status"], message["headers"])
+            self.begin(message["status"], [*message["headers"]])
         elif kind == "http.response.body":
-            await self.put(message.get("body", b""), more=message.get("more_body", False))
+            if self.put(message.get("body", b""), more=message.get("more_body", False)):
+                await self.drained()
         else:
             raise self._misplaced(kind)
 
@@ -171,7 +174,7 @@ class Request:
         self._is_told = True
         return body
 
-    def begin(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
+    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Takes the head, in place of `send`.  Raises `RuntimeError` when there was one."""
         if self.answer is not _UNBEGUN:
             raise self._misplaced("http.response.start")
@@ -179,16 +182,22 @@ class Request:
         self._head = headers
         self.answer = _HEADED
 
-    async def put(self, data: bytes, *, more: bool) -> None:
-        """Takes a piece of the body, in place of `send`, and raises as it does."""
+    def put(self, data: bytes, *, more: bool) -> bool:
+        """Takes a piece of the body, in place of `send`, and raises as it does.
+
+        Returns whether the client reads more slowly than it is written to: then await `drained`.
+        """
         if self.answer is _HEADED:
             self._send_head(data, is_whole=not more)
         elif self.answer is _SENDING:
             self._send_piece(data, is_last=not more)
         else:
             raise self._misplaced("http.response.body")
-        if self._wire.is_paused:
-            await self._wire.drained()
+        return self._wire.is_paused
+
+    async def drained(self) -> None:
+        """Returns when the client has caught up, or has left."""
+        await self._wire.drained()
 
     def _misplaced(self, kind: str) -> RuntimeError:
         return RuntimeError(f"{kind} cannot follow: the answer is {self.answer.value}")
@@ -214,12 +223,14 @@ class Request:
         self._pieces.append(data)
         self._unread += len(data)
         self._wire.unread(self._unread)
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def complete(self) -> None:
         """All of the request is there."""
         self.is_complete = True
-        self._wake()
+        if self._waiter is not None:
+            self._wake()
 
     def lose(self) -> None:
         """The client has left."""
@@ -247,58 +258,41 @@ class Request:
             self._waiter.set_result(None)
 
     def _send_head(self, body: bytes, *, is_whole: bool) -> None:
-        given = [*self._head]
-        fields: list[bytes] = []
-        length: int | None = None
-        for name, value in given:
-            fields += (name, value)
-            if name == b"content-length":
-                length = int(value)
-        # One look at all fields in place of one at each; `in` would make an exception before it looks.
-        said = b"".join(fields)
-        if said.find(b"\n") >= 0 or said.find(b"\r") >= 0 or said.find(b"\0") >= 0:
+        lines = [*map(b": ".join, self._head)]
+        # One look at all lines in place of one at each.  `in` is quick for one byte; for more it makes an exception first.
+        said = b"".join(lines)
+        if _LINE_FEED in said or _CARRIAGE_RETURN in said or _NUL in said:
             raise RuntimeError("a response header contains a line break")
-        framing, line = self._framed(length, len(body) if is_whole else None)
-        self._framing = framing
-        persistence = b""
+        length = self._announced() if said.find(b"content-length") >= 0 else None
+        is_old = self.scope["http_version"] == "1.0"
+        if self._status in _BODILESS or self.scope["method"] == "HEAD":
+            self._framing = _NONE
+        elif length is not None:
+            self._framing, self._left = _LENGTH, length
+        elif is_whole:
+            self._framing, self._left = _LENGTH, len(body)
+            lines.append(b"content-length: %d" % len(body))
+        elif is_old:
+            self._framing = _CLOSE
+            self.keeps_alive = False
+        else:
+            self._framing = _CHUNKS
+            lines.append(b"transfer-encoding: chunked")
         if not self.keeps_alive:
-            persistence = b"connection: close\r\n"
-        elif self.scope["http_version"] == "1.0":
-            persistence = b"connection: keep-alive\r\n"
-        head = b"".join(
-            (
-                _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status\r\n" % self._status,
-                b"\r\n".join(map(b": ".join, given)),
-                b"\r\n" if given else b"",
-                line,
-                persistence,
-                _date_line(),
-            )
-        )
+            lines.append(b"connection: close")
+        elif is_old:
+            lines.append(b"connection: keep-alive")
+        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status" % self._status
+        head = b"\r\n".join((status_line, *lines, _date_line()))
         self.answer = _SENDING
-        self._left = length or 0
-        if framing is _LENGTH and length is None:
-            self._left = len(body)
         if len(body) > JOINED_BYTES:
             self._wire.write(head)
             head = b""
         self._send_piece(body, is_last=is_whole, head=head)
 
-    def _framed(self, length: int | None, whole_bytes: int | None) -> tuple[Framing, bytes]:
-        """How the body is framed, and the header that says so, if the app gave none."""
-        if self._status in _BODILESS:
-            return _NONE, b""
-        is_head = self.scope["method"] == "HEAD"
-        if length is not None:
-            return (_NONE if is_head else _LENGTH), b""
-        if is_head:
-            return _NONE, b""
-        if whole_bytes is not None:
-            return _LENGTH, b"content-length: %d\r\n" % whole_bytes
-        if self.scope["http_version"] == "1.0":
-            self.keeps_alive = False
-            return _CLOSE, b""
-        return _CHUNKS, b"transfer-encoding: chunked\r\n"
+    def _announced(self) -> int | None:
+        """The length that the app says."""
+        return next((int(value) for name, value in self._head if name == b"content-length"), None)
 
     def _send_piece(self, body: bytes, *, is_last: bool, head: bytes = b"") -> None:
         framing = self._framing
