@@ -12,14 +12,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from support.postgres import PostgresServer, postgres, postgres_session
+from support.postgres import PostgresServer
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.audit import GENESIS, Entry, Head, chain, entry
 from tollhouse.ledger.audit_postgres import append_postgres
 from tollhouse.ledger.audit_store import AuditLog, Filter, append_sqlite, open_audit
-
-__all__ = ["postgres", "postgres_session"]
 
 NUMBERS = itertools.count(1)
 OTHERS = "at_us, actor, action, object, changes, address, outcome, request_id, events"

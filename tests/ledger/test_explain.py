@@ -1,16 +1,13 @@
 """A call's bill can be made again, line by line, and gives what stands in its row."""
 
 from functools import partial
-from pathlib import Path
 
 import pytest
 
 from support.books import BOOK, MTOK, USED, ask, keep, priced, write
 from support.call_records import NOON_US, make_call
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import CallLost, NotFound
-from tollhouse.ledger import store
 from tollhouse.ledger.explain import Earlier, Explanation
 from tollhouse.ledger.explain import explain as explain_within
 from tollhouse.ledger.price_books import KeptBook, Shelf
@@ -19,15 +16,11 @@ from tollhouse.ledger.rerate import Order, rerate
 from tollhouse.ledger.stored_calls import Wanted
 from tollhouse.ledger.transaction import transact
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
-
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path / 't.db'}"
-    store.prepare(address)
-    keep(address)
-    return address
+def url(url: str) -> str:
+    keep(url)
+    return url
 
 
 def explain(url: str, name: str = "a") -> Explanation:

@@ -14,7 +14,6 @@ from pyarrow import parquet
 
 from support.books import MTOK, ask, priced, write
 from support.call_records import NOON_US, make_call
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.errors import BadRequest
 from tollhouse.ledger import export as module
 from tollhouse.ledger import store
@@ -22,27 +21,21 @@ from tollhouse.ledger.export import LAST_US, By, Table, calls, encoder_of, expor
 from tollhouse.ledger.record import Attempt
 from tollhouse.ledger.rows import COLUMNS
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
-
 DAY = 86_400
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return _filled(f"sqlite:///{tmp_path / 't.db'}")
+def url(url: str) -> str:
+    return _filled(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest) -> str:
-    if request.param == "postgresql":
-        return _filled(request.getfixturevalue("postgres_ledger"))
-    address: str = request.getfixturevalue("url")
-    return address
+@pytest.fixture
+def any_url(any_url: str) -> str:
+    return _filled(any_url)
 
 
 def _filled(url: str) -> str:
     """Written out of order; one cost is not known."""
-    store.prepare(url)
     failed = (Attempt(provider="openai", model="m", outcome="provider_timeout"),) * 2
     write(
         url,

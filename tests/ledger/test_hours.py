@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from support.call_records import NOON_US, make_call
-from support.postgres import PostgresServer, postgres, postgres_ledger, postgres_session, postgres_url
+from support.postgres import PostgresServer
 from tollhouse.chat.usage import Usage
 from tollhouse.config.schema import Scope
 from tollhouse.errors import StoreUnavailable
@@ -26,20 +26,14 @@ from tollhouse.ledger.rows import COLUMNS, row_of
 from tollhouse.ledger.spending import LAST_US, SpendReader
 from tollhouse.ledger.store import Storage
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session", "postgres_url"]
-
 HOUR = 3600
 DATABASES = ["sqlite", "postgresql"]
 
 
-@pytest.fixture(params=DATABASES)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def url(any_url: str) -> str:
     """An empty ledger."""
-    if request.param == "postgresql":
-        address: str = request.getfixturevalue("postgres_ledger")
-        return address
-    store.prepare(f"sqlite:///{tmp_path / 't.db'}")
-    return f"sqlite:///{tmp_path / 't.db'}"
+    return any_url
 
 
 @pytest.fixture

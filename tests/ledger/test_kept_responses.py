@@ -7,32 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.errors import BodyTooLarge, StoreUnavailable
 from tollhouse.ledger import kept_responses, store
 from tollhouse.ledger.kept_responses import KeepingBounds, KeptResponse, ResponseShelf
 from tollhouse.ledger.transaction import transact
-
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
 
 MANY = 2**20
 """Bytes; more than any conversation here has."""
 DAY_US = 86_400_000_000
 NOW_US = 2_000_000 * DAY_US // 100
 BOUNDS = KeepingBounds(retention_seconds=30 * 86_400.0, max_bytes=2**30, max_response_bytes=2**20)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path / 't.db'}"
-    store.prepare(address)
-    return address
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest) -> str:
-    address: str = request.getfixturevalue("postgres_ledger" if request.param == "postgresql" else "url")
-    return address
 
 
 @pytest.fixture

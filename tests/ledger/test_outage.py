@@ -15,12 +15,10 @@ import asyncpg
 import pytest
 
 from support.call_records import make_call
-from support.postgres import PostgresServer, postgres, postgres_ledger, postgres_session, postgres_url
+from support.postgres import PostgresServer
 from tollhouse.ledger.journal import Journal
 from tollhouse.ledger.postgres import PostgresStorage
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
-
-__all__ = ["postgres", "postgres_ledger", "postgres_session", "postgres_url"]
 
 CHILD = Path(__file__).parents[1] / "support" / "ledger_child.py"
 CALLERS = 20

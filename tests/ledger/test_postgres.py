@@ -11,15 +11,13 @@ import asyncpg
 import pytest
 
 from support.call_records import make_call
-from support.postgres import PostgresServer, postgres, postgres_ledger, postgres_session, postgres_url
+from support.postgres import PostgresServer
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.postgres import COPY_ROWS, PostgresStorage
 from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.rows import COLUMNS, row_of
-
-__all__ = ["postgres", "postgres_ledger", "postgres_session", "postgres_url"]
 
 TESTS = Path(__file__).parents[1]
 

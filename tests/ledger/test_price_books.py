@@ -7,7 +7,6 @@ import msgspec
 import pytest
 
 from support.books import BOOK, KINDS, MTOK, ask, keep
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger import store
@@ -15,22 +14,7 @@ from tollhouse.ledger.price_books import Shelf, keep_soon, kinds_of, read_prices
 from tollhouse.ledger.prices import PRICES_FILE, PriceBook, Rates
 from tollhouse.ledger.transaction import transact
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
-
 USED = Usage(input_tokens=1_000_000, output_tokens=0)
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    address = f"sqlite:///{tmp_path / 't.db'}"
-    store.prepare(address)
-    return address
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest) -> str:
-    address: str = request.getfixturevalue("postgres_ledger" if request.param == "postgresql" else "url")
-    return address
 
 
 def read(url: str, version: str) -> PriceBook | None:

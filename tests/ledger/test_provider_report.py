@@ -6,28 +6,19 @@ import pytest
 
 from support.books import priced, write
 from support.call_records import make_call
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import BadRequest
-from tollhouse.ledger import store
 from tollhouse.ledger.provider_report import compare, read_report
 from tollhouse.ledger.transaction import transact
-
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
 
 DAY = 86_400
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def url(any_url: str) -> str:
     """Two days at openai (2.60 dollars a call), one call at claude."""
-    if request.param == "postgresql":
-        address: str = request.getfixturevalue("postgres_ledger")
-    else:
-        address = f"sqlite:///{tmp_path / 't.db'}"
-        store.prepare(address)
     write(
-        address,
+        any_url,
         [
             priced("a", model="gpt-5.2"),
             priced("b", model="gpt-5.2", at=60),
@@ -36,7 +27,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
             make_call("e", model="none", usage=Usage(), cost_nano=0, outcome="provider_refused"),
         ],
     )
-    return address
+    return any_url
 
 
 def differences(url: str, folder: Path, text: str, provider: str = "openai") -> list[str]:

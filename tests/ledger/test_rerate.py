@@ -2,14 +2,12 @@
 
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support.books import BOOK, MTOK, USED, ask, costs, everything, keep, priced, write
 from support.call_records import NOON_US, make_call
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import CallLost, StoreUnavailable
 from tollhouse.ledger import rerate as module
@@ -22,8 +20,6 @@ from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.stored_calls import PAGE_ROWS, Wanted
 from tollhouse.ledger.verify import Question, verify
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
-
 DEARER = PriceBook.load({"openai/*": Rates(input=4 * MTOK, cache_read=MTOK, output=20 * MTOK)})
 """`USED` costs 4.80 dollars instead of 2.60; of claude it says nothing."""
 LIST = PriceBook(
@@ -34,23 +30,18 @@ SECOND_US = 1_000_000
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(url: str) -> str:
     """Three calls of two providers, and their prices."""
-    return _filled(f"sqlite:///{tmp_path / 't.db'}")
+    return _filled(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def any_url(any_url: str) -> str:
     """The same in both databases."""
-    return _filled(
-        request.getfixturevalue("postgres_ledger")
-        if request.param == "postgresql"
-        else f"sqlite:///{tmp_path / 't.db'}"
-    )
+    return _filled(any_url)
 
 
 def _filled(address: str) -> str:
-    store.prepare(address)
     keep(address)
     write(
         address,

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from support.call_records import NOON_US, make_call
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.clerk import HOUR_US, PRUNED_ROWS, Clerk
@@ -17,19 +16,13 @@ from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.sqlite import SqliteStorage
 from tollhouse.ledger.writer import LedgerWriter, WriterSettings
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
-
 DAY = 86_400.0
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def url(any_url: str) -> str:
     """An empty ledger."""
-    if request.param == "postgresql":
-        address: str = request.getfixturevalue("postgres_ledger")
-        return address
-    store.prepare(f"sqlite:///{tmp_path / 't.db'}")
-    return f"sqlite:///{tmp_path / 't.db'}"
+    return any_url
 
 
 def clerk_of(url: str, folder: Path, now_us: int, retention_seconds: float | None = DAY) -> Clerk:

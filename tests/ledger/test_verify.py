@@ -6,10 +6,8 @@ import pytest
 
 from support.books import BOOK, MTOK, USED, ask, keep, priced, write
 from support.call_records import NOON_US, make_call
-from support.postgres import postgres, postgres_ledger, postgres_session
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import CallLost
-from tollhouse.ledger import store
 from tollhouse.ledger.address import journal_name
 from tollhouse.ledger.hours import HOUR_US
 from tollhouse.ledger.journal import Journal
@@ -18,30 +16,23 @@ from tollhouse.ledger.prices import PriceBook, Rates
 from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.verify import MAX_FINDINGS, Check, Purse, Question, Verdict, verify
 
-__all__ = ["postgres", "postgres_ledger", "postgres_session"]
-
 HOUR = 3600
 REBUILT = Usage(input_tokens=1_000_000, output_tokens=0, source="rebuilt")
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def url(url: str) -> str:
     """Calls of three hours, of every kind that a gateway writes."""
-    return _filled(f"sqlite:///{tmp_path / 't.db'}")
+    return _filled(url)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+@pytest.fixture
+def any_url(any_url: str) -> str:
     """The same in both databases."""
-    return _filled(
-        request.getfixturevalue("postgres_ledger")
-        if request.param == "postgresql"
-        else f"sqlite:///{tmp_path / 't.db'}"
-    )
+    return _filled(any_url)
 
 
 def _filled(address: str) -> str:
-    store.prepare(address)
     keep(address)
     write(
         address,
