@@ -11,8 +11,7 @@ from support.valkey import (
     Server,
     any_valkey,
     any_valkey_server,
-    running,
-    server_programs,
+    cluster,
     valkey,
     valkey_server,
     wait_until,
@@ -326,25 +325,11 @@ def test_an_address_that_is_none_is_refused_at_once(url: str):
 
 
 async def test_a_node_of_a_cluster_names_the_one_that_has_the_answers():
-    programs = server_programs()
-    if not programs:
-        pytest.skip("no valkey-server or redis-server on PATH or in the test dependencies")
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-    with contextmanager(running)(programs[0], *options) as owner:
-        owner.start()
-        with contextmanager(running)(programs[0], *options) as other:
-            other.start()
-            owner.client.execute_command("CLUSTER ADDSLOTS", *range(16_384))
-            other.client.execute_command("CLUSTER MEET", "127.0.0.1", owner.port)
-            wait_until(
-                lambda: all(
-                    node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in (owner, other)
-                )
-            )
-            async with answers(other) as one:
-                assert await one.get(name(1)) is None
-                assert "MOVED" in str(one.failures[0])
-                one.clock.now += REST_SECONDS
-                await one.put(name(1), b"answer")
-                assert await one.get(name(1)) == b"answer"
-                assert len(one.failures) == 1
+    with cluster() as (_, other):
+        async with answers(other) as one:
+            assert await one.get(name(1)) is None
+            assert "MOVED" in str(one.failures[0])
+            one.clock.now += REST_SECONDS
+            await one.put(name(1), b"answer")
+            assert await one.get(name(1)) == b"answer"
+            assert len(one.failures) == 1

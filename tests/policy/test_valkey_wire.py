@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from contextlib import contextmanager
 
 import pytest
 
-from support.valkey import Server, running, server_programs, valkey, valkey_server, wait_until
+from support.valkey import Server, cluster, valkey, valkey_server
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.policy.counters import Placed, Seats, claim_of
 from tollhouse.policy.valkey import ValkeySettings, open_counters
@@ -132,26 +131,12 @@ def test_what_a_server_says_about_itself_is_judged():
 
 
 async def test_a_node_of_a_cluster_that_has_not_our_keys_names_the_one_that_has():
-    programs = server_programs()
-    if not programs:
-        pytest.skip("no valkey-server or redis-server on PATH or in the test dependencies")
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
-    with contextmanager(running)(programs[0], *options) as owner:
-        owner.start()
-        with contextmanager(running)(programs[0], *options) as other:
-            other.start()
-            owner.client.execute_command("CLUSTER ADDSLOTS", *range(16_384))
-            other.client.execute_command("CLUSTER MEET", "127.0.0.1", owner.port)
-            wait_until(
-                lambda: all(
-                    node.client.execute_command("CLUSTER INFO")["cluster_state"] == "ok" for node in (owner, other)
-                )
-            )
-            counters = await open_counters(ValkeySettings(url=other.url, connect_seconds=10, call_seconds=10))
-            try:
-                one = Seats("one", 1)
-                assert isinstance(await counters.place(claim_of(id="a", began_at_us=1, seats=(one,))), Placed)
-                assert len(owner.client.keys("tollhouse:*")) > 0
-                assert len(other.client.keys("*")) == 0
-            finally:
-                await counters.aclose()
+    with cluster() as (owner, other):
+        counters = await open_counters(ValkeySettings(url=other.url, connect_seconds=10, call_seconds=10))
+        try:
+            one = Seats("one", 1)
+            assert isinstance(await counters.place(claim_of(id="a", began_at_us=1, seats=(one,))), Placed)
+            assert len(owner.client.keys("tollhouse:*")) > 0
+            assert len(other.client.keys("*")) == 0
+        finally:
+            await counters.aclose()

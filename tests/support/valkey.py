@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 import redis
@@ -129,6 +129,10 @@ class Server:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
 
+    def ask(self, command: str, *words: str | int) -> Any:
+        """What it says to a command that the client has no function for."""
+        return self.client.execute_command(command, *words)  # type: ignore[no-untyped-call]  # as redis-py has it
+
     def clear(self) -> None:
         """An empty, running server with its first settings."""
         (self._folder / "dump.rdb").unlink(missing_ok=True)
@@ -158,12 +162,24 @@ def running(program: Path, *options: str) -> Iterator[Server]:
             server.close()
 
 
+@contextlib.contextmanager
+def cluster() -> Iterator[tuple[Server, Server]]:
+    """Two nodes of a cluster: the first one has every slot, the second one knows so."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000")
+    program, start = _preferred(), contextlib.contextmanager(running)
+    with start(program, *options) as owner, start(program, *options) as other:
+        nodes = (owner, other)
+        for node in nodes:
+            node.start()
+        owner.ask("CLUSTER ADDSLOTS", *range(16_384))
+        other.ask("CLUSTER MEET", "127.0.0.1", owner.port)
+        wait_until(lambda: all(node.ask("CLUSTER INFO")["cluster_state"] == "ok" for node in nodes))
+        yield nodes
+
+
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[Server]:
-    programs = server_programs()
-    if not programs:
-        pytest.skip("no valkey-server or redis-server on PATH or in the test dependencies")
-    yield from running(programs[0])
+    yield from running(_preferred())
 
 
 @pytest.fixture
@@ -184,3 +200,10 @@ def any_valkey(any_valkey_server: Server) -> Server:
     """A clean server, each that can be had."""
     any_valkey_server.clear()
     return any_valkey_server
+
+
+def _preferred() -> Path:
+    programs = server_programs()
+    if not programs:
+        pytest.skip("no valkey-server or redis-server on PATH or in the test dependencies")
+    return programs[0]
