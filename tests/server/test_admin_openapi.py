@@ -57,21 +57,6 @@ def test_it_has_what_a_document_must_have(document: Json):
     assert document.keys() <= allowed
 
 
-def test_every_body_is_a_list_of_what_may_be_set(document: Json):
-    """Whoever adds a body that takes further fields in silence has a mass assignment in the making."""
-    schemas = document["components"]["schemas"]
-    bodies = {
-        reference.rpartition("/")[2]
-        for _, _, operation in operations_of(document)
-        for reference in references_in(operation.get("requestBody", {}))
-    }
-    inner = {name.rpartition("/")[2] for body in bodies for name in references_in(schemas[body])}
-
-    objects = {name: schemas[name] for name in bodies | inner if "properties" in schemas[name]}
-    assert {"NewKey", "KeyEdit", "Revocation"} <= objects.keys()
-    assert {name for name, schema in objects.items() if schema.get("additionalProperties") is not False} == set()
-
-
 def test_every_operation_is_there_once_with_an_id_of_its_own(document: Json):
     found = {(method.upper(), path): operation for path, method, operation in operations_of(document)}
 
