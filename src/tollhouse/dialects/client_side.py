@@ -5,6 +5,7 @@ from typing import Any, Final, NoReturn
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, Observer, Peek, StreamDecoder
+from tollhouse.dialects.media import in_typed_parts
 from tollhouse.errors import ProviderRefused
 
 
@@ -13,6 +14,7 @@ class ClientSide:
 
     name = ""
     max_event_bytes: Final = MAX_EVENT_BYTES
+    may_have_media = staticmethod(in_typed_parts)
 
     def encode_request(self, request: Request, traits: Any, receipt: Receipt) -> bytes:
         """Never called."""

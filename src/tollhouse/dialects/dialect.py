@@ -36,6 +36,7 @@ class Peek(msgspec.Struct, frozen=True):
     fields: Mapping[str, msgspec.Raw]
     """In the client's order; of repeated keys the last, so that we and the provider cannot read two different things."""
     model: str
+    """Empty where the request names none."""
     stream: bool
     max_output_tokens: int | None
     """The client's own cap, for holds; `None` when not given."""
@@ -153,6 +154,10 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
         ...
 
     # -- the client's side
+
+    def may_have_media(self, body: bytes) -> bool:
+        """Whether a request may have parts that are no text; found out without reading it, so perhaps it has none."""
+        ...
 
     def peek(self, body: bytes) -> Peek:
         """Reads the top level of a request.  Raises `BadRequest` with the place of the fault."""

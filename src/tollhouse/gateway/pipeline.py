@@ -420,6 +420,7 @@ class _Run:
             candidate.name,
             self._price_of(candidate),
             body=self._call.body,
+            may_have_media=self._call.dialect.may_have_media(self._call.body),
             decoded=self._decoded,
             max_output_tokens=cap or self._cap or peek.max_output_tokens,
             model_output_tokens=candidate.max_output_tokens,
@@ -807,6 +808,8 @@ class _Run:
     def _decoded(self) -> Request:
         if self._request is None:
             request = self._call.decode()
+            if not request.model:
+                request = msgspec.structs.replace(request, model=self._record.requested_model)  # the route's
             if self._gateway.masks is not None:
                 masked = mask(self._gateway.masks, request)
                 request, self._values = masked.request, masked.values

@@ -39,14 +39,6 @@ MEDIA_FACTOR: Final = 3
 """What a picture or a page can cost at worst, over what `estimate` takes it for."""
 _ROUNDING_NANO: Final = 4
 """A bill rounds each of its eight lines for itself, by half a nano-USD at most."""
-_MEDIA: Final = (
-    # Where parts say what they are, and where they are known by their fields, as Gemini's are.
-    (b'"type"', (b'"image', b'"document"', b'"input_audio"', b'"file', b";base64,")),
-    (b'"parts"', (b'"inline', b'"file')),
-    # Letters may be written so, and those of these words were then not found: nobody has a reason to.
-    (b"\\", (b"\\u005", b"\\u006", b"\\u007")),
-)
-"""What is in every body with pictures and the like, but not in most others, and what is then looked for beside it."""
 MAX_MODELS: Final = 2_000
 
 
@@ -77,23 +69,27 @@ class Scales:
         price: ModelPrice | None,
         *,
         body: bytes,
+        may_have_media: bool,
         decoded: Callable[[], Request],
         max_output_tokens: int | None,
         model_output_tokens: int | None,
         choices: int,
         at_us: int,
     ) -> Weight:
-        """Weighs a call to `model` (`provider/model`).  `decoded` gives the request, and may raise what decoding raises."""
+        """Weighs a call to `model` (`provider/model`).
+
+        `decoded` gives the request, where it may have media; it may raise what decoding raises.
+        """
         pan = self._pans.get(model, _NEW)
         text_bytes, media_tokens = len(body), 0
-        if _may_have_media(body):
+        if may_have_media:
             request = decoded()
             text_bytes, media_tokens = estimate.measure(request)
             if request.response_format is not None:
                 text_bytes += len(msgspec.json.encode(request.response_format))
         most_output = max_output_tokens or model_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
         most_input = int(text_bytes * pan.worst + pan.extra * MARGIN) + MEDIA_FACTOR * media_tokens + 1
-        likely_output = min(most_output, int(pan.output))
+        likely_output = most_output if pan.output > most_output else int(pan.output)
         return Weight(
             likely_tokens=int(text_bytes * pan.usual) + media_tokens + likely_output * choices,
             most_input_tokens=most_input,
@@ -119,23 +115,14 @@ class Scales:
         else:
             pan.most -= (pan.most - ratio) * FADING
         least = MOST_TOKENS_PER_BYTE if pan.samples < LEAST_SAMPLES else USUAL_TOKENS_PER_BYTE
-        pan.worst = worst = min(1.0, max(least, pan.most * MARGIN))
+        worst = pan.most * MARGIN
+        pan.worst = worst = least if worst < least else min(worst, 1.0)
         pan.extra = max(input_tokens - body_bytes * worst, pan.extra * (1 - FADING))
         if output_tokens is not None:
             pan.output += (output_tokens - pan.output) * MEMORY
 
 
 _NEW: Final = _Pan()
-
-
-def _may_have_media(body: bytes) -> bool:
-    # `find`, because `in` makes an exception (bytes are no integer) each time before it looks.
-    for first, others in _MEDIA:
-        if body.find(first) >= 0:
-            for mark in others:
-                if body.find(mark) >= 0:
-                    return True
-    return False
 
 
 def worst_cost(price: ModelPrice | None, input_tokens: int, output_tokens: int, at_us: int) -> int | None:

@@ -27,6 +27,7 @@ from tollhouse.dialects.dialect import (
     StreamDecoder,
     StreamEncoder,
 )
+from tollhouse.dialects.media import in_typed_parts
 from tollhouse.dialects.quotas import anthropic_headers
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
@@ -49,6 +50,7 @@ class Anthropic:
 
     name: Final = wire.NAME
     max_event_bytes: Final = MAX_EVENT_BYTES
+    may_have_media = staticmethod(in_typed_parts)
 
     # -- the client's side
 

@@ -27,6 +27,7 @@ from tollhouse.dialects.gemini.response import decode_response, encode_response
 from tollhouse.dialects.gemini.stream_decoder import GeminiStreamDecoder
 from tollhouse.dialects.gemini.stream_encoder import GeminiStreamEncoder
 from tollhouse.dialects.gemini.traits import GeminiTraits
+from tollhouse.dialects.media import in_fields
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
 __all__ = ["COUNTING", "DIALECT", "Gemini", "GeminiTraits", "encode_count"]
@@ -41,6 +42,7 @@ class Gemini:
 
     name: Final = wire.NAME
     max_event_bytes: Final = MAX_LARGE_EVENT_BYTES
+    may_have_media = staticmethod(in_fields)
 
     # -- the client's side
 

@@ -6,6 +6,7 @@ from typing import Final
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Peek
+from tollhouse.dialects.media import in_typed_parts
 from tollhouse.dialects.openai_chat import failure
 from tollhouse.dialects.openai_chat import models as lists
 from tollhouse.dialects.openai_chat.decode_request import decode_request as read_request
@@ -29,6 +30,7 @@ class OpenAIChat:
 
     name: Final = NAME
     max_event_bytes: Final = MAX_EVENT_BYTES
+    may_have_media = staticmethod(in_typed_parts)
 
     # -- the client's side
 

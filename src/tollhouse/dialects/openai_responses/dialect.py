@@ -7,6 +7,7 @@ from typing import Final
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, Glance, ModelCard, Peek
+from tollhouse.dialects.media import in_typed_parts
 from tollhouse.dialects.openai_chat import failure as family
 from tollhouse.dialects.openai_chat import models as lists
 from tollhouse.dialects.openai_responses import failure
@@ -36,6 +37,7 @@ class OpenAIResponses:
 
     name: Final = NAME
     max_event_bytes: Final = MAX_LARGE_EVENT_BYTES
+    may_have_media = staticmethod(in_typed_parts)
 
     def __init__(self, *, new_identity: Callable[[], str]) -> None:
         """`new_identity` makes what tells one answer from all others.
