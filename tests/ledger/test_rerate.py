@@ -243,6 +243,19 @@ def test_an_interrupted_run_is_gone_on_with(any_url: str):
     assert len([nano for nano, _ in costs(any_url).values() if nano == 4_800_000_000]) == 1202
 
 
+def test_a_run_that_meets_a_call_again_keeps_what_it_first_cost(any_url: str):
+    """Somebody changed it while the run lay interrupted; what the run itself replaced must not be forgotten."""
+    with pytest.raises(Interrupted):
+        rerate(any_url, order(), now_us=lambda: NOON_US, pause=interrupt_after(1))
+    ask(any_url, "UPDATE calls SET cost_nano = 7 WHERE id = 'a'")
+
+    assert rate(any_url).continued
+    assert costs(any_url)["a"] == (4_800_000_000, DEARER.version)
+    assert ask(any_url, "SELECT was_nano, now_nano FROM rerated_calls JOIN calls USING (seq) WHERE id = 'a'") == [
+        (2_600_000_000, 4_800_000_000)
+    ]
+
+
 def test_an_interrupted_run_that_had_done_everything_is_closed(url: str):
     with pytest.raises(Interrupted):
         rerate(url, order(), now_us=lambda: NOON_US, pause=interrupt_after(1))
