@@ -1,7 +1,6 @@
 """What is changed about keys and tenants reaches a gateway that runs: every worker, and the streams under way where asked."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,10 @@ from click.testing import CliRunner
 from support.clients import CLIENTS, settings
 from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Stall, faulty, words
-from support.processes import Process, ledger_url, started, until, workers_of
+from support.processes import ledger_url, started, until, workers_of
 from support.serving import Answer as Told
 from support.serving import Running, Serving
 from tollhouse.cli import key, tenant
-from tollhouse.upstream.wire import WireTransport
 
 GROUPS = {"key": key.command, "tenant": tenant.command}
 PRICES = "\nprices: {openai/*: {input: 1, output: 2}}"
@@ -49,11 +47,6 @@ def error_of(told: Told, client: str = "openai") -> str:
     return error
 
 
-async def comes_true(fact: Callable[[], Awaitable[bool]]) -> None:
-    """It is a second at most; on a busy machine nobody looks at the clock."""
-    await until(fact)
-
-
 @pytest.fixture
 def server() -> str:
     return "own"
@@ -71,13 +64,13 @@ async def test_a_key_is_good_from_when_it_is_made_until_it_is_revoked(
     async def is_let_in() -> bool:
         return (await ask(gateway, secret)).status == 200
 
-    await comes_true(is_let_in)
+    await until(is_let_in)
     await admin(tmp_path, "key", "revoke", "ci")
 
     async def is_kept_out() -> bool:
         return (await ask(gateway, secret)).status == 401
 
-    await comes_true(is_kept_out)
+    await until(is_kept_out)
     for client in CLIENTS:
         assert "revoked" in error_of(await ask(gateway, secret, client=client), client)
     assert {row["key"] for row in gateway.rows()} == {"ci"}
@@ -101,7 +94,7 @@ async def test_the_stream_of_a_key_that_is_cut_ends_with_an_error_and_others_go_
             )
             return bool(streams[name].status == 200)
 
-        await comes_true(is_open)
+        await until(is_open)
     firsts = {name: await stream.read_some() for name, stream in streams.items()}
 
     await admin(tmp_path, "key", "revoke", "left")
@@ -119,7 +112,7 @@ async def test_the_stream_of_a_key_that_is_cut_ends_with_an_error_and_others_go_
         states = await gateway.worker.stores.counters.purses(["global/total/ever"])
         return states[0].held_nano == 0
 
-    await comes_true(is_settled)
+    await until(is_settled)
     await gateway.worker.stores.books.flush()
     outcomes = {row["key"]: row["outcome"] for row in gateway.rows()}
     assert outcomes == {"cut": "key_revoked", "left": "ok", "fine": "ok"}
@@ -137,9 +130,9 @@ async def test_a_tenants_new_limit_holds_for_the_keys_that_it_has(
         answer = await ask(gateway, secret)
         return answer.headers.get("x-ratelimit-limit-requests") == limit
 
-    await comes_true(lambda: is_limited_to("500"))
+    await until(lambda: is_limited_to("500"))
     await admin(tmp_path, "tenant", "edit", "research", "--requests-per-minute", "2")
-    await comes_true(lambda: is_limited_to("2"))
+    await until(lambda: is_limited_to("2"))
     refused = [answer for answer in [await ask(gateway, secret) for _ in range(3)] if answer.status == 429]
     assert refused
     assert "'requests/tenant:research'" in error_of(refused[-1])
@@ -150,7 +143,7 @@ async def test_a_tenants_new_limit_holds_for_the_keys_that_it_has(
     async def is_free() -> bool:
         return (await ask(gateway, secret)).status == 200
 
-    await comes_true(is_free)
+    await until(is_free)
 
 
 async def test_a_keys_new_budget_counts_what_it_spent_before(
@@ -162,7 +155,7 @@ async def test_a_keys_new_budget_counts_what_it_spent_before(
     async def is_let_in() -> bool:
         return (await ask(gateway, secret)).status == 200
 
-    await comes_true(is_let_in)
+    await until(is_let_in)
     for _ in range(3):
         await ask(gateway, secret)
     await gateway.worker.stores.books.flush()
@@ -173,10 +166,10 @@ async def test_a_keys_new_budget_counts_what_it_spent_before(
     async def is_refused() -> bool:
         return (await ask(gateway, secret)).status == 402
 
-    await comes_true(is_refused)
+    await until(is_refused)
     assert "'key:ci/total' has $0.00000" in error_of(await ask(gateway, secret))
     await admin(tmp_path, "key", "edit", "ci", "--total", "1")
-    await comes_true(is_let_in)
+    await until(is_let_in)
 
 
 async def test_what_a_key_may_use_changes_under_it(serving: Serving, fake_provider: FakeProvider, tmp_path: Path):
@@ -186,10 +179,10 @@ async def test_what_a_key_may_use_changes_under_it(serving: Serving, fake_provid
     async def answers(model: str, status: int) -> bool:
         return (await ask(gateway, secret, model)).status == status
 
-    await comes_true(lambda: answers("to-openai", 200))
+    await until(lambda: answers("to-openai", 200))
     assert await answers("to-anthropic", 403)
     await admin(tmp_path, "key", "edit", "ci", "--models", "to-anthropic")
-    await comes_true(lambda: answers("to-openai", 403))
+    await until(lambda: answers("to-openai", 403))
     assert await answers("to-anthropic", 200)
 
 
@@ -202,22 +195,11 @@ async def test_every_worker_hears_of_it(tmp_path: Path, fake_provider: FakeProvi
     async with started(tmp_path, settings(fake_provider), "--workers", "2") as process:
         secret = await admin(tmp_path, "key", "create", "ci")
 
-        async def all_say(status: int) -> bool:
-            """On a dozen connections, which all workers have some of."""
-            statuses = set()
-            for _ in range(12):
-                await process.transport.aclose()
-                process.transport = WireTransport()
-                incoming = await process.open(asks.path, asks.question("to-openai"), key=secret)
-                await incoming.read_all(1 << 20)
-                statuses.add(incoming.status)
-            return statuses == {status}
-
         assert len(workers_of(process.child.pid)) == 2
-        await comes_true(lambda: all_say(200))
+        await until(lambda: process.all_say(200, secret))
         fake_provider.default = faulty(Answer(text=words(12)), Stall(8, until=go))
         await process.transport.aclose()
-        streams = [await _open(process, secret) for _ in range(6)]
+        streams = [await process.open_apart(secret) for _ in range(6)]
         firsts = [await stream.read_some() for _, stream in streams]
         await admin(tmp_path, "key", "revoke", "ci", "--cut")
         for first, (transport, stream) in zip(firsts, streams, strict=True):
@@ -225,12 +207,5 @@ async def test_every_worker_hears_of_it(tmp_path: Path, fake_provider: FakeProvi
             assert said.is_broken
             await transport.aclose()
         fake_provider.default = Answer(text=words(8))
-        await comes_true(lambda: all_say(401))
+        await until(lambda: process.all_say(401, secret))
         assert [row["outcome"] for row in process.rows()].count("key_revoked") == 6
-
-
-async def _open(process: Process, secret: str) -> tuple[WireTransport, Any]:
-    """A stream on a connection of its own."""
-    asks = CLIENTS["openai"]
-    transport = process.transport = WireTransport()
-    return transport, await process.open(asks.path, asks.question("to-openai", stream=True), key=secret)

@@ -15,8 +15,8 @@ from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Stall, faulty, words
 from support.issuer import Issuer
 from support.postgres import postgres, postgres_ledger, postgres_session
-from support.processes import Process, started, until, workers_of
 from support.processes import serving as process_serving
+from support.processes import started, until, workers_of
 from support.serving import Answer as Told
 from support.serving import Running, Serving
 from support.tokens import EC_KEY, RSA_KEY, SECRET, jwk, signed
@@ -24,7 +24,6 @@ from tollhouse.cli import tenant, token
 from tollhouse.config.folders import server_folder
 from tollhouse.policy.register import read
 from tollhouse.policy.tokens.issuing import signing_keys
-from tollhouse.upstream.wire import WireTransport
 
 __all__ = ["postgres", "postgres_ledger", "postgres_session"]
 
@@ -234,29 +233,18 @@ async def test_a_start_makes_a_secret_and_every_worker_hears_of_its_tokens(tmp_p
         issued = await admin(tmp_path, "create", "ann")
         assert len(json.loads(kept.read_text())["keys"]) == 1, "the first token needs no second key"
 
-        async def all_say(status: int) -> bool:
-            """On a dozen connections, which all workers have some of."""
-            statuses = set()
-            for _ in range(12):
-                await process.transport.aclose()
-                process.transport = WireTransport()
-                incoming = await process.open(asks.path, asks.question("to-openai"), key=issued)
-                await incoming.read_all(1 << 20)
-                statuses.add(incoming.status)
-            return statuses == {status}
-
         assert len(workers_of(process.child.pid)) == 2
-        await until(lambda: all_say(200))
+        await until(lambda: process.all_say(200, issued))
         go = asyncio.Event()
         fake_provider.default = faulty(Answer(text=words(12)), Stall(8, until=go))
-        streams = [await _open(process, issued) for _ in range(6)]
+        streams = [await process.open_apart(issued) for _ in range(6)]
         firsts = [await stream.read_some() for _, stream in streams]
         await admin(tmp_path, "revoke", "--subject", "ann", "--cut")
         for first, (transport, stream) in zip(firsts, streams, strict=True):
             assert asks.read(first + await stream.read_all(1 << 20)).is_broken
             await transport.aclose()
         fake_provider.default = Answer(text=words(8))
-        await until(lambda: all_say(401))
+        await until(lambda: process.all_say(401, issued))
         assert [row["outcome"] for row in process.rows()].count("token_revoked") == 6
         said = "\n".join(process.lines)
         assert issued not in said
@@ -275,10 +263,3 @@ async def test_a_start_makes_a_secret_for_a_ledger_in_postgresql(tmp_path: Path,
         await process.says("answers at")
     (key,) = await asyncio.to_thread(read, postgres_ledger, signing_keys)
     assert (key.algorithm, key.until_us) == ("HS256", None)
-
-
-async def _open(process: Process, secret: str) -> tuple[WireTransport, Any]:
-    """A stream on a connection of its own."""
-    asks = CLIENTS["openai"]
-    transport = process.transport = WireTransport()
-    return transport, await process.open(asks.path, asks.question("to-openai", stream=True), key=secret)

@@ -90,6 +90,24 @@ class Process:
         await incoming.read_all(1 << 20)
         return incoming.status
 
+    async def open_apart(self, key: str) -> tuple[WireTransport, Incoming]:
+        """A stream on a connection of its own, which is the caller's to close."""
+        asks = CLIENTS["openai"]
+        transport = self.transport = WireTransport()
+        return transport, await self.open(asks.path, asks.question("to-openai", stream=True), key=key)
+
+    async def all_say(self, status: int, key: str) -> bool:
+        """Whether a dozen connections, of which every worker has some, are all answered so."""
+        asks = CLIENTS["openai"]
+        statuses = set()
+        for _ in range(12):
+            await self.transport.aclose()
+            self.transport = WireTransport()
+            incoming = await self.open(asks.path, asks.question("to-openai"), key=key)
+            await incoming.read_all(1 << 20)
+            statuses.add(incoming.status)
+        return statuses == {status}
+
     async def health(self) -> Any:
         """What the admin listener says of everything."""
         return msgspec.json.decode((await self.get("/health", at=self.admin))[1])
