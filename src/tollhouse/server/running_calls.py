@@ -6,7 +6,6 @@ call is known by the task that carries it.  The gateway ends a call by cancellin
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 from tollhouse.errors import Draining, KeyRevoked, Overloaded, TokenRevoked, TollhouseError
@@ -16,11 +15,9 @@ from tollhouse.policy.identity import Principal
 class RunningCalls:
     """Counts them, and ends them where the gateway has to."""
 
-    def __init__(self, in_flight: Callable[[int], None] = lambda _: None) -> None:
-        """`in_flight` hears of +1 when a call begins and -1 when it ends."""
+    def __init__(self) -> None:
         self.is_draining = False
         """Whether no new calls are taken, because the gateway shuts down."""
-        self._in_flight = in_flight
         self._running: dict[asyncio.Task[Any], Principal] = {}
         self._ended: dict[asyncio.Task[Any], TollhouseError] = {}
         """Those that the gateway ends, and what their clients are to be told."""
@@ -42,13 +39,12 @@ class RunningCalls:
     def begin(self, task: asyncio.Task[Any], principal: Principal) -> None:
         """From now on `task` carries a call of that principal's, until `end`."""
         self._running[task] = principal
-        self._in_flight(1)
 
     def end(self, task: asyncio.Task[Any]) -> None:
         """The call is over, whatever became of it."""
         del self._running[task]
-        self._ended.pop(task, None)
-        self._in_flight(-1)
+        if self._ended:
+            self._ended.pop(task, None)
 
     def ending(self, task: asyncio.Task[Any]) -> TollhouseError | None:
         """What to tell the client of a call that was cancelled; `None` when it was not the gateway that ended it.

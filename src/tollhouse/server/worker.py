@@ -52,7 +52,7 @@ from tollhouse.telemetry import logs
 from tollhouse.telemetry.bodies import BodySettings, BodyStore, Readable
 from tollhouse.telemetry.bodies_file import path_of
 from tollhouse.telemetry.calls_log import CallsLog
-from tollhouse.telemetry.metrics import Metrics
+from tollhouse.telemetry.metrics import Metrics, Snapshot
 from tollhouse.telemetry.outlet import Outlet
 from tollhouse.upstream.health import ProviderHealth
 
@@ -113,7 +113,7 @@ class Worker:
             unexpected=_unexpected,
             local=job.local,
         )
-        self.running = RunningCalls(self._count_in_flight)
+        self.running = RunningCalls()
         self.app = PublicApp(
             assemble(config, self._engine),
             Status(health=self.public_health_json, readiness=self._readiness, metrics=self.metrics_text),
@@ -304,7 +304,7 @@ class Worker:
         """The exposition text, summed over all workers, and its content type."""
         from tollhouse.telemetry.exposition import CONTENT_TYPE, render
 
-        snapshot = self._metrics.snapshot()
+        snapshot = self._snapshot()
         if self._reports is not None:
             others = [report for report in reports.read(self._reports) if report.pid != os.getpid()]
             snapshot = reports.metrics_of([self._report(), *others])
@@ -313,13 +313,14 @@ class Worker:
     def _report(self) -> reports.Report:
         return reports.Report(
             os.getpid(),
-            self._metrics.snapshot(),
+            self._snapshot(),
             self.app.serving.gateway.health.snapshot(),
             dict(self._chained.states()),
         )
 
-    def _count_in_flight(self, change: int) -> None:
-        self._metrics.in_flight += change
+    def _snapshot(self) -> Snapshot:
+        self._metrics.in_flight = len(self.running)
+        return self._metrics.snapshot()
 
     def _refused(self, request_id: str, address: str, error: TollhouseError) -> None:
         log.info(

@@ -72,13 +72,15 @@ class Front:
 
         `door` is its name in the ledger; `model`, `stream` and `provider` are what its path says.
         """
-        serving = self.serving
-        principal = self._enter(exchange, serving)
+        serving, running = self.serving, self.running
+        # Before a body is read: is the gateway taking calls, and may this caller make one?
+        running.check_open()
+        principal = self.identify(exchange)
+        running.check_room(serving.max_concurrent_calls)
         request = exchange.request
         task = asyncio.current_task() if request is None else request.task
         if task is None:
             raise RuntimeError("a request runs in a task")
-        running = self.running
         running.begin(task, principal)
         try:
             body = await exchange.read(serving.max_body_bytes)
@@ -114,13 +116,6 @@ class Front:
             if request is not None:
                 request.when_departed(None)
             running.end(task)
-
-    def _enter(self, exchange: Exchange, serving: Serving) -> Principal:
-        """Before a body is read: is the gateway taking calls, and may this caller make one?"""
-        self.running.check_open()
-        principal = self.identify(exchange)
-        self.running.check_room(serving.max_concurrent_calls)
-        return principal
 
 
 def answer(gateway: Gateway, call: Call, exchange: Exchange) -> Awaitable[None]:
