@@ -23,7 +23,7 @@ OTHERS: Final[Mapping[str, str]] = {
     "gemini-count-tokens": "a token count, read for a client that counts",
     "openai-responses-aux": "a token count, read for a client that counts",
     "dashscope-native": "DashScope's native API, which the gateway does not speak: it asks DashScope by its compatible mode, and "
-    "forwards what a client asks of the native one as it is (`/{provider}/…`)",
+    "forwards what a client asks of the native one as it is, its usage read (`/{provider}/api/v1/…`)",
 }
 """What was recorded besides answers to conversations."""
 

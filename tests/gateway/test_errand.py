@@ -93,6 +93,10 @@ class Errand:
     def likely(self) -> Usage:
         return LIKELY
 
+    def flat_nano(self, candidate: Candidate) -> int | None:
+        del candidate
+        return None
+
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[str]:
         await expect_success(incoming, candidate, 0.0)
         return self.reading()

@@ -67,6 +67,8 @@ def test_a_cost_that_is_not_its_bill_is_said_so(url: str):
         (priced("a", provider="lab", model="m"), True, "The price book has no price"),
         (priced("a", usage=Usage(input_tokens=9)), True, "The counts that the price needs are missing"),
         (priced("a", provider="ollama", model="m"), True, "It ran on the operator's own machine"),
+        (make_call("a", usage=Usage(), cost_nano=9, door="passthrough"), None, "No price tells what this call"),
+        (make_call("a", provider="lab", model="m", cost_nano=9, door="passthrough"), None, "No price tells what this call"),
     ],
 )  # fmt: skip
 def test_what_has_no_lines_is_explained_in_a_sentence(url: str, call, adds_up: bool | None, remark: str):

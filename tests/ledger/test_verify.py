@@ -266,3 +266,24 @@ def test_a_bill_of_either_type_is_right_where_a_name_stood_for_two(url: str):
     assert said(check(url), "bills") == [
         f"Call three costs $3.000000000; by {prices.version} it is $1.000000000 or $2.000000000."
     ]
+
+
+def test_what_no_price_tells_of_another_path_may_cost_what_was_held(url: str):
+    write(
+        url,
+        [
+            make_call("batch", usage=Usage(), cost_nano=MTOK, door="passthrough"),
+            make_call("image", provider="new", model="none", cost_nano=MTOK, door="passthrough"),
+        ],
+    )
+    verdict = check(url)
+
+    assert verdict.adds_up
+    assert verdict.flat_calls == 1
+
+
+def test_what_a_price_tells_of_another_path_costs_that(url: str):
+    write(url, [priced("image", door="passthrough")])
+    ask(url, "UPDATE calls SET cost_nano = cost_nano + 1 WHERE id = 'image'")
+
+    assert "bills" in check(url).found

@@ -464,3 +464,76 @@ async def test_what_a_provider_compressed_unasked_arrives_plain(serving: Serving
         answer = await gateway.ask("/openai/v1/images/generations", {"model": "gpt-image-1"})
         assert answer.body == IMAGE
         assert "content-encoding" not in answer.headers
+
+
+FLAT = ", passthrough_hold: 0.004"
+FORM = (
+    b'--x\r\ncontent-disposition: form-data; name="model"\r\n\r\ngpt-4o-mini\r\n'
+    b'--x\r\ncontent-disposition: form-data; name="file"; filename="a.png"\r\n\r\n'
+    + b"\x00" * 300_000
+    + b"\r\n--x--\r\n"
+)
+
+
+@own
+async def test_what_no_price_tells_is_held_and_charged_by_the_configurations_word(serving: Serving):
+    """Two of $0.004 fit into $0.01, and a third one does not: not even in the ledger's sums of a process that began anew."""
+    script = Scripted(said(b'{"id":"batch_1","status":"validating"}'))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD, provider=FLAT))
+        answers = [await gateway.ask("/openai/v1/batches", {"input_file_id": "f"}) for _ in range(3)]
+        assert [answer.status for answer in answers] == [200, 200, 402]
+        assert (await gateway.get("/openai/v1/batches/batch_1")).status == 200, "looking costs nothing"
+        assert [(row["cost_nano"], row["usage_source"]) for row in gateway.rows()] == [
+            (4_000_000, "none"),
+            (4_000_000, "none"),
+            (0, "none"),
+        ]
+
+
+@own
+async def test_what_an_answer_tells_is_charged_and_not_the_configurations_word(serving: Serving):
+    script = Scripted(said(b'{"object":"list","usage":{"input_tokens":10,"output_tokens":4}}'))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD, provider=FLAT))
+        assert (await gateway.ask("/openai/v1/something/new", {"model": "gpt-4o-mini"})).status == 200
+        (row,) = gateway.rows()
+        assert 0 < row["cost_nano"] < 4_000_000
+        assert row["usage_source"] == "reported"
+
+
+@own
+async def test_a_call_that_was_refused_costs_nothing_of_what_was_held(serving: Serving):
+    script = Scripted(said(b'{"error":{"message":"no such file"}}', status="400 Bad Request"))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD, provider=FLAT))
+        for _ in range(4):
+            assert (await gateway.ask("/openai/v1/batches", {"input_file_id": "f"})).status == 400
+        assert {row["cost_nano"] for row in gateway.rows()} == {0}
+
+
+@own
+@pytest.mark.parametrize(("provider", "status"), [("", 402), (FLAT, 200)])
+async def test_a_form_with_a_picture_is_held_by_the_configurations_word(serving: Serving, provider: str, status: int):
+    """As many tokens as it has bytes are more than $0.01; no picture has as many."""
+    script = Scripted(said(b'{"created":1,"data":[]}'))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, HARD, provider=provider))
+        headers = [
+            (b"authorization", b"Bearer " + KEY.encode()),
+            (b"content-type", b"multipart/form-data; boundary=x"),
+        ]
+        answer = await gateway.ask("/openai/v1/images/edits", FORM, headers=headers)
+        assert answer.status == status, answer.body
+        assert [row["cost_nano"] for row in gateway.rows()] == [4_000_000] * (status == 200)
+
+
+@own
+async def test_without_a_budget_the_configurations_word_is_no_cost(serving: Serving):
+    """It is what a budget is charged with; what the call did cost is still not known."""
+    script = Scripted(said(b'{"id":"batch_1"}'))
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer, provider=FLAT))
+        assert (await gateway.ask("/openai/v1/batches", {"input_file_id": "f"})).status == 200
+        (row,) = gateway.rows()
+        assert row["cost_nano"] is None

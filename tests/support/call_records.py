@@ -26,12 +26,13 @@ def make_call(
     tenant: str = "acme",
     outcome: str = "ok",
     attempts: tuple[Attempt, ...] | None = None,
+    door: str = "openai_chat",
 ) -> CallRecord:
     """A usual streamed call, `at` seconds after `NOON_US`."""
     return CallRecord(
         id=name,
         started_at_us=NOON_US + at * 1_000_000,
-        door="openai_chat",
+        door=door,
         tenant=tenant,
         project="web",
         key=key,

@@ -369,6 +369,10 @@ def _print_verdict(verdict: "Verdict") -> None:
         print(f"          {_plural(verdict.unknown_cost_calls, 'call')} of unknown cost")
     if verdict.lost_calls:
         print(f"          {_plural(verdict.lost_calls, 'call')} charged with what was held, for a process died")
+    if verdict.flat_calls:
+        print(
+            f"          {_plural(verdict.flat_calls, 'call')} charged with what was held, for no price tells their cost"
+        )
     for source, share in sorted(verdict.by_source.items(), key=lambda each: -each[1].calls):
         part = 100 * share.calls / verdict.calls
         print(f"counts    {share.calls:,} {source} ({part:.1f} %), {dollars(share.cost_nano)}")

@@ -195,6 +195,7 @@ def _provider(
         deadlines=_deadline_overrides(section),
         proxy=section.read_optional("proxy", values.proxy_url, show=values.without_password),
         passthrough=section.read("passthrough", values.boolean, default=True),
+        passthrough_hold_nano=section.read_optional("passthrough_hold", values.dollars),
         options=frozen_map(_options(section, kind, defaults)),
     )
     section.close()

@@ -88,6 +88,10 @@ class _Counting:
     def likely(self) -> Usage:
         return Usage()
 
+    def flat_nano(self, candidate: Candidate) -> int | None:
+        del candidate
+        return None
+
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[int]:
         await expect_success(incoming, candidate, self.gateway.wall())
         return Answered(self.counting.decode_count(await incoming.read_all(MAX_ERROR_BYTES)), Usage())

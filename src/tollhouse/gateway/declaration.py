@@ -27,6 +27,7 @@ _PART_NAME: Final = re.compile(rb'(?i)[;\s]name(?:\s*=\s*"([^"\\\r\n]*)")?')
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
 """What completions of all providers go by."""
 _COMPLETIONS: Final = re.compile(r"completions/?$")
+_DASHSCOPE: Final = re.compile(r"services/aigc/(text|multimodal)-generation/generation/?$")
 _LEAST_ESCAPE: Final = b"\\u00"
 """How a letter of ASCII begins that is spelled by its number."""
 
@@ -70,8 +71,11 @@ def declare(provider: str, path: str, query: bytes, content_type: str, body: byt
         body = msgspec.json.encode({**fields, "model": model})
     elif body.count(b'"model"') > 1 or _LEAST_ESCAPE in body:
         body = msgspec.json.encode(fields)
-    caps = [cap for name in _CAPS if (cap := _whole(fields, name))] if _COMPLETIONS.search(plain(path)) else []
-    return Declaration(model, body, max(caps, default=None), _answers(fields))
+    # DashScope has such fields in `parameters`, and so do Google's predictions.
+    inner, place = _fields_in(fields.get("parameters")), plain(path)
+    heeded = fields if _COMPLETIONS.search(place) else inner if _DASHSCOPE.search(place) else {}
+    caps = [cap for name in _CAPS if (cap := _whole(heeded, name))]
+    return Declaration(model, body, max(caps, default=None), max(_answers(fields), _answers(inner)))
 
 
 def plain(path: str) -> str:
@@ -159,9 +163,17 @@ def _whole(fields: dict[str, msgspec.Raw], name: str) -> int | None:
     return number if number > 0 else None
 
 
+def _fields_in(raw: msgspec.Raw | None) -> dict[str, msgspec.Raw]:
+    """Those of an object; none of anything else."""
+    try:
+        return {} if raw is None else _objects.decode(raw)
+    except msgspec.DecodeError:
+        return {}
+
+
 def _answers(fields: dict[str, msgspec.Raw]) -> int:
     """Each of several prompts is answered so many times (OpenAI's completions); of `best_of` not all are shown."""
-    times = max(_whole(fields, "n") or 1, _whole(fields, "best_of") or 1)
+    times = max(_whole(fields, name) or 1 for name in ("n", "best_of", "sampleCount"))
     try:
         prompts = _list.decode(fields.get("prompt") or b"[]")
     except msgspec.DecodeError:

@@ -101,6 +101,10 @@ class _Embedding:
     def likely(self) -> Usage:
         return Usage(input_tokens=len(self.call.body) // BYTES_PER_TOKEN, output_tokens=0, source="estimated")
 
+    def flat_nano(self, candidate: Candidate) -> int | None:
+        del candidate
+        return None
+
     async def read(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
         await expect_success(incoming, candidate, self.gateway.wall())
         body = await incoming.read_all(MAX_ANSWER_BYTES)

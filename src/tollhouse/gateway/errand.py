@@ -83,6 +83,10 @@ class Errand(Protocol[AnswerT_co]):
         """What it probably used, where its provider took it and never said."""
         ...
 
+    def flat_nano(self, candidate: Candidate) -> int | None:
+        """What a budget that held money for it is charged where neither usage nor price tell; `None` for nothing."""
+        ...
+
     async def read(self, incoming: Incoming, candidate: Candidate) -> "Answered[AnswerT_co]":
         """Reads an answer; `expect_success` first, where an error is no answer.  Raises `ProviderError`.
 
@@ -324,7 +328,7 @@ class Run(Generic[AnswerT]):
             record.cost_nano = 0
             if not (usage.is_empty and is_known):
                 bill = cost(self._price_of(self._candidate), usage, record.started_at_us)
-                record.cost_nano = None if bill is None else bill.total_nano
+                record.cost_nano = bill.total_nano if bill is not None else self._flat_nano()
             writing = gateway.books.write(record)
         if hold is not None:
             if hold.held_nano:
@@ -338,6 +342,11 @@ class Run(Generic[AnswerT]):
         if self._call.settled is not None:
             self._call.settled(record)
         return writing
+
+    def _flat_nano(self) -> int | None:
+        """What it is taken to cost where nobody knows, and a budget held so much for it."""
+        is_held = self._hold is not None and self._hold.held_nano
+        return self._errand.flat_nano(self._candidate) if is_held else None
 
     def _give_back(self, hold: Hold) -> None:
         record, usage = self._record, self._record.usage

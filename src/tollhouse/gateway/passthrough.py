@@ -1,24 +1,26 @@
 """Any other path of a provider, forwarded as it is: files, batches, images, sound, what was announced yesterday.
 
 Whose call it is, what limits and budgets say of it, and a row in the ledger: all that is the same as for a conversation.  What
-the call means is not known.  So a budget that has to hold refuses what could cost money when its price is not known, and a key
-that may use certain models only gets nothing that names no model.
+the call means is not known.  So a budget that has to hold refuses what could cost money when its price is not known and the
+configuration does not say what to hold for it, and a key that may use certain models only gets nothing that names no model.
 
 Nothing of the caller's decides where it goes but the path below the provider's own address: no credential, no host, no `..`.
+Where a provider tells its caller an address to go on at (an upload in pieces), the caller is told the gateway's own for it.
 """
 
 import hashlib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import msgspec
 
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.any_usage import Watch
-from tollhouse.errors import BadRequest, NotFound, PermissionDenied, ProviderRefused
+from tollhouse.errors import BadRequest, NotFound, PermissionDenied, ProviderRefused, UpstreamMalformed
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.declaration import Declaration, declare, plain
 from tollhouse.gateway.errand import Answered, Run
@@ -32,16 +34,18 @@ from tollhouse.ledger.prices import ModelPrice
 from tollhouse.policy.access import ANYTHING
 from tollhouse.policy.admission import NO_WEIGHT, Weight
 from tollhouse.policy.identity import Principal, not_allowed
-from tollhouse.providers.provider import MAX_FORWARDED_BYTES
-from tollhouse.upstream.transport import Incoming, Outgoing
+from tollhouse.providers.provider import MAX_FORWARDED_BYTES, OtherPaths, Provider
+from tollhouse.upstream.address import parse_address
+from tollhouse.upstream.transport import Address, Incoming, Outgoing
 
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _FREE_METHODS: Final = frozenset({"GET", "DELETE"})
-_FREE_PATHS: Final = re.compile(r"(/upload)?(/v\d+[a-z]*\d*)?/(files|uploads)(/|$)")
+_FREE_PATHS: Final = re.compile(r"(/upload|/api)?(/v\d+[a-z]*\d*)?/(files|uploads)(/|$)")
 """What is stored for later use costs nothing by itself.  From the beginning of a path below the provider's address."""
 _AT_ONCE: Final = re.compile(
     r"/(completions|embeddings|messages|responses|rerank|moderations|images/(generations|edits|variations)"
-    r"|audio/(speech|transcriptions|translations))/?$"
+    r"|audio/(speech|transcriptions|translations)|services/aigc/(text|multimodal)-generation/generation"
+    r"|services/(embeddings|rerank)/[\w-]+/[\w-]+)/?$"
     r"|:(generateContent|streamGenerateContent|embedContent|batchEmbedContents|generateAnswer|predict)$"
 )
 """What is done with what the request says, while its caller waits.  Of all else (batches, training, runs of assistants) nobody
@@ -72,16 +76,25 @@ _ANSWER_FIELDS: Final = frozenset(
     }
 )
 _VERSION: Final = re.compile(r"v\d+[a-z]*\d*")
-_OWN_PARAMETERS: Final = frozenset({b"key", b"access_token", b"oauth_token"})
-"""Query parameters that hold the caller's own credential (Google's way)."""
-_END: Final = re.compile(rb"\[DONE\]|message_stop|response\.(completed|failed|incomplete)|\.done\"")
+TICKET: Final = "tollhouse_ticket"
+"""The query parameter of an address that the gateway gave, which says whose it is."""
+_OWN_PARAMETERS: Final = frozenset({b"key", b"access_token", b"oauth_token", TICKET.encode("ascii")})
+"""Query parameters that hold the caller's own credential (Google's way, and ours)."""
+_END: Final = re.compile(
+    rb"\[DONE\]|message_stop|response\.(completed|failed|incomplete)|\.done\""
+    rb'|"finish_?[rR]eason"\s*:\s*"(?!null")'
+)
 """How the last event of a stream looks in the APIs that are known."""
 _ONCE: Final = RetryPolicy(max_attempts=1)
 """Nobody knows whether a call of unknown meaning may be made twice."""
 
 
 _FREE_VERBS: Final = re.compile(r"(/count_tokens|:countTokens)/?$")
-_WITHOUT_OUTPUT: Final = re.compile(r"(/(embeddings|rerank|moderations)/?|:(embedContent|batchEmbedContents))$")
+_WITHOUT_OUTPUT: Final = re.compile(
+    r"(/(embeddings|rerank|moderations|services/(embeddings|rerank)/[\w-]+/[\w-]+)/?|:(embedContent|batchEmbedContents))$"
+)
+_UPLOADS: Final = "/upload/"
+_UPLOAD_COMMAND: Final = b"x-goog-upload-command"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -92,6 +105,8 @@ class Request(msgspec.Struct, frozen=True):
     path: str
     """Below the provider's name, percent-encoded as it came; begins with a slash."""
     query: bytes
+    address_of: Callable[[str], str]
+    """Where the caller reaches a target below the provider's name, which is a path and a query without credentials."""
 
 
 async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sink) -> None:
@@ -107,9 +122,8 @@ async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sin
             "Only what has no body is passed through here: what is to be masked in others cannot be told.",
             hint="It is `logging.redact_upstream` that asks for masks. Conversations and embeddings have paths of their own.",
         )
-    given = _given(call.headers, call.principal)
-    kind = given.get(b"content-type", b"").decode("latin-1")
-    said = declare(provider.name, request.path, request.query, kind, call.body)
+    given = _given(call.headers, call.principal, provider)
+    said = _declared(call, request, given)
     candidate = gateway.router.one(provider.name, said.model)
     route = _allowed(Route(name=candidate.name, candidates=(candidate,)), call, said.model)
     errand = _Forwarding(gateway, call, request, sink, said, given, is_free=_is_free(request, candidate.address.path))
@@ -117,11 +131,12 @@ async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sin
     await sink.body(outcome.answer, more=False)
 
 
-def target_of(base_path: str, path: str, query: bytes) -> bytes:
+def target_of(base_path: str, path: str, query: bytes, other: OtherPaths | None = None) -> bytes:
     """The upstream request target for a path below `base_path`, the path of the provider's own address.
 
-    A client that was told `…/openai/v1` and one that was told `…/openai` mean the same, also where the provider's own address
-    ends in more than `/v1`.  Raises `BadRequest` for a path that could leave the provider's address.
+    `other` says which paths are beside that address and not below it.  A client that was told `…/openai/v1` and one that
+    was told `…/openai` mean the same, also where the provider's own address ends in more than `/v1`.  Raises `BadRequest` for a
+    path that could leave the provider's address.
     """
     meant = plain(path)
     segments = meant.split("/")
@@ -131,7 +146,13 @@ def target_of(base_path: str, path: str, query: bytes) -> bytes:
         raise BadRequest("The path has an empty part (`//`), which some servers take for none: write it plainly.")
     if not path.isascii() or any(character <= " " or character in "#\x7f" for character in path):
         raise BadRequest("The path has characters that must be percent-encoded.")
-    whole = _below(base_path, path)
+    whole = _below(base_path, path, other)
+    kept = kept_query(query)
+    return whole.encode("ascii") + (b"?" + kept if kept else b"")
+
+
+def kept_query(query: bytes) -> bytes:
+    """What is forwarded of a query: all but a credential of the caller's.  Raises `BadRequest` for what may not be."""
     pairs = [(unquote_to_bytes(pair.partition(b"=")[0]).lower(), pair) for pair in query.split(b"&") if pair]
     if any(name.startswith(b"$") for name, _ in pairs):
         # With `$httpMethod` and its like, Google takes a GET for another request
@@ -140,10 +161,10 @@ def target_of(base_path: str, path: str, query: bytes) -> bytes:
     kept = b"&".join(pair for name, pair in pairs if name not in _OWN_PARAMETERS)
     if any(byte <= 0x20 or byte >= 0x7F or byte == 0x23 for byte in kept):
         raise BadRequest("The query has characters that must be percent-encoded.")
-    return whole.encode("ascii") + (b"?" + kept if kept else b"")
+    return kept
 
 
-def _below(base_path: str, path: str) -> str:
+def _below(base_path: str, path: str, other: OtherPaths | None) -> str:
     if path.startswith(f"{base_path}/"):
         return path
     versions = [segment for segment in base_path.split("/") if _VERSION.fullmatch(segment)]
@@ -151,7 +172,29 @@ def _below(base_path: str, path: str) -> str:
     for version in ("v1", versions[-1]) if versions else ():
         if path.startswith(f"/{version}/"):
             return base_path + path.removeprefix(f"/{version}")
+    if other is not None and other.at_root.match(path) and (root := other.root_of(base_path)) is not None:
+        return root + path
     return base_path + path
+
+
+def session_of(value: bytes, address: Address, other: OtherPaths) -> str:
+    """Of an address that the provider told to go on at: the target below the provider's name that leads there.
+
+    Raises `UpstreamMalformed` for one at which the gateway may not ask: only the configuration says where it may.
+    """
+    elsewhere = UpstreamMalformed("The provider told an address to go on at that is not below its own.")
+    try:
+        parts = urlsplit(value.decode("ascii"))
+        there = parse_address(f"{parts.scheme}://{parts.netloc}")
+        query = kept_query(parts.query.encode("ascii"))
+        path = parts.path.removeprefix(other.root_of(address.path) or "")
+        target = target_of(address.path, path, query, other)
+    except (ValueError, BadRequest) as error:
+        raise elsewhere from error
+    whole = parts.path.encode("ascii") + (b"?" + query if query else b"")
+    if (there.scheme, there.host, there.port) != (address.scheme, address.host, address.port) or target != whole:
+        raise elsewhere
+    return path + (f"?{query.decode('ascii')}" if query else "")
 
 
 @dataclass(slots=True)
@@ -166,6 +209,8 @@ class _Forwarding:
     given: dict[bytes, bytes]
     """The caller's headers that are passed on."""
     is_free: bool
+    is_flat: bool = field(default=False, init=False)
+    """Whether it is held by the configuration's word, and not by a price."""
     watch: Watch | None = field(default=None, init=False)
     answered_bytes: int = field(default=0, init=False)
 
@@ -178,7 +223,7 @@ class _Forwarding:
         return Outgoing(
             address=address,
             method=self.what.method.encode("ascii"),
-            target=target_of(address.path, self.what.path, self.what.query),
+            target=target_of(address.path, self.what.path, self.what.query, provider.other_paths),
             headers=[*{**own, **self.given, **dict(provider.authenticate(self.gateway.wall()))}.items()],
             body=self.said.body,
         )
@@ -191,7 +236,19 @@ class _Forwarding:
         worst = None
         if _AT_ONCE.search(plain(self.what.path)):
             worst = worst_cost(price, most_input, most_output, self.call.arrived_at_us)
+        flat = candidate.provider.passthrough_hold_nano
+        # A picture or a sound in a form has far fewer tokens than bytes.
+        self.is_flat = worst is None or (flat is not None and self._is_form and flat < worst)
+        if self.is_flat:
+            worst = flat
         return Weight(most_input // BYTES_PER_TOKEN, most_input, most_output, worst)
+
+    def flat_nano(self, candidate: Candidate) -> int | None:
+        return candidate.provider.passthrough_hold_nano if self.is_flat else None
+
+    @property
+    def _is_form(self) -> bool:
+        return self.given.get(b"content-type", b"").lstrip().lower().startswith(b"multipart/")
 
     def _most_output(self, candidate: Candidate) -> int:
         if _WITHOUT_OUTPUT.search(plain(self.what.path)):
@@ -201,7 +258,7 @@ class _Forwarding:
 
     def likely(self) -> Usage:
         seen = Usage() if self.watch is None else self.watch.usage()
-        if not seen.is_empty or not self.said.model:
+        if not seen.is_empty or not self.said.model or self.is_flat:
             return seen
         written = 0 if _WITHOUT_OUTPUT.search(plain(self.what.path)) else self.answered_bytes // BYTES_PER_TOKEN
         return Usage(input_tokens=len(self.call.body) // BYTES_PER_TOKEN, output_tokens=written, source="estimated")
@@ -246,18 +303,34 @@ class _Forwarding:
         return Answered(body, Usage(), incoming.status, error)
 
     async def _begin(self, incoming: Incoming, candidate: Candidate) -> None:
-        kept = [(name, value) for name, value in incoming.headers if name in _ANSWER_FIELDS]
+        other, kept = candidate.provider.other_paths, []
+        for name, value in incoming.headers:
+            if name in _ANSWER_FIELDS or (other is not None and name in other.answer_headers):
+                kept.append((name, value))
+            elif other is not None and name in other.session_headers:
+                session = session_of(value, candidate.address, other)
+                kept.append((name, self.what.address_of(session).encode("ascii")))
         await self.sink.head(incoming.status, [*kept, (b"x-tollhouse-model", candidate.label.removesuffix(b"/"))])
 
 
-def _given(headers: Headers, principal: Principal) -> dict[bytes, bytes]:
+def _given(headers: Headers, principal: Principal, provider: Provider) -> dict[bytes, bytes]:
     """The headers of a caller's that are passed on."""
-    given = {name: value for name, value in headers if name in _REQUEST_FIELDS and len(value) <= MAX_FORWARDED_BYTES}
+    other = provider.other_paths
+    fields = _REQUEST_FIELDS if other is None else _REQUEST_FIELDS | other.request_headers
+    given = {name: value for name, value in headers if name in fields and len(value) <= MAX_FORWARDED_BYTES}
     if (chosen := given.get(b"idempotency-key")) is not None:
         # To the provider all callers are one, and who chose another's key would be given the other's answer.
         whose = f"{principal.tenant}\n{principal.project}\n{principal.key}\n".encode()
         given[b"idempotency-key"] = hashlib.sha256(whose + chosen).hexdigest().encode("ascii")
     return given
+
+
+def _declared(call: Call, request: Request, given: dict[bytes, bytes]) -> Declaration:
+    """What the request says of itself; a piece of a file says nothing, whatever it looks like."""
+    if request.path.startswith(_UPLOADS) and b"upload" in given.get(_UPLOAD_COMMAND, b""):
+        return Declaration("", call.body)
+    kind = given.get(b"content-type", b"").decode("latin-1")
+    return declare(request.provider, request.path, request.query, kind, call.body)
 
 
 def _is_free(request: Request, base_path: str) -> bool:

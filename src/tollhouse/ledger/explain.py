@@ -95,6 +95,12 @@ def explain(transaction: Transaction, shelf: Shelf, call_id: str) -> Explanation
     )
 
 
+_FLAT: Final = (
+    "No price tells what this call of another path cost: it is charged with what its budget held for it, "
+    "providers.NAME.passthrough_hold."
+)
+
+
 class _Bill(msgspec.Struct, frozen=True):
     remark: str = ""
     adds_up: bool | None = None
@@ -109,6 +115,8 @@ def _bill(transaction: Transaction, shelf: Shelf, call: StoredCall) -> _Bill:
                 "The gateway's process died during this call: it is charged with all that was held for it, because nobody "
                 "heard what it used."
             )
+        case "flat":
+            return _Bill(_FLAT)
         case "copy":
             return _Bill(
                 "No provider was asked: it got the answer of another call, for nothing.", call.cost_nano in {0, None}
@@ -135,6 +143,8 @@ def _bill(transaction: Transaction, shelf: Shelf, call: StoredCall) -> _Bill:
         (each for each in priced if (each[1].total_nano if each[1] else None) == call.cost_nano), priced[0]
     )
     price = book.prices.find(kind, call.model, provider=call.provider)
+    if cost is None and call.may_be_flat:
+        return _Bill(_FLAT)
     if price is None:
         return _Bill("The price book has no price for this model: what it cost is not known.", call.cost_nano is None)
     name = price.model if price.model in book.prices.overrides else f"{kind}/{price.model}"

@@ -38,6 +38,7 @@ class StoredCall(msgspec.Struct, frozen=True, array_like=True):
     reasoning_tokens: int | None
     input_audio_tokens: int | None
     output_audio_tokens: int | None
+    door: str
 
     @property
     def usage(self) -> Usage:
@@ -61,16 +62,24 @@ class StoredCall(msgspec.Struct, frozen=True, array_like=True):
             return "hold"
         if self.attempts == 0:
             return "copy"
+        if self.may_be_flat and self.input_tokens is None and self.output_tokens is None:
+            return "flat"
         return "nothing" if self.input_tokens is None and self.output_tokens is None else "tokens"
+
+    @property
+    def may_be_flat(self) -> bool:
+        """Whether it may cost what the configuration takes such calls to cost, where no price says it."""
+        return self.door == "passthrough" and bool(self.cost_nano)
 
     def costs(self, book: KeptBook) -> list[Cost | None]:
         """What it costs by a book; several answers where its provider's name stood for several types."""
         return book.costs(self.provider, self.model, self.usage, self.started_at_us)
 
 
-Basis = Literal["tokens", "hold", "copy", "nothing"]
-"""`tokens` times prices; the `hold` of a call whose process died; a `copy` of another call's answer, which is free; `nothing`:
-no tokens were counted, so it is free or nobody knows."""
+Basis = Literal["tokens", "hold", "flat", "copy", "nothing"]
+"""`tokens` times prices; the `hold` of a call whose process died; a `flat` amount that was held for a call of which no price
+tells the cost; a `copy` of another call's answer, which is free; `nothing`: no tokens were counted, so it is free or nobody
+knows."""
 
 FIELDS: Final = ", ".join(StoredCall.__struct_fields__)
 

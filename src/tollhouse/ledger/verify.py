@@ -83,6 +83,8 @@ class Verdict(msgspec.Struct, kw_only=True):
     unknown_cost_calls: int = 0
     lost_calls: int = 0
     """Calls that are charged with their hold because their process died."""
+    flat_calls: int = 0
+    """Calls of other paths that are charged with their hold because no price tells what they cost."""
     checked_bills: int = 0
     unchecked_bills: dict[str, int] = {}
     """Version of a price book that nobody kept → calls whose bill cannot be made again."""
@@ -273,12 +275,15 @@ def _check_bill(transaction: Transaction, shelf: Shelf, call: StoredCall, verdic
             return
         costs = call.costs(book)
         verdict.checked_bills += 1
-        if not any((None if cost is None else cost.total_nano) == cost_nano for cost in costs):
+        is_flat = call.may_be_flat and None in costs
+        if not is_flat and not any((None if cost is None else cost.total_nano) == cost_nano for cost in costs):
             verdict.add(
                 "bills", f"Call {call.id} costs {_money(cost_nano)}; by {call.price_version} it is {_by(costs)}."
             )
     elif basis == "hold":
         verdict.lost_calls += 1
+    elif basis == "flat":
+        verdict.flat_calls += 1
     else:
         verdict.checked_bills += 1
         if cost_nano:

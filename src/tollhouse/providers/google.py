@@ -17,7 +17,7 @@ from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS as OPENAI_EMBED
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.catalogue import by_prefix, facts
 from tollhouse.providers.credentials import x_goog_api_key
-from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.provider import OtherPaths, ProviderKind
 
 HOME: Final = "google"
 
@@ -108,6 +108,27 @@ def with_version(base_url: str) -> str:
     return base_url if urlsplit(base_url).path.strip("/") else f"{base_url.rstrip('/')}/v1beta"
 
 
+# Files are stored under `/upload/`, by the resumable protocol (ai.google.dev/api/files, "Method: media.upload"), and what a
+# model made is fetched under `/download/`.  What is new comes in versions of its own (`/v1alpha/`).
+_OTHER_PATHS: Final = OtherPaths(
+    address_end=re.compile(r"/v\d+[a-z]*\d*$"),
+    at_root=re.compile(r"/(upload|download|v\d+(alpha|beta)\d*)/"),
+    request_headers=frozenset(
+        {
+            b"x-goog-upload-command",
+            b"x-goog-upload-file-name",
+            b"x-goog-upload-header-content-length",
+            b"x-goog-upload-header-content-type",
+            b"x-goog-upload-offset",
+            b"x-goog-upload-protocol",
+        }
+    ),
+    answer_headers=frozenset(
+        {b"x-goog-upload-chunk-granularity", b"x-goog-upload-size-received", b"x-goog-upload-status"}
+    ),
+    session_headers=frozenset({b"x-goog-upload-url", b"x-goog-upload-control-url"}),
+)
+
 KIND: Final = ProviderKind(
     type="google",
     dialect=DIALECT,
@@ -125,6 +146,7 @@ KIND: Final = ProviderKind(
     counting=COUNTING,
     count_tokens_path="/{model}:countTokens",
     name_in_path=name_in_path,
+    other_paths=_OTHER_PATHS,
 )
 
 # An unknown field is 400 "Invalid JSON payload received. Unknown name …".  Users report it for these (2025 and 2026).

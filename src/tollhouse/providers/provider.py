@@ -37,6 +37,27 @@ MAX_FORWARDED_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherPaths:
+    """What a type of provider has beside the API by which it is asked for answers, for callers who use its other paths."""
+
+    address_end: re.Pattern[str]
+    """How the path of an address of this type ends (`/compatible-mode/v1`); what stands before that is its root."""
+    at_root: re.Pattern[str]
+    """How the paths begin that are below the root and not below the address (`/api/`)."""
+    request_headers: frozenset[bytes] = frozenset()
+    """What a caller may say there, beside what all may say everywhere."""
+    answer_headers: frozenset[bytes] = frozenset()
+    """What comes back from there, beside what comes back from everywhere."""
+    session_headers: frozenset[bytes] = frozenset()
+    """Those of an answer that have an address below the provider's own, at which its caller is to go on."""
+
+    def root_of(self, base_path: str) -> str | None:
+        """The root of an address with this path; `None` for an address of another form, of which nobody knows the root."""
+        found = self.address_end.search(base_path)
+        return None if found is None else base_path[: found.start()]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueModel:
     """One model of a provider, as far as it is known.  `None` is "not known", which is not "no"."""
 
@@ -109,6 +130,9 @@ class Provider:
     models: tuple[CatalogueModel, ...] = ()
     """The models that the configuration names."""
     other: OtherDialect | None = None
+    other_paths: OtherPaths | None = None
+    passthrough_hold_nano: int | None = None
+    """What a call of another path is taken to cost where no price says it, in nano-USD; `None` where nobody knows."""
 
     def ways(self, model: str) -> tuple["Provider", ...]:
         """This provider in each dialect in which the model can be asked, the one first that suits any client.
@@ -206,6 +230,7 @@ class ProviderKind:
     count_tokens_path: str | None = None
     name_in_path: Callable[[str], str] = _in_one_segment
     other: OtherDialect | None = None
+    other_paths: OtherPaths | None = None
     signs_bare: bool = False
     fixed_headers: Headers = ()
     forward_headers: frozenset[bytes] = frozenset()
@@ -270,6 +295,8 @@ class ProviderKind:
             facts_for=self.facts_for,
             models=tuple(_catalogued(model, self.facts_for) for model in settings.models),
             other=self.other,
+            other_paths=self.other_paths,
+            passthrough_hold_nano=settings.passthrough_hold_nano,
         )
 
 

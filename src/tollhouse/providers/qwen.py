@@ -5,13 +5,14 @@ Keys belong to a region.  The default is the international one; write another as
 (Virginia), or a workspace's own domain (alibabacloud.com/help/model-studio/base-url, read November 2026).
 """
 
+import re
 from typing import Final
 
 from tollhouse.dialects.openai_chat import DIALECT
 from tollhouse.dialects.openai_chat.embeddings import EMBEDDINGS
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.providers.catalogue import by_prefix, facts
-from tollhouse.providers.provider import ProviderKind
+from tollhouse.providers.provider import OtherPaths, ProviderKind
 
 _TRAITS: Final = OpenAIChatTraits(
     home="qwen",
@@ -41,6 +42,14 @@ facts_for: Final = by_prefix(
     }
 )
 
+# The native API, DashScope, is on the same hosts: alibabacloud.com/help/model-studio/dashscope-api-reference, read November
+# 2026; `qwen/qwen-native-stream-misc-3440c8`.
+_DASHSCOPE: Final = OtherPaths(
+    address_end=re.compile(r"/compatible-mode/v1$"),
+    at_root=re.compile(r"/api/"),
+    request_headers=frozenset({b"x-dashscope-async", b"x-dashscope-ossresourceresolve", b"x-dashscope-sse"}),
+)
+
 KIND: Final = ProviderKind(
     type="qwen",
     dialect=DIALECT,
@@ -50,4 +59,5 @@ KIND: Final = ProviderKind(
     facts_for=facts_for,
     base_url="https://dashscope-intl.aliyuncs.com/compatible-mode/v1",
     key_variable="DASHSCOPE_API_KEY",
+    other_paths=_DASHSCOPE,
 )
