@@ -1,6 +1,5 @@
 """Gemini and the other dialects, through the canonical conversation, both ways, for recorded and for made-up answers and requests."""
 
-import json
 from typing import Any
 
 import msgspec
@@ -11,6 +10,7 @@ from support.anthropic_sdk import read_message, read_stream
 from support.asked import requests
 from support.conversations import responses
 from support.grammar_gemini import check_answer, check_stream
+from support.meaning import arguments, seen
 from support.recordings import Recording, by_id, load, recordings
 from tollhouse.chat.events import Event, Failed
 from tollhouse.chat.fold import fold, unfold
@@ -20,14 +20,12 @@ from tollhouse.chat.model import (
     Message,
     Opaque,
     RedactedThinking,
-    Refusal,
     Request,
     Response,
     Text,
     Thinking,
     ToolCall,
 )
-from tollhouse.chat.opaque import read_id
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.sse import Parser
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
@@ -73,32 +71,6 @@ def write(events: list[Event], dialect: Dialect[Any] = DIALECT) -> bytes:
     return b"".join(encoder.encode(event) for event in events)
 
 
-def seen(choice: Choice) -> dict[str, Any]:
-    """What of an answer every client sees: texts and thoughts joined, calls with their arguments."""
-    said: dict[str, Any] = {"text": "", "thought": "", "calls": []}
-    for part in choice.parts:
-        match part:
-            case Text(text=text) | Refusal(text=text):
-                said["text"] += text
-            case Thinking(text=text):
-                said["thought"] += text
-            case ToolCall():
-                said["calls"].append((read_id(part.id)[0], part.name, _arguments(part)))
-            case _:
-                pass
-    return said
-
-
-def _arguments(call: ToolCall) -> Any:
-    if call.custom:
-        return {"input": call.arguments}
-    try:
-        value = json.loads(call.arguments or "{}")
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {"_raw": call.arguments}
-
-
 def finish_seen(choice: Choice) -> str:
     """A finish reason as Gemini can tell it."""
     calls = any(isinstance(part, ToolCall) for part in choice.parts)
@@ -116,7 +88,7 @@ def finish_seen(choice: Choice) -> str:
 def assert_same(after: Response, before: Response) -> None:
     assert len(after.choices) == len(before.choices)
     for told, choice in zip(after.choices, before.choices, strict=True):
-        assert seen(told) == seen(choice)
+        assert seen(told.parts) == seen(choice.parts)
         assert told.finish == finish_seen(choice)
     assert after.usage.input_tokens == before.usage.input_tokens
     assert after.usage.output_tokens == before.usage.output_tokens
@@ -152,15 +124,19 @@ def test_geminis_stream_reads_the_same_in_the_others(recording: Recording):
     before = fold(events)
     message = read_stream(write(events, ANTHROPIC))
     choice = before.choices[0]
-    assert "".join(block["text"] for block in message["content"] if block["type"] == "text") == seen(choice)["text"]
+    assert (
+        "".join(block["text"] for block in message["content"] if block["type"] == "text") == seen(choice.parts)["text"]
+    )
     assert [block["input"] for block in message["content"] if block["type"] == "tool_use"] == [
-        arguments for _, _, arguments in seen(choice)["calls"]
+        said for _, _, said in seen(choice.parts)["calls"]
     ]
     assert message["usage"]["output_tokens"] == before.usage.output_tokens
     for dialect, traits in ((OPENAI_CHAT, OpenAIChatTraits()), (RESPONSES, ResponsesTraits())):
         told = fold(read(write(events, dialect), dialect, traits))
-        assert seen(told.choices[0])["text"] == seen(choice)["text"]
-        assert [call[1:] for call in seen(told.choices[0])["calls"]] == [call[1:] for call in seen(choice)["calls"]]
+        assert seen(told.choices[0].parts)["text"] == seen(choice.parts)["text"]
+        assert [call[1:] for call in seen(told.choices[0].parts)["calls"]] == [
+            call[1:] for call in seen(choice.parts)["calls"]
+        ]
         assert told.choices[0].finish == choice.finish
         assert told.usage.output_tokens == before.usage.output_tokens
 
@@ -181,7 +157,7 @@ def test_any_answer_is_a_whole_one_in_gemini(response: Response):
     body = DIALECT.encode_response(response, REQUEST, receipt)
     check_answer(body)
     after = DIALECT.decode_response(body, TRAITS)
-    assert [seen(choice) for choice in after.choices] == [seen(choice) for choice in response.choices]
+    assert [seen(choice.parts) for choice in after.choices] == [seen(choice.parts) for choice in response.choices]
     assert_opaque_kept(after, response)
 
 
@@ -190,7 +166,7 @@ def test_any_stream_keeps_geminis_grammar(response: Response):
     body = write(list(unfold(response)))
     check_stream(body)
     after = fold(read(body))
-    assert [seen(choice) for choice in after.choices] == [seen(choice) for choice in response.choices]
+    assert [seen(choice.parts) for choice in after.choices] == [seen(choice.parts) for choice in response.choices]
     assert_opaque_kept(after, response)
 
 
@@ -259,4 +235,4 @@ def test_any_request_goes_from_gemini_to_the_others(request: Request):
         again = dialect.decode_request(dialect.encode_request(asked, traits, Receipt()))
         calls = [part for message in asked.messages for part in message.parts if isinstance(part, ToolCall)]
         told = [part for message in again.messages for part in message.parts if isinstance(part, ToolCall)]
-        assert [(call.name, _arguments(call)) for call in told] == [(call.name, _arguments(call)) for call in calls]
+        assert [(call.name, arguments(call)) for call in told] == [(call.name, arguments(call)) for call in calls]

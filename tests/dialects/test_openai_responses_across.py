@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import grammar_responses
+from support.meaning import seen
 from support.recordings import Recording, by_id, recordings
 from tollhouse.chat import sse
 from tollhouse.chat.events import Event, Failed
@@ -26,7 +27,7 @@ from tollhouse.chat.model import (
     Thinking,
     ToolCall,
 )
-from tollhouse.chat.opaque import holds_sealed, read_id
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects import anthropic, gemini, openai_chat
 from tollhouse.dialects.anthropic import AnthropicTraits
@@ -77,32 +78,6 @@ def decode(body: bytes, dialect: Dialect[Any], traits: Any) -> list[Event]:
 def encode(response: Response, dialect: Dialect[Any]) -> bytes:
     encoder = dialect.stream_encoder(REQUEST, Receipt())
     return b"".join(encoder.encode(event) for event in unfold(response))
-
-
-def seen(parts: tuple[Part, ...]) -> dict[str, Any]:
-    """What every client sees: texts and thoughts joined, calls with their arguments."""
-    found: dict[str, Any] = {"text": "", "thought": "", "calls": []}
-    for part in parts:
-        match part:
-            case Text(text=text) | Refusal(text=text):
-                found["text"] += text
-            case Thinking(text=text):
-                found["thought"] += text
-            case ToolCall():
-                found["calls"].append((read_id(part.id)[0], part.name, arguments(part)))
-            case _:
-                pass
-    return found
-
-
-def arguments(call: ToolCall) -> Any:
-    if call.custom:
-        return {"input": call.arguments}
-    try:
-        value = json.loads(call.arguments or "{}")
-    except ValueError:
-        value = None
-    return value if isinstance(value, dict) else {"_raw": call.arguments}
 
 
 @pytest.mark.parametrize(("dialect", "traits", "recording"), INTO)

@@ -157,6 +157,22 @@ def answer_facts(response: Response) -> Facts:
     return {**facts, **{f"{name} tokens": count for name, count in counts.items() if count}}
 
 
+def seen(parts: Iterable[Part]) -> dict[str, Any]:
+    """What of an answer every client sees: texts and thoughts joined, calls with their arguments."""
+    found: dict[str, Any] = {"text": "", "thought": "", "calls": []}
+    for part in parts:
+        match part:
+            case Text(text=text) | Refusal(text=text):
+                found["text"] += text
+            case Thinking(text=text):
+                found["thought"] += text
+            case ToolCall():
+                found["calls"].append((read_id(part.id)[0], part.name, arguments(part)))
+            case _:
+                pass
+    return found
+
+
 def arguments(call: ToolCall) -> Any:
     """A call's arguments as every dialect can tell them: an object."""
     if call.custom:
