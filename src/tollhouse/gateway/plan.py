@@ -26,9 +26,8 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """Try this candidate after waiting."""
+    """Try the plan's `current` candidate after waiting."""
 
-    candidate: int
     wait_seconds: float
 
 
@@ -68,7 +67,7 @@ class Plan:
         return max(0.0, self._deadline - now)
 
     def after(self, verdict: Verdict, retry_after: float | None, now: float) -> Next | None:
-        """What follows a failed attempt; `None` when its error is the call's."""
+        """What follows a failed attempt, and makes its candidate the `current` one; `None` when the error is the call's."""
         if verdict is Verdict.FINAL or self._attempts >= self._policy.max_attempts:
             return None
         if verdict is Verdict.NEXT_CANDIDATE:
@@ -85,7 +84,7 @@ class Plan:
             return None
         self._attempts += 1
         self._current = following
-        return Next(following, wait)
+        return Next(wait)
 
     def _following(self) -> int | None:
         for step in range(1, self._count + 1):
