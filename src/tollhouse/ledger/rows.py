@@ -125,7 +125,7 @@ def _storable_value(value: Value) -> Value:
 def _attempts_detail(record: CallRecord) -> str | None:
     """`[[provider, model, outcome, status, duration_us], …]`, only when it says more than the row itself."""
     attempts = record.attempts
-    if len(attempts) < 2 and all(attempt.outcome == "ok" for attempt in attempts):
+    if not attempts or (len(attempts) == 1 and attempts[0].outcome == "ok"):
         return None
     detail = [
         (attempt.provider, attempt.model[:MAX_NAME_CHARS], attempt.outcome, attempt.status, attempt.duration_us)
