@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -44,13 +44,6 @@ SUGGEST_SECONDS: Final = 3.0
 DIRECT_CONNECTIONS: Final = 100
 DEFAULT_MODEL: Final = "default"
 """What leaves the choice to the gateway."""
-
-
-class Marked(Protocol):
-    """What comes back from a door."""
-
-    @property
-    def marks(self) -> Marks: ...
 
 
 class Engine:

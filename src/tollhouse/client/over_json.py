@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import msgspec
 
@@ -198,8 +197,3 @@ def _without_token(place: Place, path: str) -> Outgoing:
 def aliases_of(models: Models) -> Mapping[str, str]:
     """Names of a list that stand for another: a provider's model is `owner/model`, an alias is not."""
     return {model.id: "" for model in models.models if not model.id.startswith(f"{model.owner}/")}
-
-
-def version_in(marks: Marks, version: str) -> Marks:
-    """The marks with the gateway's version, where it is known."""
-    return replace(marks, server_version=version) if version else marks
