@@ -299,6 +299,16 @@ def live_project(transaction: Transaction, tenant_name: str, name: str) -> Proje
     return found
 
 
+def check_holder(transaction: Transaction, tenant_name: str, project_name: str) -> None:
+    """Looks at whom something new is to belong to; empty names are nobody.  Raises `NotFound`, `BadRequest`."""
+    if project_name:
+        if not tenant_name:
+            raise BadRequest("A project belongs to a tenant; name the tenant too.", param="tenant")
+        live_project(transaction, tenant_name, project_name)
+    elif tenant_name:
+        live_tenant(transaction, tenant_name)
+
+
 # ---------------------------------------------------------------------------------------------------------------------- keys
 
 
@@ -316,12 +326,7 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
         if found[0][0] is not None:
             was = f"{was} already, revoked; the books name it"
         raise Conflict(f"{was}.", hint="Choose another name.", param="name")
-    if new.tenant:
-        live_tenant(desk.transaction, new.tenant)
-    if new.project:
-        if not new.tenant:
-            raise BadRequest("A project belongs to a tenant; name the tenant too.", param="tenant")
-        live_project(desk.transaction, new.tenant, new.project)
+    check_holder(desk.transaction, new.tenant, new.project)
     terms = _without_two_totals(checked(new.terms), new.balance_nano)
     check_expiry(desk, new.expires_at_us)
     secret = key_text(desk.random_bytes(RANDOM_BYTES))
@@ -350,9 +355,7 @@ def edit_key(desk: Desk, name: str, edit: KeyEdit) -> Key:
     """Changes terms or expiry, also of one that has expired.  Raises `NotFound`, `Conflict` if revoked, `BadRequest`."""
     found = _live_key(desk.transaction, name)
     terms = _without_two_totals(edited(found.terms, edit), found.balance_nano)
-    expires_at_us = found.expires_at_us if isinstance(edit.expires_at_us, UnsetType) else edit.expires_at_us
-    if not isinstance(edit.expires_at_us, UnsetType):
-        check_expiry(desk, expires_at_us)
+    expires_at_us = edited_expiry(desk, found.expires_at_us, edit)
     desk.transaction.run(
         "UPDATE keys SET terms = $1, expires_at_us = $2, revision = $3 WHERE name = $4",
         encode(terms),
@@ -445,6 +448,14 @@ def edited(terms: AnyTerms, edit: Edit) -> AnyTerms:
 def named_fields(edit: Edit) -> dict[str, object]:
     """The fields that an edit names."""
     return {name: value for name, value in msgspec.structs.asdict(edit).items() if value is not UNSET}
+
+
+def edited_expiry(desk: Desk, expires_at_us: int | None, edit: KeyEdit) -> int | None:
+    """When it ends after the edit.  Raises `BadRequest` for a new end that has passed, or is too far away."""
+    if isinstance(edit.expires_at_us, UnsetType):
+        return expires_at_us
+    check_expiry(desk, edit.expires_at_us)
+    return edit.expires_at_us
 
 
 def set_fields(terms: Terms) -> dict[str, object]:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from msgspec import UnsetType
 
 from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
@@ -20,9 +19,9 @@ from tollhouse.policy.registrar import (
     Desk,
     KeyEdit,
     check_expiry,
+    check_holder,
     edited,
-    live_project,
-    live_tenant,
+    edited_expiry,
     named_fields,
     set_fields,
 )
@@ -65,12 +64,7 @@ def create_subject(desk: Desk, new: NewSubject) -> Subject:
             hint="`tollhouse subject edit` changes it, `tollhouse subject restore` lets a revoked one in again.",
             param="name",
         )
-    if new.tenant:
-        live_tenant(desk.transaction, new.tenant)
-    if new.project:
-        if not new.tenant:
-            raise BadRequest("A project belongs to a tenant; name the tenant too.", param="tenant")
-        live_project(desk.transaction, new.tenant, new.project)
+    check_holder(desk.transaction, new.tenant, new.project)
     terms = checked(new.terms)
     check_expiry(desk, new.expires_at_us)
     desk.transaction.run(
@@ -93,9 +87,7 @@ def create_subject(desk: Desk, new: NewSubject) -> Subject:
 def edit_subject(desk: Desk, name: str, edit: KeyEdit) -> Subject:
     """Changes its terms or its end.  Raises `NotFound`, `BadRequest`."""
     found = subject(desk.transaction, name)
-    expires_at_us = found.expires_at_us if isinstance(edit.expires_at_us, UnsetType) else edit.expires_at_us
-    if not isinstance(edit.expires_at_us, UnsetType):
-        check_expiry(desk, expires_at_us)
+    expires_at_us = edited_expiry(desk, found.expires_at_us, edit)
     desk.transaction.run(
         "UPDATE subjects SET terms = $1, expires_at_us = $2, revision = $3 WHERE name = $4",
         encode(edited(found.terms, edit)),

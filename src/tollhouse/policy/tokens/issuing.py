@@ -20,7 +20,7 @@ from tollhouse.config.schema import JwtSettings
 from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
 from tollhouse.policy.register import MAX_PAGE, all_pages, read
-from tollhouse.policy.registrar import MAX_EXPIRY_SECONDS, Audit, Desk, live_project, live_tenant, write
+from tollhouse.policy.registrar import MAX_EXPIRY_SECONDS, Audit, Desk, check_holder, write
 from tollhouse.policy.terms import KeyTerms, decode, encode
 from tollhouse.policy.tokens.claims import MAX_ID_CHARACTERS, subject
 from tollhouse.policy.tokens.compact import write_piece
@@ -108,10 +108,7 @@ def issue_token(desk: Desk, mint: Mint, new: NewToken) -> IssuedToken:
     """
     check_subject(new.subject)
     grant = check_grant(Grant(tenant=new.tenant, project=new.project, **msgspec.structs.asdict(new.terms)))
-    if grant.tenant:
-        live_tenant(desk.transaction, grant.tenant)
-    if grant.project:
-        live_project(desk.transaction, grant.tenant, grant.project)
+    check_holder(desk.transaction, grant.tenant, grant.project)
     _check_stored(desk, new.subject, grant)
     now, ends = desk.now_us // 1_000_000, new.expires_at_us // 1_000_000
     if not now < ends <= now + MAX_EXPIRY_SECONDS:
