@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from tollhouse.config import values
+from tollhouse.config.keys import read_digest
 from tollhouse.config.schema import AdminSettings, AdminTokenSettings, KeySettings, Role
 from tollhouse.config.section import Section, Spot
 from tollhouse.config.tls import read_tls
@@ -51,13 +52,7 @@ def read_admin(section: Section, keys: Iterable[KeySettings]) -> AdminSettings:
 def _token(spot: Spot) -> AdminTokenSettings | None:
     section = spot.section()
     name = section.read_optional("name", _name)
-    digest = section.read_optional("token", _token_digest)
-    if section.has("token_sha256"):
-        if section.has("token"):
-            section.spot.flaw("Give either the `token` or its `token_sha256`.")
-        digest = section.read_optional("token_sha256", values.hex_digest)
-    else:
-        section.require("token", "The entry has no `token`, and no `token_sha256` in its place.")
+    digest = read_digest(section, "token", _token_digest)
     section.require("name", "The token has no `name`; the name is what the audit log calls it.")
     roles: tuple[Role, ...] = ("admin", "viewer")
     role = section.read_optional("role", values.choice(*roles))

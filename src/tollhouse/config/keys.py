@@ -9,6 +9,7 @@ from tollhouse.config.schema import AuthSettings, KeySettings, Scope, ServerSett
 from tollhouse.config.section import Section, Spot
 from tollhouse.config.tags import read_tags
 from tollhouse.config.tokens import read_jwt, read_oidc
+from tollhouse.config.values import Reader
 
 CLOSED: Final = (
     "Nobody could call: the gateway is closed by default. List keys under `auth.keys`, each with a `name` and a `key` ("
@@ -58,16 +59,21 @@ def read_auth(
     return AuthSettings(keys=tuple(keys), jwt=jwt, oidc=oidc, certificates=certificates, open=is_open)
 
 
+def read_digest(section: Section, key: str, reader: Reader[bytes]) -> bytes | None:
+    """The digest of a credential, which stands there itself or, below `{key}_sha256`, as its digest."""
+    digest = section.read_optional(key, reader)
+    if section.has(f"{key}_sha256"):
+        if section.has(key):
+            section.spot.flaw(f"Give either the `{key}` or its `{key}_sha256`.")
+        return section.read_optional(f"{key}_sha256", values.hex_digest)
+    section.require(key, f"The entry has no `{key}`, and no `{key}_sha256` in its place.")
+    return digest
+
+
 def _key(spot: Spot, mentions: Mentions) -> KeySettings | None:
     section = spot.section()
     name = section.read_optional("name", values.name)
-    digest = section.read_optional("key", values.key_digest)
-    if section.has("key_sha256"):
-        if section.has("key"):
-            section.spot.flaw("Give either the `key` or its `key_sha256`.")
-        digest = section.read_optional("key_sha256", values.hex_digest)
-    else:
-        section.require("key", "The entry has no `key`, and no `key_sha256` in its place.")
+    digest = read_digest(section, "key", values.key_digest)
     section.require("name", "The key has no `name`; the name is what the ledger and the log call it.")
     tenant = section.read_optional("tenant", values.name)
     project = section.read_optional("project", values.name)
