@@ -21,14 +21,17 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("Tollhouse needs Python 3.11 or newer; run make with PYTHON=python3.12, say.") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV)
 
+# What has to be compiled anew when it changes.
+COMPILED := hatch_build.py src/tollhouse/policy/shared_memory/_quick.c
+
 # Each stamp says which set of requirements the virtual environment holds.
-$(VENV)/.demo: requirements/demo.txt pyproject.toml | $(BIN)/python
+$(VENV)/.demo: requirements/demo.txt pyproject.toml $(COMPILED) | $(BIN)/python
 	@echo "Installing what the demonstration needs into $(VENV) (a minute on a fresh machine) ..."
 	$(PIP) install --quiet --progress-bar on --require-hashes -r requirements/demo.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+$(VENV)/.dev: requirements/dev.txt pyproject.toml $(COMPILED) | $(BIN)/python
 	@echo "Installing what the tests need into $(VENV) ..."
 	$(PIP) install --quiet --progress-bar on --require-hashes -r requirements/dev.txt
 	$(PIP) install --quiet --no-deps --no-build-isolation -e .

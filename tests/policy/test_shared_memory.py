@@ -1,9 +1,6 @@
 """Counters in shared memory: the contract, and what is theirs alone."""
 
-import fcntl
-import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,7 +18,7 @@ from support.counters_contract import (
     state,
     tokens,
 )
-from support.shared_counters import SharedBench, audit
+from support.shared_counters import SharedBench, audit, lock_taken
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.policy.counters import (
     MAX_CLAIM_PARTS,
@@ -42,28 +39,21 @@ from tollhouse.policy.counters import (
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.shared_memory.berths import MAX_CLAIMS
 from tollhouse.policy.shared_memory.layout import CEILING, HELD, VERSION, Layout
+from tollhouse.policy.shared_memory.quick import QUICK
 from tollhouse.policy.shared_memory.sites import MAX_SITES
 
 HOUR = 3_600
 DESK_FOR_ALL = Seats("desk/all", 100)
 
 
-@pytest.fixture
-async def bench(tmp_path: Path) -> AsyncIterator[SharedBench]:
-    made = SharedBench(tmp_path)
+@pytest.fixture(params=["compiled", "python"])
+async def bench(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[SharedBench]:
+    """Both ways of counting keep the same contract."""
+    if request.param == "compiled" and QUICK is None:
+        pytest.skip("the compiled part was not built here")
+    made = SharedBench(tmp_path, quick=QUICK if request.param == "compiled" else None)
     yield made
     await made.aclose()
-
-
-@contextmanager
-def lock_taken(folder: Path) -> Iterator[None]:
-    """Somebody is in there, and stays."""
-    file = os.open(folder / "lock", os.O_RDWR)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
 
 
 async def fits(store: SharedCounters, asked: Claim) -> bool:

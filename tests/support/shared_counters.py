@@ -1,12 +1,17 @@
 """Shared counters under a clock that stands still until it is moved."""
 
+import fcntl
+import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from support.counters_contract import START_US
 from tollhouse.policy.counters import Counters
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.shared_memory.layout import HELD, KIND_MASK, PURSE, SEATS, VALUE
+from tollhouse.policy.shared_memory.quick import QUICK, Quick
 
 
 class SharedBench:
@@ -16,8 +21,17 @@ class SharedBench:
     do, and one that is closed looks like a process that died.
     """
 
-    def __init__(self, folder: Path, *, processes: int = 8, meters: int = 4_096, purses: int = 512) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        processes: int = 8,
+        meters: int = 4_096,
+        purses: int = 512,
+        quick: Quick | None = QUICK,
+    ) -> None:
         self.folder = folder
+        self.quick = quick
         self.processes = processes
         self.meters = meters
         self.purses = purses
@@ -35,6 +49,7 @@ class SharedBench:
             patience_seconds=0.2,
             monotonic_ns=lambda: self.uptime_ns,
             wall_us=lambda: self.wall_us,
+            quick=self.quick,
         )
         self._opened.append(counters)
         return counters
@@ -71,3 +86,14 @@ def audit(counters: SharedCounters) -> None:
                 assert words[at + VALUE] == seats[at]
         for at in counters._file.purses.used():
             assert words[at + HELD] == holds[at]
+
+
+@contextmanager
+def lock_taken(folder: Path) -> Iterator[None]:
+    """Somebody is in there, and stays."""
+    file = os.open(folder / "lock", os.O_RDWR)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)

@@ -191,6 +191,8 @@ class Ending(msgspec.Struct, frozen=True):
     cost_nano: int | None
     """`None`: it was released."""
     tokens: int | None
+    is_watched: bool = True
+    """Whether somebody wants to hear what that did to its purses."""
 
 
 class Spending(msgspec.Struct, frozen=True):

@@ -61,9 +61,9 @@ class Settler(Protocol):
     """Ends claims without being waited for."""
 
     def settle(
-        self, claim_id: str, *, cost_nano: int, tokens: int | None, done: Callable[[Sequence[Spending]], None]
+        self, claim_id: str, *, cost_nano: int, tokens: int | None, done: Callable[[Sequence[Spending]], None] | None
     ) -> None:
-        """Settles a claim, now or soon, and then says what that did to its purses."""
+        """Settles a claim, now or soon, and then says what that did to its purses, if anybody wants to hear."""
         ...
 
 
@@ -323,7 +323,8 @@ class GateHold:
     def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         """See `Hold.settle`."""
         tokens = None if input_tokens is None and output_tokens is None else (input_tokens or 0) + (output_tokens or 0)
-        self._gate.settler.settle(self.id, cost_nano=cost_nano or 0, tokens=tokens, done=self.spent)
+        done = self.spent if any([bound.alerts for bound in self.bounds]) else None  # noqa: C419 - a list is quicker
+        self._gate.settler.settle(self.id, cost_nano=cost_nano or 0, tokens=tokens, done=done)
 
     def spent(self, spending: Sequence[Spending]) -> None:
         """What settling did."""

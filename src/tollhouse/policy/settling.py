@@ -8,7 +8,7 @@ from typing import Protocol
 from tollhouse.errors import StoreUnavailable
 from tollhouse.policy.counters import Counters, Ending, Spending
 
-Done = Callable[[Sequence[Spending]], None]
+Done = Callable[[Sequence[Spending]], None] | None
 
 log = logging.getLogger("tollhouse.policy")
 
@@ -41,7 +41,7 @@ class SettlesNow:
 
     def settle(self, claim_id: str, *, cost_nano: int, tokens: int | None, done: Done) -> None:
         """See `gate.Settler`."""
-        self._endings.append(Ending(claim_id, cost_nano, tokens))
+        self._endings.append(Ending(claim_id, cost_nano, tokens, done is not None))
         self._done.append(done)
         if len(self._done) == 1:
             self._defer(self._settle)
@@ -62,7 +62,7 @@ class SettlesNow:
             log.warning("holds are given back late", extra={"request_ids": ids, "why": str(error)})
             return
         for done, spending in zip(hear, told, strict=True):
-            if spending:
+            if spending and done is not None:
                 done(spending)
 
 
@@ -86,7 +86,8 @@ class SettlesSoon:
         except StoreUnavailable as error:
             log.warning("holds are given back late", extra={"request_ids": [claim_id], "why": str(error)})
             return
-        done(spending)
+        if done is not None:
+            done(spending)
 
     async def aclose(self) -> None:
         """Returns when every settlement has been made.  The store bounds how long that takes."""

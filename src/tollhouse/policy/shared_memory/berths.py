@@ -75,8 +75,8 @@ class BerthPages:
         size = os.fstat(file).st_size
         if size < _CLAIMS_AT:
             raise ValueError("too small for a berth")
-        self._map = mmap.mmap(file, size, access=access)
-        self._words = memoryview(self._map).cast("q")
+        self.map = mmap.mmap(file, size, access=access)
+        self._words = memoryview(self.map).cast("q")
         self._places = (size - _CLAIMS_AT) // _CLAIM_BYTES
         if (self._words[0], self._words[1]) != (MAGIC, VERSION):
             self.unmap()
@@ -96,9 +96,9 @@ class BerthPages:
     def parts(self, place: int) -> Iterator[Part]:
         """What a standing claim holds."""
         start = self._page(place)
-        count, hold_nano, tokens = _PARTS_COUNT.unpack_from(self._map, start)
+        count, hold_nano, tokens = _PARTS_COUNT.unpack_from(self.map, start)
         for index in range(min(count, MAX_PARTS)):
-            at, identity, number, limit = _PART.unpack_from(self._map, start + _PARTS_AT + index * _PART.size)
+            at, identity, number, limit = _PART.unpack_from(self.map, start + _PARTS_AT + index * _PART.size)
             if number < 0:
                 number = hold_nano if identity & KIND_MASK == PURSE else min(tokens, -number)
             yield at, identity, number, limit
@@ -109,9 +109,9 @@ class BerthPages:
         One that fails its checksum comes back under a name of its own and without a note: what it holds must be given back.
         """
         start = self._page(place)
-        checksum, id_bytes, note_bytes, count, _, hold, _, padded = _HEAD.unpack_from(self._map, start)
+        checksum, id_bytes, note_bytes, count, _, hold, _, padded = _HEAD.unpack_from(self.map, start)
         note_at = start + _PARTS_AT + min(count, MAX_PARTS) * _PART.size
-        name, note = padded[:id_bytes], self._map[note_at : note_at + min(note_bytes, MAX_NOTE_BYTES)]
+        name, note = padded[:id_bytes], self.map[note_at : note_at + min(note_bytes, MAX_NOTE_BYTES)]
         began = (self._words[_INDEX + place] >> 1) - 1
         is_whole = name and crc32(note, crc32(name)) == checksum
         return Written(
@@ -125,7 +125,7 @@ class BerthPages:
     def unmap(self) -> None:
         """Lets go of the memory."""
         self._words.release()
-        self._map.close()
+        self.map.close()
 
     def _page(self, place: int) -> int:
         return _page_of(place, self._words[_INDEX + place] & 1)
@@ -141,10 +141,11 @@ class Berth(BerthPages):
         """Takes over the descriptor, whose lock is held.  Raises `ValueError` as `BerthPages`."""
         super().__init__(file, access=mmap.ACCESS_WRITE)
         self.number = number
+        """Which of the machine's berths it is."""
         self._file = file
-        self._top = self._words[_TOP]
         standing = set(self.standing())
-        self._free = [place for place in range(self._places - 1, -1, -1) if place not in standing]
+        self.free = [place for place in range(self._places - 1, -1, -1) if place not in standing]
+        """Places without a claim; the last is the next to be used."""
 
     @classmethod
     def take(cls, folder: Path, number: int) -> Self | None:
@@ -167,22 +168,22 @@ class Berth(BerthPages):
     @property
     def is_empty(self) -> bool:
         """Whether no claim stands in it."""
-        return len(self._free) == self._places
+        return len(self.free) == self._places
 
     def reserve(self) -> None:
         """Makes sure that one more claim can be put down.  Raises `StoreUnavailable` when it cannot."""
-        if not self._free:
+        if not self.free:
             self._grow()
 
     def put(self, claim: Claim, name: bytes, parts: bytes) -> int:
         """Writes a claim, its parts as `written` gives them, and returns its place.  There must be room: see `reserve`."""
-        place = self._free.pop()
+        place = self.free.pop()
         start = _CLAIMS_AT + place * _CLAIM_BYTES
         page = _page(name, claim.hold_nano, claim.tokens, parts, claim.note)
-        self._map[start : start + len(page)] = page
+        self.map[start : start + len(page)] = page
         words = self._words
-        if place >= self._top:
-            words[_TOP] = self._top = place + 1
+        if place >= words[_TOP]:
+            words[_TOP] = place + 1
         words[_INDEX + place] = (claim.began_at_us + 1) << 1
         return place
 
@@ -190,13 +191,13 @@ class Berth(BerthPages):
         """Writes a standing claim anew; its parts say all numbers themselves.  A death in between leaves it as it was."""
         start = _page_of(place, ~self._words[_INDEX + place] & 1)
         page = _page(name, hold_nano, 0, parts, note)
-        self._map[start : start + len(page)] = page
+        self.map[start : start + len(page)] = page
         self._words[_INDEX + place] ^= 1
 
     def drop(self, place: int) -> None:
         """The claim has ended."""
         self._words[_INDEX + place] = 0
-        self._free.append(place)
+        self.free.append(place)
 
     def leave(self) -> None:
         """Gives the berth up.  What stands in it is an orphan now."""
@@ -209,7 +210,7 @@ class Berth(BerthPages):
             raise StoreUnavailable(
                 f"{MAX_CLAIMS:,} calls are under way in this process, which is all that can be remembered."
             )
-        old = len(self._map)
+        old = len(self.map)
         try:
             # Written, not just lengthened: a disk that is full says so here, and not by SIGBUS when the page is touched.
             _write_zeros(self._file, old, more * _CLAIM_BYTES)
@@ -219,8 +220,8 @@ class Berth(BerthPages):
                 os.ftruncate(self._file, old)
             raise StoreUnavailable(f"The shared counters cannot remember another call: {error}.") from error
         self.unmap()
-        self._map, self._words = wider, memoryview(wider).cast("q")
-        self._free.extend(range(self._places + more - 1, self._places - 1, -1))
+        self.map, self._words = wider, memoryview(wider).cast("q")
+        self.free.extend(range(self._places + more - 1, self._places - 1, -1))
         self._places += more
 
 

@@ -37,16 +37,16 @@ class CountersFile:
         try:
             if os.fstat(file).st_size != layout.total_bytes:
                 raise ValueError("a file of another size")
-            self._map = mmap.mmap(file, layout.total_bytes, access=mmap.ACCESS_WRITE)
+            self.map = mmap.mmap(file, layout.total_bytes, access=mmap.ACCESS_WRITE)
         finally:
             os.close(file)
-        self.words = words = memoryview(self._map).cast("q")
+        self.words = words = memoryview(self.map).cast("q")
         found = words[AT_MAGIC], words[AT_VERSION], words[AT_METERS], words[AT_PURSES]
         if found != (MAGIC, VERSION, layout.meters, layout.purses):
             self.close()
             raise ValueError("a file of another layout")
         self.meters = SlotTable(
-            self._map,
+            self.map,
             words,
             start=layout.meters_at,
             marks=layout.meter_marks_at,
@@ -54,7 +54,7 @@ class CountersFile:
             slot_bytes=METER_BYTES,
         )
         self.purses = SlotTable(
-            self._map,
+            self.map,
             words,
             start=layout.purses_at,
             marks=layout.purse_marks_at,
@@ -85,7 +85,7 @@ class CountersFile:
 
     def read_purse(self, at: int) -> tuple[int, int, int, int, int, int, int]:
         """A purse's words from its identity to `MOMENT`: quicker than one by one."""
-        return _PURSE.unpack_from(self._map, at * WORD_BYTES)
+        return _PURSE.unpack_from(self.map, at * WORD_BYTES)
 
     def next_identity(self, kind: int) -> int:
         """An identity that no slot ever had."""
@@ -94,13 +94,13 @@ class CountersFile:
 
     def text(self, start: int, size: int) -> str:
         """Text that was written by `write_text`; `start` is the index of a word."""
-        return self._map[start * WORD_BYTES : start * WORD_BYTES + size].decode("utf-8", "surrogatepass")
+        return self.map[start * WORD_BYTES : start * WORD_BYTES + size].decode("utf-8", "surrogatepass")
 
     def write_text(self, start: int, text: bytes) -> None:
         """Writes text from a word on."""
-        self._map[start * WORD_BYTES : start * WORD_BYTES + len(text)] = text
+        self.map[start * WORD_BYTES : start * WORD_BYTES + len(text)] = text
 
     def close(self) -> None:
         """Lets go of the memory."""
         self.words.release()
-        self._map.close()
+        self.map.close()

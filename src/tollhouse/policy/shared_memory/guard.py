@@ -36,27 +36,28 @@ class Guard:
 
     def __init__(self, file: int, *, patience_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         """Takes over the descriptor."""
-        self._file = file
+        self.file = file
+        """The descriptor, for who takes the lock without waiting."""
         self._patience_seconds = patience_seconds
         self._clock = clock
         self._is_stuck = False
 
     def take(self) -> None:
         """Takes the lock.  Raises `StoreUnavailable` when it is not to be had in time."""
-        if _flock(self._file, _TAKE):
+        if _flock(self.file, _TAKE):
             self._wait()
 
     def give(self) -> None:
         """Gives it back."""
-        _flock(self._file, fcntl.LOCK_UN)
+        _flock(self.file, fcntl.LOCK_UN)
 
     def is_deleted(self) -> bool:
         """Whether somebody removed the file, so that others would lock another one."""
-        return os.fstat(self._file).st_nlink == 0
+        return os.fstat(self.file).st_nlink == 0
 
     def close(self) -> None:
         """Gives it back for good."""
-        os.close(self._file)
+        os.close(self.file)
 
     def _wait(self) -> None:
         _check_errno()
@@ -64,7 +65,7 @@ class Guard:
         give_up_at = self._clock() + patience
         tries, nap = 0, _FIRST_NAP_SECONDS
         while True:
-            if not _flock(self._file, _TAKE):
+            if not _flock(self.file, _TAKE):
                 self._is_stuck = False
                 return
             _check_errno()

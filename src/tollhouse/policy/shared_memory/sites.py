@@ -1,5 +1,6 @@
 """Where the parts of a kind of claim stand in the file of counters: looked up once, and good until a slot was moved."""
 
+import struct
 from collections.abc import Sequence
 from typing import Final
 
@@ -14,7 +15,19 @@ MAX_SITES: Final = 4096
 class Sites:
     """The words that a claim of one kind reads and writes, each by its index."""
 
-    __slots__ = ("_slots", "moved", "parts", "purse_slots", "purses", "rate_words", "rates", "row", "seats", "tokens")
+    __slots__ = (
+        "_slots",
+        "moved",
+        "parts",
+        "plan",
+        "purse_slots",
+        "purses",
+        "rate_words",
+        "rates",
+        "row",
+        "seats",
+        "tokens",
+    )
 
     def __init__(
         self,
@@ -62,6 +75,8 @@ class Sites:
             ]
         )
         """What a berth says of such a claim's parts."""
+        self.plan: Final = self._planned()
+        """All of this for `quick`."""
 
     def spelled_out(self, claim: Claim) -> list[Part]:
         """The parts of one claim with all numbers."""
@@ -72,3 +87,14 @@ class Sites:
             *((claim.hold_nano, 0) for _ in parts.purses),
         ]
         return [(*slot, *number) for slot, number in zip(self._slots, numbers, strict=True)]
+
+    def _planned(self) -> bytes:
+        """The order of `_quick.c`: `Plan`, `RateSite`s, `SeatsSite`s, `PurseSite`s, and the row."""
+        numbers = [self.moved, len(self.rates), len(self.seats), len(self.purses)]
+        for site in self.rates:
+            numbers += site
+        for word, each in self.seats:
+            numbers += word, min(each.limit, CEILING)
+        for purse in self.purses:
+            numbers += purse
+        return struct.pack(f"={len(numbers)}q", *numbers) + self.row
