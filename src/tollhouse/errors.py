@@ -49,6 +49,19 @@ class BadRequest(CallerError):
     """The body is not what the dialect says it is: broken JSON, a missing field, a wrong type."""
 
 
+class ModelMissing(BadRequest):
+    """The request names no model, and the configuration has none for such requests."""
+
+    code = "model_missing"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The request does not say which model to use: set `model`.",
+            hint="Where `models.default` is configured, it answers such requests.",
+            param="model",
+        )
+
+
 class Untranslatable(CallerError):
     """A `strict` model was asked for something that its provider's dialect cannot express."""
 

@@ -1,6 +1,7 @@
 """Requests of the Responses API: read from clients, written for providers, and taken from one dialect to another."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -306,7 +307,7 @@ def test_every_part_is_read():
         ({"temperature": "hot"}, "temperature"),
         ({"stream": "yes"}, "stream"),
         ({"conversation": "conv_1"}, "conversation"),
-        ({"model": ""}, "model"),
+        ({"model": "m" * 501}, "model"),
         ({"include": "all"}, "include"),
     ],
 )
@@ -356,7 +357,7 @@ def test_no_json_makes_reading_fail_in_any_other_way(fields: Json, given_items: 
 @given(st.binary(max_size=40))
 def test_no_bytes_make_reading_fail_in_any_other_way(body: bytes):
     for do in (DIALECT.peek, DIALECT.decode_request):
-        with pytest.raises(BadRequest):
+        with suppress(BadRequest):  # `{}` says nothing wrong at its top level
             do(body)
 
 

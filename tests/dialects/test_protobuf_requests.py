@@ -95,7 +95,6 @@ def test_results_of_tools_stand_apart_in_the_canonical_form(form: Form):
 # --------------------------------------------------------------------------------------------------------- refusals
 
 WRONG: list[tuple[Request, str]] = [
-    (Request(model="", messages=(HELLO,)), "model"),
     (Request(model="m" * 501, messages=(HELLO,)), "model"),
     (Request(model="m", messages=()), "messages"),
     (said(choices=0), "choices"),
@@ -122,7 +121,7 @@ def test_a_request_that_is_not_right_is_refused_by_its_field(form: Form, request
 
 @by_form
 @pytest.mark.parametrize(
-    "request_", [said(choices=0), said(max_output_tokens=-1), Request(model="", messages=(HELLO,))]
+    "request_", [said(choices=0), said(max_output_tokens=-1), Request(model="m" * 501, messages=(HELLO,))]
 )
 def test_what_a_hold_is_computed_from_is_refused_at_the_first_glance(form: Form, request_: Request):
     with pytest.raises(BadRequest):
@@ -303,7 +302,7 @@ def test_an_answer_that_is_not_of_this_protocol_is_malformed():
 @pytest.mark.parametrize(
     ("request_", "param"),
     [
-        (EmbeddingRequest(model="", inputs=("a",)), "model"),
+        (EmbeddingRequest(model="m" * 501, inputs=("a",)), "model"),
         (EmbeddingRequest(model="m", inputs=()), "inputs"),
         (EmbeddingRequest(model="m", inputs=("a", "")), "inputs[1]"),
         (EmbeddingRequest(model="m", inputs=("a", ())), "inputs[1]"),

@@ -7,7 +7,7 @@ import pytest
 
 from tollhouse.config.schema import ProviderSettings
 from tollhouse.config.secret import Secret
-from tollhouse.errors import ModelNotAllowed, ModelNotFound
+from tollhouse.errors import ModelMissing, ModelNotAllowed, ModelNotFound
 from tollhouse.gateway.routing import MAX_REMEMBERED, Alias, Candidate, Router, allowed
 from tollhouse.policy.access import allow
 from tollhouse.policy.identity import Principal
@@ -112,7 +112,7 @@ def test_an_empty_name_and_the_word_default_mean_the_default():
 
 
 def test_a_request_without_a_model_says_what_is_missing_if_there_is_no_default():
-    with pytest.raises(ModelNotFound, match=r"names no model and no `models\.default`"):
+    with pytest.raises(ModelMissing, match=r"set `model`.*`models\.default`"):
         router(FAST).resolve("")
 
 

@@ -7,6 +7,7 @@ import msgspec
 
 from tollhouse.chat.model import Request
 from tollhouse.dialects.dialect import Dialect, Peek
+from tollhouse.errors import ModelMissing
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.identity import Principal
@@ -78,10 +79,17 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def named(self, model: str) -> str:
-        """The model that is asked for, by what the body says: the path's word comes first, and its provider before it."""
+        """The model that is asked for, by what the body says: the path's word comes first, and its provider before it.
+
+        Raises `ModelMissing` where the path names a provider, and neither it nor the body a model.
+        """
         if self.model is not None:
             model = self.model
-        return model if self.provider is None else f"{self.provider}/{model}"
+        if self.provider is None:
+            return model
+        if not model:
+            raise ModelMissing  # the default may be another provider's
+        return f"{self.provider}/{model}"
 
     def opened(self) -> CallRecord:
         """The record of this call, as it begins."""

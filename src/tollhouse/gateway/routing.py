@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from tollhouse.dialects.dialect import Dialect, ModelCard
-from tollhouse.errors import ModelNotFound
+from tollhouse.errors import ModelMissing, ModelNotFound
 from tollhouse.policy.access import ANYTHING, Access
 from tollhouse.policy.identity import ANONYMOUS, Principal, allowed_targets
 from tollhouse.providers.provider import Provider
@@ -152,7 +152,10 @@ class Router:
         return self._providers
 
     def resolve(self, name: str) -> Route:
-        """The route of a name; an empty name means the default.  Raises `ModelNotFound` with the nearest names."""
+        """The route of a name; an empty name means the default.
+
+        Raises `ModelNotFound` with the nearest names, and `ModelMissing` where there is no default.
+        """
         route = self._resolved.get(name)
         if route is None:
             route = self._resolve(name)
@@ -161,10 +164,14 @@ class Router:
             self._resolved[name] = route
         return route
 
+    def default_name(self) -> str:
+        """The route of requests that name no model; empty where there is none."""
+        return "" if self._default is None else self.resolve(self._default).name
+
     def _resolve(self, name: str) -> Route:
         if not name:
             if self._default is None:
-                raise ModelNotFound("", reason="the request names no model and no `models.default` is configured")
+                raise ModelMissing
             return self.resolve(self._default)
         _check_name(name)
         alias = self._aliases.get(name)

@@ -6,7 +6,6 @@ from tollhouse._version import __version__
 from tollhouse.dialects.protobuf import has_protobuf
 from tollhouse.dialects.protobuf.dialect import listed
 from tollhouse.dialects.protobuf.reports import Attempted, Limits, ServerInfo, Settlement
-from tollhouse.errors import ModelNotFound
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.identity import Principal
 from tollhouse.server.serving import Serving
@@ -52,10 +51,7 @@ def server_info(serving: Serving, principal: Principal) -> ServerInfo:
     rates = serving.rates_of(principal)
     router = serving.gateway.router
     cards = router.cards(principal.access)
-    try:
-        default = router.resolve("").name
-    except ModelNotFound:
-        default = ""
+    default = router.default_name()
     return ServerInfo(
         name=NAME,
         version=__version__,

@@ -15,7 +15,7 @@ BUDGET = errors.BudgetExceeded(
 )
 CODES: list[tuple[TollhouseError, str]] = [
     (errors.ModelNotFound("gtp"), "MODEL_NOT_FOUND"),
-    (errors.ModelNotFound("", reason="none is configured"), "NO_MODEL"),
+    (errors.ModelMissing(), "NO_MODEL"),
     (errors.ModelNotAllowed("no"), "MODEL_NOT_ALLOWED"),
     (errors.RateLimited("full", retry_after_seconds=3.2), "RATE_LIMITED"),
     (BUDGET, "BUDGET_EXCEEDED"),

@@ -56,15 +56,12 @@ def top_level(body: bytes) -> dict[str, msgspec.Raw]:
 def peek(body: bytes) -> Peek:
     """Reads the top level only."""
     fields = top_level(body)
-    model = _peek_at(fields, "model", TEXT)
-    if not model:
-        raise BadRequest("model: Field required: name the model that shall answer.", param="model")
     limit = _peek_at(fields, "max_tokens", COUNT)
     if limit is not None and limit < 0:
         raise BadRequest("max_tokens: Input should be 0 or more.", param="max_tokens")
     return Peek(
         fields=fields,
-        model=model,
+        model=_peek_at(fields, "model", TEXT) or "",
         stream=_peek_at(fields, "stream", FLAG) is True,
         max_output_tokens=limit,
         include_usage=True,

@@ -33,9 +33,6 @@ def decode_request(body: bytes) -> Request:
 
 
 def _read(fields: Fields) -> Request:
-    model = fields.text("model")
-    if not model:
-        raise WireFault("model", "Field required: name the model that shall answer.")
     system = _read_system(fields)
     messages = _read_messages(fields)
     tools = fields.take("tools", ARRAY)
@@ -46,7 +43,7 @@ def _read(fields: Fields) -> Request:
     if effort is not None:
         thinking = msgspec.structs.replace(thinking or Reasoning(), effort=effort)
     return Request(
-        model=model,
+        model=fields.take("model", TEXT) or "",
         messages=(*system, *messages),
         tools=tuple(_read_tool(raw, f"tools.{index}") for index, raw in enumerate(tools or ())),
         tool_choice=tool_choice,

@@ -124,15 +124,15 @@ def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
 
 
 def model_of(fields: Mapping[str, msgspec.Raw]) -> str:
-    """The model's name.  Raises `BadRequest` when there is none."""
+    """The model's name; empty where there is none.  Raises `BadRequest`."""
     raw = fields.get("model")
     if raw is None or is_null(raw):
-        raise BadRequest("The request does not say which model to use: set `model`.", param="model")
+        return ""
     try:
         model = _string.decode(raw)
     except msgspec.DecodeError as error:
         raise BadRequest("`model` must be a string.", param="model") from error
-    if not model or len(model) > MAX_MODEL_CHARACTERS:
+    if len(model) > MAX_MODEL_CHARACTERS:
         raise BadRequest("`model` must be the name of a model.", param="model")
     return model
 

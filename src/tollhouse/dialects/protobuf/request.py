@@ -181,7 +181,7 @@ def _check_top(model: str, max_output_tokens: int | None, choices: int) -> None:
 
 
 def _check_model(model: str) -> None:
-    if not model or len(model) > MAX_MODEL_CHARACTERS:
+    if len(model) > MAX_MODEL_CHARACTERS:
         raise Fault("must be the name of a model.").under("model")
 
 

@@ -14,6 +14,7 @@ from tollhouse.errors import (
     BudgetExceeded,
     ConnectFailed,
     ConnectionLost,
+    ModelMissing,
     ModelNotAllowed,
     ModelNotFound,
     ProviderError,
@@ -55,7 +56,7 @@ MAX_MODELS: Final = 40
 
 def code_of(error: TollhouseError) -> str:
     """The stable name: MODEL_NOT_FOUND, RATE_LIMITED, PROVIDER_ERROR, …"""
-    if isinstance(error, ModelNotFound) and not error.model:
+    if isinstance(error, ModelMissing):
         return "NO_MODEL"
     return next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), error.code.upper())
 

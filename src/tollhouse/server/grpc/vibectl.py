@@ -292,10 +292,7 @@ class _Listing:
 
     def default(self) -> str:
         """What a request without a model gets; empty where there is none, or none for this caller."""
-        try:
-            name = self._router.resolve("").name
-        except ModelNotFound:
-            return ""
+        name = self._router.default_name()
         return name if name in self._first else ""
 
 
