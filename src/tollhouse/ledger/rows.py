@@ -62,6 +62,23 @@ NULLABLE: Final = (
 )
 """Those that may say nothing."""
 
+WORDS: Final = (
+    "door",
+    "tenant",
+    "project",
+    "key",
+    "requested_model",
+    "provider",
+    "model",
+    "lane",
+    "outcome",
+    "finish",
+    "usage_source",
+    "price_version",
+    "receipt",
+)
+"""Text that many rows have alike."""
+
 MAX_NAME_CHARS: Final = 200
 """A model's name as the client wrote it is cut here: it can be as long as a body."""
 MAX_RECEIPT_CHARS: Final = 500

@@ -16,7 +16,7 @@ from typing import Final
 
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger.revisions import HEAD, known, migrate_apart
-from tollhouse.ledger.rows import COLUMNS, NULLABLE, Row, storable
+from tollhouse.ledger.rows import COLUMNS, NULLABLE, WORDS, Row, Value, storable
 
 SNAPSHOT: Final = Path(__file__).with_name("schema.sql")
 MAX_INSERT_ROWS: Final = 64
@@ -52,9 +52,9 @@ class SqliteStorage:
         self._busy_timeout_ms = busy_timeout_ms
         self._connection: sqlite3.Connection | None = None
         self._file: tuple[int, int] | None = None
-        self._unseen = _Unseen(NULLABLE)
+        self._layout = _Layout(NULLABLE, WORDS)
         self._statements: dict[int, str] = {}
-        """By the number of rows, without the columns that are unseen."""
+        """By the number of rows, in that layout."""
 
     def open(self) -> None:
         """Connects; a file that has gone missing is created anew."""
@@ -121,15 +121,15 @@ class SqliteStorage:
         return self._connection
 
     def _execute(self, rows: Sequence[Row]) -> None:
-        if not self._unseen.are_unseen_in(rows):
-            self._unseen = self._unseen.without(rows)
+        if not self._layout.fits(rows):
+            self._layout = self._layout.widened(rows)
             self._statements.clear()
         statement = self._statements.get(len(rows))
         if statement is None:
-            statement = self._statements[len(rows)] = _insert_statement(len(rows), self._unseen.others)
+            statement = self._statements[len(rows)] = self._layout.statement(len(rows))
         # One step, hence one release of the GIL, whatever the number of rows; with `executemany` it is one a row, and
         # each costs up to a switch interval (5 ms) when the event loop is busy.
-        self._connected().execute(statement, [*chain.from_iterable(map(self._unseen.pick_others, rows))])
+        self._connected().execute(statement, self._layout.values(rows))
 
     def _insert_apart(self, rows: Sequence[Row]) -> Iterator[str]:
         """Saves the neighbours of a bad row, and the row itself if its values can be made storable."""
@@ -213,38 +213,58 @@ def _connect(path: Path, busy_timeout_ms: int) -> sqlite3.Connection:
     )
 
 
-class _Unseen:
-    """Columns of which no row has brought a value yet, so that statements leave them out.
+class _Layout:
+    """How rows are put into one statement: so that little has to be bound, which costs a third of the whole.
 
-    To bind a NULL costs three times as much as a number (`sqlite3` looks for an adapter, and makes an exception of not finding
-    one), and most rows are from providers that never say some of the counts.
+    Columns of which no row has brought a value yet are left out: to bind a NULL costs three times as much as a number
+    (`sqlite3` looks for an adapter, and makes an exception of not finding one), and most rows are from providers that never
+    say some of the counts.  Words cost five times as much as a number.  Those that have never differed among the rows of one
+    statement are bound once for all of them: many a gateway has one door, one tenant, one version of prices.
     """
 
-    def __init__(self, columns: Iterable[str]) -> None:
-        unseen = frozenset(columns)
-        self.others: Final = tuple(name for name in COLUMNS if name not in unseen)
-        self.pick_others: Final[Callable[[Row], Row]] = itemgetter(*map(COLUMNS.index, self.others))
-        self._columns: Final = [(name, COLUMNS.index(name)) for name in unseen]
-        self._pick: Final[Callable[[Row], object] | None] = (
-            itemgetter(*(index for _, index in self._columns)) if unseen else None
+    def __init__(self, unseen: Iterable[str], alike: Iterable[str]) -> None:
+        self._unseen = tuple(unseen)
+        self._alike = tuple(alike)
+        self._each = tuple(name for name in COLUMNS if name not in {*self._unseen, *self._alike})
+        self._pick_unseen = _picker(self._unseen)
+        self._pick_alike = _picker(self._alike)
+        self._pick_each = _picker(self._each)
+        self._nothing: Final = {(None,) * len(self._unseen)}
+
+    def fits(self, rows: Sequence[Row]) -> bool:
+        """Whether these rows can be written so."""
+        return {*map(self._pick_unseen, rows)} == self._nothing and (
+            len(rows) == 1 or len({*map(self._pick_alike, rows)}) == 1
         )
-        self._nothing: Final = {self._pick((None,) * len(COLUMNS))} if self._pick is not None else set()
 
-    def are_unseen_in(self, rows: Iterable[Row]) -> bool:
-        """Whether that stays so with these rows."""
-        return self._pick is None or {*map(self._pick, rows)} == self._nothing
+    def widened(self, rows: Sequence[Row]) -> "_Layout":
+        """A layout that fits these rows too."""
+        found = {name: {row[index] for row in rows} for index, name in enumerate(COLUMNS)}
+        return _Layout(
+            [name for name in self._unseen if found[name] == {None}],
+            [name for name in self._alike if len(found[name]) == 1],
+        )
 
-    def without(self, rows: Sequence[Row]) -> "_Unseen":
-        """What is unseen still, after these rows."""
-        return _Unseen(name for name, index in self._columns if all(row[index] is None for row in rows))
+    def values(self, rows: Sequence[Row]) -> list[Value]:
+        """What is bound to the parameters of `statement`."""
+        return [*self._pick_alike(rows[0]), *chain.from_iterable(map(self._pick_each, rows))]
+
+    def statement(self, count: int) -> str:
+        """The statement for so many rows."""
+        alike = [f"?{number}" for number in range(1, len(self._alike) + 1)]
+        each = ",".join(alike + ["?"] * len(self._each))
+        return (
+            f"INSERT INTO calls ({','.join(self._alike + self._each)}) "  # noqa: S608 - our own names
+            f"VALUES {','.join([f'({each})'] * count)} ON CONFLICT (id) DO NOTHING"
+        )
 
 
-def _insert_statement(count: int, columns: Sequence[str]) -> str:
-    values = f"({','.join('?' * len(columns))})"
-    return (
-        f"INSERT INTO calls ({','.join(columns)}) VALUES {','.join([values] * count)} "  # noqa: S608 - our own names
-        "ON CONFLICT (id) DO NOTHING"
-    )
+def _picker(columns: Sequence[str]) -> Callable[[Row], Row]:
+    """Takes these columns out of a row."""
+    indexes = [COLUMNS.index(name) for name in columns]
+    if len(indexes) > 1:
+        return itemgetter(*indexes)
+    return lambda row: tuple(row[index] for index in indexes)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
