@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import socket
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -214,6 +216,32 @@ async def test_two_workers_answer_as_one_and_one_that_dies_is_replaced(tmp_path:
         assert await process.ends() == 0
         assert [row["outcome"] for row in process.rows()].count("ok") == calls + 5
         assert not any("Traceback" in line for line in process.lines)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_store_that_is_away_shows_on_both_listeners_and_calls_go_on(
+    tmp_path: Path, fake_provider: FakeProvider, workers: str
+):
+    async with started(tmp_path, settings(fake_provider), "--workers", workers) as process:
+        with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as connection:
+            connection.execute("BEGIN EXCLUSIVE")
+            assert await process.chat("to-openai") == 200
+            await until(lambda: is_said(process, "serving, store down", ready="serving, store down"))
+            assert (await process.health())["missing"].keys() == {"ledger"}
+            connection.execute("ROLLBACK")
+        await until(lambda: is_said(process, "serving", ready="ready"))
+        assert (await process.health())["missing"] == {}
+
+
+async def is_said(process: Process, status: str, *, ready: str) -> bool:
+    """Whether the operator, and on a connection of its own the public, are told how the gateway is."""
+    await process.transport.aclose()
+    process.transport = WireTransport()  # to any of the workers, but only one of them may have noticed
+    code, body = await process.get("/health/ready", at=process.admin)
+    assert code == 200
+    _, public = await process.get("/health/ready")
+    said = [msgspec.json.decode(each)["status"] for each in (body, public)]
+    return bool((await process.health())["status"] == status and said == [ready, ready])
 
 
 async def test_workers_whose_supervisor_is_killed_end(tmp_path: Path, fake_provider: FakeProvider):

@@ -102,6 +102,7 @@ class AdminDesk:
         self.app = AdminApp(
             health=lambda: b'{"status":"serving"}',
             is_ready=lambda: True,
+            readiness=lambda: "ready",
             metrics=lambda: (b"up 1\n", "text/plain"),
             office=self.office,
         )

@@ -27,6 +27,8 @@ class Report(msgspec.Struct):
     providers: tuple[ProviderHealth, ...]
     chained: dict[str, str] = {}
     """How the Tollhouses behind this one are, by the name of their provider."""
+    missing: dict[str, str] = {}
+    """The stores that are away for this worker, by their names, and why."""
 
 
 def write(folder: Path, report: Report) -> None:
@@ -72,6 +74,11 @@ def providers_of(reports: Iterable[Report]) -> Sequence[ProviderHealth]:
 def chained_of(reports: Iterable[Report]) -> dict[str, str]:
     """How the Tollhouses behind this one are.  All workers ask alike; the last report of each is as good as any."""
     return {name: state for report in reports if _is_alive(report.pid) for name, state in report.chained.items()}
+
+
+def missing_of(reports: Iterable[Report]) -> dict[str, str]:
+    """The stores that are away for any of the workers, and why."""
+    return {name: why for report in reports if _is_alive(report.pid) for name, why in report.missing.items()}
 
 
 def _is_alive(pid: int) -> bool:

@@ -228,6 +228,7 @@ async def _serve_alone(
     app = AdminApp(
         health=worker.health_json,
         is_ready=lambda: not worker.running.is_draining,
+        readiness=worker.readiness,
         metrics=worker.metrics_text,
         office=office,
     )
@@ -332,7 +333,13 @@ class Supervisor:
             trail=trail,
             loop=loop,
         )
-        app = AdminApp(health=self.health_json, is_ready=self._is_ready, metrics=self._metrics, office=office)
+        app = AdminApp(
+            health=self.health_json,
+            is_ready=self._is_ready,
+            readiness=lambda: "serving, store down" if self._missing() else "ready",
+            metrics=self._metrics,
+            office=office,
+        )
         listener = self._listen(app)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
@@ -413,6 +420,9 @@ class Supervisor:
     def _is_ready(self) -> bool:
         return not self._stopping.is_set() and any(child.is_ready for child in self._children)
 
+    def _missing(self) -> dict[str, str]:
+        return reports.missing_of(reports.read(Path(self._job.reports_folder)))
+
     def _metrics(self) -> tuple[bytes, str]:
         from tollhouse.telemetry.exposition import CONTENT_TYPE, render
 
@@ -421,16 +431,18 @@ class Supervisor:
     def health_json(self) -> bytes:
         """The body of `GET /health`.  Of the workers' opinions of a provider the worst is shown."""
         found = reports.read(Path(self._job.reports_folder))
-        chained = reports.chained_of(found)
+        chained, missing = reports.chained_of(found), reports.missing_of(found)
+        serving = "serving, store down" if missing else "serving"
         return msgspec.json.encode(
             {
-                "status": "draining" if self._stopping.is_set() else "serving" if self._is_ready() else "starting",
+                "status": "draining" if self._stopping.is_set() else serving if self._is_ready() else "starting",
                 "version": __version__,
                 "uptime_seconds": round(time.monotonic() - self._started, 1),
                 "workers": [
                     {"number": child.number, "ready": child.is_ready, "restarts": child.restarts}
                     for child in self._children
                 ],
+                "missing": missing,
                 "providers": reports.providers_of(found),
                 **({"chained": chained} if chained else {}),
             }

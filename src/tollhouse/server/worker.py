@@ -116,7 +116,7 @@ class Worker:
         self.running = RunningCalls()
         self.app = PublicApp(
             assemble(config, self._engine),
-            Status(health=self.public_health_json, readiness=self._readiness, metrics=self.metrics_text),
+            Status(health=self.public_health_json, readiness=self.readiness, metrics=self.metrics_text),
             unexpected=_unexpected,
             refused=self._refused,
             running=self.running,
@@ -289,9 +289,9 @@ class Worker:
             }
         )
 
-    def _readiness(self) -> str:
-        standing = _standing(self.stores)
-        return "ready" if standing == "serving" else standing
+    def readiness(self) -> str:
+        """The status in the body of `GET /health/ready` while calls are answered."""
+        return "serving, store down" if self.stores.complaints() else "ready"
 
     def _health(self) -> dict[str, object]:
         return {
@@ -316,6 +316,7 @@ class Worker:
             self._snapshot(),
             self.app.serving.gateway.health.snapshot(),
             dict(self._chained.states()),
+            dict(self.stores.complaints()),
         )
 
     def _snapshot(self) -> Snapshot:

@@ -34,15 +34,18 @@ class AdminApp:
         *,
         health: Callable[[], bytes],
         is_ready: Callable[[], bool],
+        readiness: Callable[[], str],
         metrics: Callable[[], tuple[bytes, str]],
         office: Office | None = None,
     ) -> None:
-        """`health` gives the JSON of `/health`, `metrics` the exposition text and its content type.
+        """`health` gives the JSON of `/health`, `readiness` the word of `/health/ready` while it is ready, `metrics` the
+        exposition text and its content type.
 
         Without an `office` there is no admin API, and nothing to check where a request comes from.
         """
         self._health = health
         self._is_ready = is_ready
+        self._readiness = readiness
         self._metrics = metrics
         self._office = office
         self._api: Api | None = None
@@ -94,8 +97,9 @@ class AdminApp:
             case "/health/live":
                 return 200, b'{"status":"live"}', JSON
             case "/health/ready":
-                ready = self._is_ready()
-                return (200, b'{"status":"ready"}', JSON) if ready else (503, b'{"status":"not ready"}', JSON)
+                is_ready = self._is_ready()
+                word = self._readiness() if is_ready else "not ready"
+                return (200 if is_ready else 503), msgspec.json.encode({"status": word}), JSON
             case "/health":
                 return (200 if self._is_ready() else 503), self._health(), JSON
             case "/metrics":
