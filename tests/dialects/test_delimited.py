@@ -18,7 +18,6 @@ def test_messages_come_back_wherever_the_bytes_were_cut(messages: list[bytes], c
         found += splitter.feed(data[at : at + step])
         at, turn = at + step, turn + 1
     assert found == messages
-    assert splitter.is_between
 
 
 @pytest.mark.parametrize(
@@ -32,7 +31,6 @@ def test_lengths_are_written_as_protobuf_writes_them(number: int, written: bytes
 def test_a_cut_message_is_not_given():
     splitter = Splitter()
     assert splitter.feed(delimit(b"whole") + delimit(b"cut off")[:-1]) == [b"whole"]
-    assert not splitter.is_between
     assert splitter.feed(b"") == []
     assert splitter.feed(b"f" + delimit(b"next")) == [b"cut off", b"next"]
 

@@ -255,14 +255,14 @@ def test_with_postgresql_stopped_the_last_known_keys_serve_and_the_rest_is_learn
         assert found.refresh()
         postgres.stop()
         assert not found.refresh()
-        assert not found.state().is_current
+        assert found.state().problem
         assert "cannot be used" in found.state().problem
         assert keys.identify(secrets["a"]).key == "a"
 
         postgres.start()
         register.do(lambda desk: revoke_key(desk, "a", cuts=True))
         assert found.refresh()
-        assert found.state().is_current
+        assert not found.state().problem
         with pytest.raises(KeyRevoked):
             keys.identify(secrets["a"])
         assert keys.identify(secrets["b"]).key == "b"
@@ -343,7 +343,7 @@ def test_a_gateway_starts_without_its_database_with_the_keys_on_disk(register: R
     with directory(away, copy) as found:
         found.start()
         assert found.state().source == "disk"
-        assert not found.state().is_current
+        assert found.state().problem
         assert ring(found, away).identify(secret).key == "a"
         with pytest.raises(KeyRevoked):
             ring(found, away).identify(revoked)
@@ -354,7 +354,7 @@ def test_without_database_and_copy_there_are_no_keys_and_the_state_says_so(tmp_p
     with directory(away, tmp_path / "none.keys") as found:
         found.start()
         state = found.state()
-    assert (state.source, state.keys, state.is_current) == ("nothing", 0, False)
+    assert (state.source, state.keys) == ("nothing", 0)
     assert "none.db" in state.problem
 
 
@@ -481,7 +481,7 @@ def test_a_directory_of_its_own_thread_stops_when_it_is_told_to(register: Regist
     others = set(threading.enumerate())
     found = open_directory(register.url, tmp_path)
     found.start()
-    assert found.state().is_current
+    assert not found.state().problem
     found.stop()
     found.stop()
     assert not [thread for thread in set(threading.enumerate()) - others if thread.name == "tollhouse-directory"]

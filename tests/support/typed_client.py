@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from support.serving import KEY, Running
 from tollhouse.chat import sse
-from tollhouse.dialects.delimited import Splitter
+from tollhouse.dialects.delimited import Splitter, delimit
 from tollhouse.proto.v1 import gateway_pb2 as wire
 
 Form = Literal["json", "protobuf"]
@@ -46,9 +46,8 @@ def read(body: bytes, kind: type[MessageT], form: Form) -> MessageT:
 def events(body: bytes, form: Form) -> list[wire.ChatEvent]:
     """The events of a stream."""
     if form == "protobuf":
-        splitter = Splitter()
-        messages = splitter.feed(body)
-        assert splitter.is_between, "the stream ends within a message"
+        messages = Splitter().feed(body)
+        assert b"".join(map(delimit, messages)) == body, "the stream ends within a message"
     else:
         parser = sse.Parser()
         messages = [frame.data for frame in [*parser.feed(body), *parser.close()]]

@@ -163,7 +163,7 @@ def _credentials(settings: Settings) -> "grpc.ChannelCredentials":
 
 
 class RpcMessages:
-    """See `over_typed.Messages`."""
+    """See `Messages`."""
 
     __slots__ = ("_call", "_grpc", "_has_some", "_read_trouble", "_scene")
 

@@ -4,18 +4,18 @@ A *line* carries messages: HTTP (`over_protobuf`) or gRPC (`over_grpc`).  What t
 streams with their settlement at the end, errors with their hints.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 from tollhouse.chat.embedding import EmbeddingRequest
-from tollhouse.chat.events import Ended, Event, Failed
+from tollhouse.chat.events import Event
 from tollhouse.chat.grammar import Grammar, GrammarFault
 from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
 from tollhouse.client.failures import AnswerBroken, CallFailed, ServerFailed
+from tollhouse.client.messages import MessageLive, Messages
 from tollhouse.client.translate import Scene, of_status, said_by_the_provider
 from tollhouse.dialects.protobuf import Typed
 from tollhouse.dialects.protobuf.failure import event_of
@@ -28,21 +28,6 @@ from tollhouse.errors import ProviderRefused, StreamFailed
 
 Method: TypeAlias = Literal["Chat", "CountTokens", "Embed", "GetServerInfo"]
 T = TypeVar("T")
-
-SETTLE_SECONDS: Final = 2.0
-"""How long a whole answer may keep its settlement back."""
-
-
-class Messages(Protocol):
-    """The messages of one stream."""
-
-    async def some(self) -> Sequence[bytes] | None:
-        """Those that have arrived; `None` at the clean end.  Raises `CallFailed`."""
-        ...
-
-    def close(self) -> None:
-        """Ends it now.  Idempotent."""
-        ...
 
 
 class Line(Protocol):
@@ -95,10 +80,11 @@ class TypedDoor:
             raise _unreadable(line.scene(request.model), "there is no answer in it.")
         return Answer(response, self._marks(request.model, self._settlement(RESPONSE, data)))
 
-    async def stream(self, request: Request, until: float) -> "TypedLive":
+    async def stream(self, request: Request, until: float) -> MessageLive:
         """See `Door.stream`."""
         messages = await self._line.stream(self._packed(request), request.model, until)
-        return TypedLive(messages, self._dialect, self._marks(request.model, None), self._line.scene(request.model))
+        marks, scene = self._marks(request.model, None), self._line.scene(request.model)
+        return MessageLive(messages, TypedReader(self._dialect, marks, scene))
 
     async def count(self, request: Request, until: float) -> Counted:
         """See `Door.count`."""
@@ -189,54 +175,19 @@ def settled(marks: Marks, settlement: Settlement) -> Marks:
     )
 
 
-class TypedLive:
-    """A stream of typed events."""
+class TypedReader:
+    """See `Reader`."""
 
-    __slots__ = ("_dialect", "_grammar", "_is_over", "_messages", "_scene", "marks")
+    __slots__ = ("_dialect", "_grammar", "_scene", "marks")
 
-    def __init__(self, messages: Messages, dialect: Typed, marks: Marks, scene: Scene) -> None:
-        self._messages = messages
+    def __init__(self, dialect: Typed, marks: Marks, scene: Scene) -> None:
         self._dialect = dialect
         self._scene = scene
         self._grammar = Grammar()
-        self._is_over = False
         self.marks = marks
 
-    async def more(self) -> Sequence[Event] | None:
-        """See `Live.more`."""
-        if self._is_over:
-            return None
-        try:
-            return await self._events()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """See `Live.close`."""
-        self._is_over = True
-        self._messages.close()
-
-    async def _events(self) -> list[Event]:
-        events: list[Event] = []
-        while not events:
-            messages = await self._messages.some()
-            if messages is None:
-                raise AnswerBroken(
-                    f"The stream of {self._scene.where} stopped before its end.",
-                    hint="What came before it stands.",
-                    where=self._scene.where,
-                    request_id=self.marks.request_id,
-                )
-            self._take(messages, events)
-        last = events[-1]
-        if isinstance(last, Ended):
-            await self._settle()
-        elif isinstance(last, Failed):
-            self.close()
-        return events
-
-    def _take(self, messages: Sequence[bytes], events: list[Event]) -> None:
+    def take(self, messages: Sequence[bytes], events: list[Event]) -> None:
+        """See `Reader.take`."""
         for message in messages:
             try:
                 said = self._dialect.writes.hear(message)
@@ -253,17 +204,14 @@ class TypedLive:
             except (Fault, GrammarFault) as fault:
                 raise _unreadable(self._scene, fault) from fault
 
-    async def _settle(self) -> None:
-        """Waits for what comes after the answer: what it cost.  The answer is whole, also without it."""
-        late: list[Event] = []
-        try:
-            async with asyncio.timeout(SETTLE_SECONDS):
-                while (messages := await self._messages.some()) is not None:
-                    self._take(messages, late)
-        except (CallFailed, TimeoutError):
-            pass
-        finally:
-            self.close()
+    def end(self) -> list[Event]:
+        """See `Reader.end`."""
+        raise AnswerBroken(
+            f"The stream of {self._scene.where} stopped before its end.",
+            hint="What came before it stands.",
+            where=self._scene.where,
+            request_id=self.marks.request_id,
+        )
 
 
 def of_trouble(trouble: Trouble, status: int, scene: Scene) -> CallFailed:

@@ -27,7 +27,8 @@ from tollhouse.client.failures import (
     ServerBusy,
     ServerFailed,
 )
-from tollhouse.client.over_grpc import Channel, RpcMessages, no_trouble
+from tollhouse.client.messages import MessageLive
+from tollhouse.client.over_grpc import Channel, no_trouble
 from tollhouse.client.translate import Scene
 from tollhouse.gateway.estimate import input_tokens
 from tollhouse.proto import vibectl_pb2 as wire
@@ -81,12 +82,12 @@ class VibectlDoor:
         marks = self._marks(request.model, said.request_id, receipt, success.actual_model_used)
         return Answer(response, replace(marks, cost_nano=cost))
 
-    async def stream(self, request: Request, until: float) -> "VibectlLive":
+    async def stream(self, request: Request, until: float) -> MessageLive:
         """See `Door.stream`."""
         scene, receipt = self._channel.scene(request.model), Receipt()
         sent = written(request, receipt)
         messages = self._channel.stream(f"{SERVICE}/StreamExecute", sent.SerializeToString(), until, scene, no_trouble)
-        return VibectlLive(messages, self._marks(request.model, sent.request_id, receipt, ""), scene)
+        return MessageLive(messages, VibectlReader(self._marks(request.model, sent.request_id, receipt, ""), scene))
 
     async def count(self, request: Request, until: float) -> Counted:
         """An estimate: the protocol cannot ask."""
@@ -164,44 +165,28 @@ class VibectlDoor:
         )
 
 
-class VibectlLive:
-    """A stream of text, as canonical events."""
+class VibectlReader:
+    """See `Reader`: text, as canonical events."""
 
-    __slots__ = ("_cost", "_has_started", "_is_over", "_messages", "_scene", "_usage", "marks")
+    __slots__ = ("_cost", "_has_started", "_scene", "_usage", "marks")
 
-    def __init__(self, messages: RpcMessages, marks: Marks, scene: Scene) -> None:
-        self._messages = messages
+    def __init__(self, marks: Marks, scene: Scene) -> None:
         self._scene = scene
         self._has_started = False
-        self._is_over = False
         self._usage = Usage()
         self._cost: int | None = None
         self.marks = marks
 
-    async def more(self) -> Sequence[Event] | None:
-        """See `Live.more`."""
-        if self._is_over:
-            return None
-        try:
-            return await self._events()
-        except BaseException:
-            self.close()
-            raise
+    def take(self, messages: Sequence[bytes], events: list[Event]) -> None:
+        """See `Reader.take`."""
+        for message in messages:
+            self._take(message, events)
 
-    def close(self) -> None:
-        """See `Live.close`."""
-        self._is_over = True
-        self._messages.close()
-
-    async def _events(self) -> list[Event]:
-        events: list[Event] = []
-        while not events:
-            messages = await self._messages.some()
-            if messages is None:  # with status OK, or it would have raised
-                return self._end()
-            for message in messages:
-                self._take(message, events)
-        return events
+    def end(self) -> list[Event]:
+        """See `Reader.end`.  The status was OK, and nothing else ends a stream of this protocol."""
+        self.marks = replace(self.marks, cost_nano=self._cost)
+        usage = [] if self._usage.is_empty else [UsageReported(self._usage)]
+        return [*self._begin(), PartClosed(0), Finished("stop"), *usage, Ended()]
 
     def _take(self, message: bytes, events: list[Event]) -> None:
         try:
@@ -225,13 +210,6 @@ class VibectlLive:
             return []
         self._has_started = True
         return [Started(id=self.marks.request_id, model=self.marks.requested_model), PartOpened(0, Text(""))]
-
-    def _end(self) -> list[Event]:
-        self.marks = replace(self.marks, cost_nano=self._cost)
-        begun = self._begin()
-        self.close()
-        usage = [] if self._usage.is_empty else [UsageReported(self._usage)]
-        return [*begun, PartClosed(0), Finished("stop"), *usage, Ended()]
 
 
 def written(request: Request, receipt: Receipt) -> wire.ExecuteRequest:

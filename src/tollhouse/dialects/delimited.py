@@ -36,11 +36,6 @@ class Splitter:
         """Bytes that must come before another look makes sense."""
         self._max_bytes = max_message_bytes
 
-    @property
-    def is_between(self) -> bool:
-        """Whether all that came is whole messages."""
-        return not self._pieces
-
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now.  Raises `ValueError` for a length that is none, or over the bound."""
         if not data:

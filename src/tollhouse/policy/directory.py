@@ -48,11 +48,6 @@ class DirectoryState:
     unreadable: tuple[str, ...]
     """Keys, tenants and subjects that were written by a newer version; they are closed."""
 
-    @property
-    def is_current(self) -> bool:
-        """Whether the roll in use is what the database holds, as of the last poll."""
-        return not self.problem
-
 
 def _nothing_cut(names: frozenset[str]) -> None:
     del names

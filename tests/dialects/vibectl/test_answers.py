@@ -11,7 +11,7 @@ from tollhouse.chat.events import Delta, Ended, Event, Failed, PartOpened, Pinge
 from tollhouse.chat.fold import unfold
 from tollhouse.chat.model import Choice, Refusal, Request, Response, Text, Thinking
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.delimited import Splitter
+from tollhouse.dialects.delimited import Splitter, delimit
 from tollhouse.dialects.vibectl import DIALECT
 from tollhouse.dialects.vibectl.answers import MAX_PIECE_CHARACTERS, cut
 from tollhouse.proto.vibectl_pb2 import ExecuteResponse, StreamChunk
@@ -26,11 +26,12 @@ def whole(response: Response, receipt: Receipt | None = None) -> str:
 
 def chunks(events: Iterable[Event], receipt: Receipt | None = None) -> list[StreamChunk]:
     encoder = DIALECT.stream_encoder(ASKED, Receipt() if receipt is None else receipt)
-    splitter = Splitter()
     made: list[StreamChunk] = []
     for event in events:
-        made += map(StreamChunk.FromString, splitter.feed(encoder.encode(event)))
-        assert splitter.is_between, "an event gives whole messages"
+        data = encoder.encode(event)
+        messages = Splitter().feed(data)
+        assert b"".join(map(delimit, messages)) == data, "an event gives whole messages"
+        made += map(StreamChunk.FromString, messages)
     return made
 
 
