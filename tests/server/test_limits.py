@@ -134,6 +134,22 @@ async def test_whoever_is_no_trusted_proxy_cannot_choose_whose_limit_it_meets(
     assert [await ask_for(gateway, f"192.0.2.{n}") for n in range(3)] == [200, 200, 429]
 
 
+@pytest.mark.parametrize("client", CLIENTS)
+async def test_a_key_that_is_bound_to_addresses_is_refused_from_others_and_nothing_is_sent(
+    serving: Serving, fake_provider: FakeProvider, client: str
+):
+    gateway = await serving(
+        settings(fake_provider)
+        + keyed("ip_ranges: ['192.0.2.0/24']")
+        + "\nserver: {trusted_proxies: ['127.0.0.0/8'], grpc_port: none}"
+    )
+    told = await ask(gateway, client=client)
+    assert told.status == 403
+    assert "may not be used from 127.0.0.1" in refusal(told, client)[0]
+    assert [await ask_for(gateway, address) for address in ("198.51.100.1", "192.0.2.1")] == [403, 200]
+    assert len(fake_provider.calls) == len(gateway.rows()) == 1
+
+
 # -------------------------------------------------------------------------------------------------------- the headers
 
 
