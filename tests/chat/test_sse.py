@@ -51,6 +51,33 @@ def test_a_byte_order_mark_is_dropped_even_in_pieces():
     assert parse(b"\xef", b"\xbb", b"\xbfdata: a\n\n") == [Frame(b"a")]
 
 
+BARE = b'{"error": {"code": 503}}'
+
+
+@pytest.mark.parametrize(
+    "error", [BARE, b'[{\n  "error": {\n    "code": 503\n  }\n}\n]', b'{"error":\n{"code": 503}\n}']
+)
+@pytest.mark.parametrize("after", [b"", b"\n", b"\n\n", b"\n\ndata: [DONE]\n\n"])
+def test_lines_of_bare_json_are_an_error(error: bytes, after: bytes):
+    found = parse(b"data: a\n\n" + error + after)
+    assert found[:2] == [Frame(b"a"), Frame(error, b"error", is_bare=True)]
+    assert found[2:] == [Frame(b"[DONE]")] * after.endswith(b"]\n\n")
+
+
+@pytest.mark.parametrize("block", [b"data: [DONE]\n" + BARE, BARE + b"\ndata: [DONE]", b"event: x\n" + BARE])
+def test_bare_json_among_an_events_lines_comes_before_the_event(block: bytes):
+    """Else the end that the event may be would hide it."""
+    found = parse(block + b"\n\n")
+    assert found[0] == Frame(BARE, b"error", is_bare=True)
+    assert [frame.data for frame in found[1:]] == [b"[DONE]"] * (b"DONE" in block)
+
+
+def test_bare_json_has_the_bound_of_an_event():
+    parser = Parser(max_event_bytes=64)
+    with pytest.raises(UpstreamTooLarge):
+        parser.feed(b"{\n" + b' "a": 1,\n' * 30)
+
+
 @pytest.mark.parametrize("line", [b"data: " + b"x" * 100, b"y" * 200, b"data: xxxx\n" * 30])
 def test_an_event_over_its_bound_is_refused(line: bytes):
     parser = Parser(max_event_bytes=64)
@@ -83,6 +110,9 @@ LINE = st.sampled_from(
         b"id: 1",
         b"data",
         b"\xef\xbb\xbf",
+        b"{",
+        b'  "error": 1',
+        b"}]",
     ]
 )
 ENDS = st.sampled_from([b"\n", b"\r\n", b"\r"])

@@ -1,8 +1,10 @@
 """Server-sent events, read by the rules of the WHATWG HTML standard (section 9.2, "Server-sent events").
 
 A parser here is fed bytes cut anywhere (inside an event, inside a character, between CR and LF) and gives the same frames
-for every way of cutting.  Two things go beyond the standard, because providers need them: the last event counts even without
-its blank line (`gemini/gemini-chat-stream-text-5acf78`), and sizes are bounded.
+for every way of cutting.  Three things go beyond the standard, because providers need them: the last event counts even
+without its blank line (`gemini/gemini-chat-stream-text-5acf78`), sizes are bounded, and lines of bare JSON are an error.  By
+the standard these would be skipped, and a broken answer would end like a whole one: Google breaks off like that ("When API
+returns an error message, it comes line by line", google-genai's `_api_client.py`).
 """
 
 from typing import Final
@@ -23,12 +25,25 @@ class Frame(msgspec.Struct, frozen=True):
     """The data lines, joined with LF."""
     event: bytes = b""
     """The event's name; empty means `message`."""
+    is_bare: bool = False
+    """Whether it came as plain lines of JSON and is no event at all; its name is `error` then."""
 
 
 class Parser:
     """Splits a byte stream into frames.  Comments, `id` and `retry` are read and dropped."""
 
-    __slots__ = ("_buffer", "_data", "_event", "_max_bytes", "_more", "_more_bytes", "_size", "_skip_lf", "_started")
+    __slots__ = (
+        "_bare",
+        "_buffer",
+        "_data",
+        "_event",
+        "_max_bytes",
+        "_more",
+        "_more_bytes",
+        "_size",
+        "_skip_lf",
+        "_started",
+    )
 
     def __init__(self, *, max_event_bytes: int = DEFAULT_MAX_EVENT_BYTES) -> None:
         self._buffer = b""
@@ -37,6 +52,8 @@ class Parser:
         """What came of it later."""
         self._more_bytes = 0
         self._data: list[bytes] = []
+        self._bare: list[bytes] = []
+        """Lines of JSON that are no field's."""
         self._event = b""
         self._size = 0
         self._skip_lf = False
@@ -73,6 +90,8 @@ class Parser:
         while (end := buffer.find(b"\n", start)) >= 0:
             if end != start:
                 self._line(buffer[start:end])
+            elif self._bare:
+                frames += self._dispatch_all()
             elif self._data:
                 frames.append(self._dispatch())
             else:
@@ -87,7 +106,7 @@ class Parser:
         if self._buffer:
             self._line(self._line_so_far())
             self._buffer = b""
-        return [self._dispatch()] if self._data else []
+        return self._dispatch_all()
 
     def _line_so_far(self) -> bytes:
         if not self._more:
@@ -105,12 +124,29 @@ class Parser:
         if colon and value.startswith(b" "):
             value = value[1:]
         if name == b"data":
-            self._size += len(value) + 1
-            if self._size > self._max_bytes:
-                raise UpstreamTooLarge(f"One streamed event is larger than {self._max_bytes} bytes.")
+            self._grow(value)
             self._data.append(value)
         elif name == b"event":
             self._event = value
+        elif self._bare or line.startswith((b"{", b"[")):
+            self._grow(line)
+            self._bare.append(line)
+
+    def _grow(self, line: bytes) -> None:
+        self._size += len(line) + 1
+        if self._size > self._max_bytes:
+            raise UpstreamTooLarge(f"One streamed event is larger than {self._max_bytes} bytes.")
+
+    def _dispatch_all(self) -> list[Frame]:
+        """The event whose end has come, and before it the lines of JSON among its own: an end must not come before an error."""
+        frames = []
+        if self._bare:
+            frames.append(Frame(b"\n".join(self._bare), b"error", is_bare=True))
+            self._bare = []
+            self._size = 0
+        if self._data:
+            frames.append(self._dispatch())
+        return frames
 
     def _dispatch(self) -> Frame:
         frame = Frame(self._data[0] if len(self._data) == 1 else b"\n".join(self._data), self._event)

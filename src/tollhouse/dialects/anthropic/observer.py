@@ -189,6 +189,8 @@ class AnthropicObserver:
 
     def _see_frame(self, frame: sse.Frame) -> None:
         data = frame.data
+        if frame.is_bare:
+            raise decode_failure(data)  # not an event that a client could read
         if frame.event == b"error":
             self._fail(data)
             return

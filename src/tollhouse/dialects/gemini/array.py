@@ -29,6 +29,8 @@ class ArrayFraming:
     def _written(self, frames: list[sse.Frame]) -> bytes:
         out: list[bytes] = []
         for frame in frames:
+            if frame.is_bare:
+                continue  # the gateway says an error twice, and the array has it once
             out += (b"\r\n,\r\n" if self._has_begun else b"[", frame.data)
             self._has_begun = True
         return b"".join(out)

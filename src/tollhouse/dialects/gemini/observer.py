@@ -177,6 +177,8 @@ class GeminiObserver:
             self._see_data(body[6:])
             return
         for frame in sse.Parser(max_event_bytes=MAX_CHUNK_BYTES).feed(event):
+            if frame.is_bare:
+                raise decode_failure(frame.data)
             if frame.event == b"error":
                 self._fail(frame.data)
             else:

@@ -50,6 +50,7 @@ _DATA: Final = (
 )
 """The fields of which a part has one (ai.google.dev/api/caching#Part)."""
 
+_EMPTY: Final = "empty"
 _FILES_API: Final = "generativelanguage.googleapis.com/"
 
 _AUDIO_FORMATS: Final[Mapping[str, str]] = {
@@ -75,7 +76,7 @@ def read_part(raw: msgspec.Raw, path: str, home: str = HOME) -> Part:
     part = Fields(raw, path)
     kind = next((name for name in _DATA if part.left.get(name, NULL) != NULL), None)
     if kind is None:
-        kind = next(iter(part.left), "empty")
+        kind = next(iter(part.left), _EMPTY)
         return Foreign(NAME, kind, raw)
     is_thought = part.take("thought", FLAG) is True
     read = _READERS.get(kind)
@@ -207,6 +208,11 @@ _READERS: Final[Mapping[str, Callable[[Fields, Opaque | None], Part | None]]] = 
 def read_parts(owner: Fields, home: str = HOME) -> tuple[Part, ...]:
     """The parts of a content."""
     return tuple(read_part(raw, path, home) for path, raw in owner.items("parts"))
+
+
+def is_empty(part: Part) -> bool:
+    """Whether a part of an answer is `{}`, which says nothing and which clients do not expect."""
+    return isinstance(part, Foreign) and part.kind == _EMPTY
 
 
 def part_name(part: Part) -> str:

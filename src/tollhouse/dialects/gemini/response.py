@@ -31,7 +31,7 @@ from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_w
 from tollhouse.dialects.gemini.grounding import CitedText, read_citations, write_citations
 from tollhouse.dialects.gemini.lane import blocked
 from tollhouse.dialects.gemini.logprobs import WireLogprobs, read_logprobs, write_logprobs
-from tollhouse.dialects.gemini.parts import audio_data, call_arguments, inline_data, part_name, read_parts
+from tollhouse.dialects.gemini.parts import audio_data, call_arguments, inline_data, is_empty, part_name, read_parts
 from tollhouse.dialects.gemini.signatures import write_redacted, write_signature
 from tollhouse.dialects.gemini.usage import WireUsage, usage_fields, usage_of
 from tollhouse.dialects.gemini.wire import (
@@ -125,6 +125,7 @@ def _read_candidate(candidate: Fields, identity: str, place: int, home: str) -> 
     index = place if index is None else index
     content = candidate.object("content")
     parts = () if content is None else read_parts(content, home)
+    parts = tuple(part for part in parts if not is_empty(part))
     parts = tuple(
         msgspec.structs.replace(part, id=invented_id(identity, index, number))
         if isinstance(part, ToolCall) and not part.id

@@ -34,7 +34,7 @@ from tollhouse.dialects.gemini.grounding import read_citations
 from tollhouse.dialects.gemini.lane import blocked
 from tollhouse.dialects.gemini.logprobs import WireLogprobs, read_logprobs
 from tollhouse.dialects.gemini.partial_args import Arguments, PartialArg
-from tollhouse.dialects.gemini.parts import read_part
+from tollhouse.dialects.gemini.parts import is_empty, read_part
 from tollhouse.dialects.gemini.response import created_at, invented_id
 from tollhouse.dialects.gemini.signatures import read_signature
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
@@ -142,9 +142,11 @@ class GeminiStreamDecoder:
         """The events of one frame.  Raises `UpstreamMalformed`."""
         if self._has_ended or frame.data == b"[DONE]":  # some compatible servers add OpenAI's marker
             return ()
+        if frame.event == b"error":
+            return self._fail(frame.data)
         try:
             chunk = _CHUNK.decode(frame.data)
-            if chunk.error != NULL or frame.event == b"error":
+            if chunk.error != NULL:
                 return self._fail(frame.data)
             return list(self._read(chunk, frame.data))
         except WireFault as fault:
@@ -273,8 +275,10 @@ class GeminiStreamDecoder:
 
     def _other(self, choice: _Choice, number: int, raw: msgspec.Raw) -> Iterator[Event]:
         """A part that is neither text nor a call: a picture, code that Google ran, what comes next."""
-        yield from self._open(choice, number, read_part(raw, "parts", self._home))
-        yield from self._close_open(choice, number)
+        part = read_part(raw, "parts", self._home)
+        if not is_empty(part):
+            yield from self._open(choice, number, part)
+            yield from self._close_open(choice, number)
 
     def _cite(self, choice: _Choice, number: int, candidate: _Candidate) -> Iterator[Event]:
         citations = read_citations(candidate.groundingMetadata, candidate.citationMetadata, "".join(choice.texts))

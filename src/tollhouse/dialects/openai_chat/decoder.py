@@ -44,7 +44,7 @@ from tollhouse.chat.model import (
 from tollhouse.chat.sse import Frame
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.openai_chat.counts import read_usage
-from tollhouse.dialects.openai_chat.failure import failed, words_of
+from tollhouse.dialects.openai_chat.failure import bare_failure, failed, words_of
 from tollhouse.dialects.openai_chat.finish import finish_reason
 from tollhouse.dialects.openai_chat.logprobs import read_logprobs
 from tollhouse.dialects.openai_chat.pieces import (
@@ -66,7 +66,7 @@ from tollhouse.dialects.openai_chat.wire import (
     read,
 )
 from tollhouse.dialects.openai_chat.wire import Delta as WireDelta
-from tollhouse.errors import UpstreamMalformed, UpstreamTruncated
+from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTruncated
 
 MAX_CHOICES: Final = 128
 MAX_CALLS: Final = 1_000
@@ -174,6 +174,8 @@ class OpenAIChatDecoder:
         data = frame.data
         if data.strip() == b"[DONE]":
             return self._end()
+        if frame.is_bare:
+            return self._end_with(bare_failure(data))
         if frame.event == b"error":
             return self._fail(read(data, _json, dict, "an error event"))
         return self._chunk(read(data, _decoder, Chunk, "a stream event"), data)
@@ -224,8 +226,10 @@ class OpenAIChatDecoder:
         )
 
     def _fail(self, value: Json) -> Iterable[Event]:
+        return self._end_with(failed(value))
+
+    def _end_with(self, error: StreamFailed) -> Iterable[Event]:
         self._is_over = True
-        error = failed(value)
         return (Failed(message=error.message, kind=error.kind, provider_code=error.provider_code, status=error.status),)
 
     def _end(self) -> Iterable[Event]:

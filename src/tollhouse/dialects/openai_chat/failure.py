@@ -52,6 +52,14 @@ def failed(value: Json) -> StreamFailed:
     return StreamFailed(words.message, status=words.status, kind=words.kind, provider_code=words.code)
 
 
+def bare_failure(data: bytes) -> StreamFailed:
+    """The error in plain JSON that came where events were due."""
+    words = _words_of_body(data)
+    if words is None:
+        return StreamFailed("The provider sent plain JSON where an event stream was due.")
+    return StreamFailed(words.message, status=words.status, kind=words.kind, provider_code=words.code)
+
+
 def words_of(value: Json) -> Words | None:
     """The words in a decoded error, whatever its shape; `None` if it is not one."""
     if isinstance(value, str):

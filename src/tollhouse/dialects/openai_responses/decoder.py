@@ -28,6 +28,7 @@ from tollhouse.chat.events import (
 from tollhouse.chat.model import Foreign, Part, RedactedThinking, Refusal, Text, Thinking, ToolCall
 from tollhouse.chat.opaque import unseal
 from tollhouse.chat.sse import Frame
+from tollhouse.dialects.openai_chat.failure import bare_failure
 from tollhouse.dialects.openai_chat.logprobs import read_tokens
 from tollhouse.dialects.openai_chat.pieces import encoded
 from tollhouse.dialects.openai_chat.wire import Json, read
@@ -37,7 +38,7 @@ from tollhouse.dialects.openai_responses.finish import finish_of
 from tollhouse.dialects.openai_responses.reading import kept, read_annotation
 from tollhouse.dialects.openai_responses.response import read_call, read_output
 from tollhouse.dialects.openai_responses.wire import NAME, StreamEvent
-from tollhouse.errors import UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
+from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
 
 MAX_WAITING_EVENTS: Final = 200_000
 """Bound on what waits for an item that does not end."""
@@ -121,6 +122,8 @@ class ResponsesDecoder:
         """The events of one frame.  Raises `UpstreamMalformed`."""
         if self._is_over or frame.data == b"[DONE]" or not frame.data.strip():
             return []
+        if frame.is_bare:
+            return self._end_with(bare_failure(frame.data))
         wire = read(frame.data, _decoder, StreamEvent, "a stream event")
         kind = wire.type or frame.event.decode("utf-8", "replace")
         out: list[Event] = []
@@ -133,13 +136,16 @@ class ResponsesDecoder:
             raise UpstreamTruncated("The provider's stream stopped before its answer was finished.")
         return []
 
+    def _end_with(self, error: StreamFailed) -> list[Event]:
+        self._is_over = True
+        return [_failed(error.message, error.kind, error.provider_code, error.status)]
+
     def _read(self, kind: str, wire: StreamEvent, out: list[Event]) -> None:
         if kind == "error" or (not kind and wire.error is not None):
             error = failure_of(
                 {"error": wire.error} if wire.error is not None else {"message": wire.message, "code": wire.code}
             )
-            self._is_over = True
-            out.append(_failed(error.message, error.kind, error.provider_code, error.status))
+            out += self._end_with(error)
             return
         if not self._is_started:
             self._start(wire.response, out)

@@ -13,6 +13,7 @@ from tollhouse.chat import sse
 from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.openai_chat.failure import bare_failure
 from tollhouse.dialects.openai_chat.wire import Json, read
 from tollhouse.dialects.openai_responses.counts import read_usage
 from tollhouse.dialects.openai_responses.failure import failure_of
@@ -170,6 +171,8 @@ class ResponsesObserver:
                 self._see_frame(frame)
 
     def _see_frame(self, frame: sse.Frame) -> None:
+        if frame.is_bare:
+            raise bare_failure(frame.data)  # not an event that a client could read
         event = read(frame.data, _EVENT, _Event, "a stream event")
         kind = event.type or frame.event.decode("utf-8", "replace")
         if kind in _ENDS:
