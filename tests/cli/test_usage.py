@@ -14,7 +14,7 @@ from rich.console import Console
 
 from support.call_records import NOON_US, make_call
 from tollhouse.chat.usage import Usage
-from tollhouse.cli import ledger, usage
+from tollhouse.cli import ledger, printing, usage
 from tollhouse.errors import ConfigError, NotFound, StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.record import CallRecord
@@ -137,6 +137,18 @@ def test_a_terminal_of_any_width_shows_every_group_and_no_line_is_too_long(books
     assert ("reasoning" in shown.splitlines()[0]) is (width >= 200)
 
 
+@pytest.mark.parametrize("width", [80, 200])
+def test_costs_stand_with_their_points_below_each_other(books: str, width: int) -> None:
+    out = io.StringIO()
+    usage.render(report_usage(books, by=By.KEY), Console(file=out, force_terminal=True, color_system=None, width=width))
+    table, _ = out.getvalue().split("Calls since")
+    costs = [line for line in table.splitlines() if "$" in line]
+
+    assert len(costs) == 2, "one key, and the total; what the other one's calls cost is not known"
+    assert costs[1].rstrip().endswith("$0.012300001 + 2 unknown")
+    assert len({line.rindex("$") for line in costs}) == len({line.rindex(".") for line in costs}) == 1
+
+
 def test_a_name_cannot_write_on_the_terminal(tmp_path: Path) -> None:
     url = write(tmp_path / "t.db", make_call("a", model="\x1b[2J[red]x"))
 
@@ -175,7 +187,7 @@ def test_a_ledger_of_an_older_schema_says_what_to_do(tmp_path: Path) -> None:
     ],
 )
 def test_dollars_are_exact(nano: int, shown: str) -> None:
-    assert usage.dollars(nano) == shown
+    assert printing.dollars(nano) == shown
 
 
 @pytest.mark.parametrize(

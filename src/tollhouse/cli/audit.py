@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from tollhouse.cli.ledger_address import ledger_url
-from tollhouse.cli.usage import ENDLESS_COLUMNS, Since
+from tollhouse.cli.printing import fits, plural, widen
+from tollhouse.cli.usage import Since
 from tollhouse.errors import NotFound
 from tollhouse.ledger.moments import moment_at, us_of
 
@@ -94,17 +95,18 @@ def verify(kept: str | None, config_file: str | None, url: str | None) -> None:
         print(f"BROKEN  {verdict.broken.message}")
         if verdict.records:
             print(
-                f"        The {_plural(verdict.records)} before it {_holds(verdict.records)}; hash {verdict.head.hex()}"
+                f"        The {plural(verdict.records, 'record')} before it {_holds(verdict.records)}; "
+                f"hash {verdict.head.hex()}"
             )
         sys.exit(1)
     if head is not None and verdict.kept_at is None:
         print("BROKEN  The head that you kept is not in this log: its end was cut off, or it was written anew.")
-        print(f"        What is there holds: {_plural(verdict.records)}, head {verdict.head.hex()}")
+        print(f"        What is there holds: {plural(verdict.records, 'record')}, head {verdict.head.hex()}")
         sys.exit(1)
-    print(f"{_plural(verdict.records)}, unbroken")
+    print(f"{plural(verdict.records, 'record')}, unbroken")
     print(f"head  {verdict.head.hex()}")
     if verdict.kept_at is not None:
-        print(f"kept  record {verdict.kept_at:,}; {_plural(verdict.records - verdict.kept_at)} since")
+        print(f"kept  record {verdict.kept_at:,}; {plural(verdict.records - verdict.kept_at, 'record')} since")
     else:
         print(
             "      Keep the head elsewhere: `verify --from-hash` with it proves later that nothing was cut off the end."
@@ -139,16 +141,13 @@ def render(records: "Sequence[Record]", console: "Console") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    if not console.is_terminal:
-        console.width = ENDLESS_COLUMNS
+    widen(console)
     table = Table(*COLUMNS, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     rows = [_cells(record) for record in records]
     for row in rows:
         # Names come from outside: as `Text` they are no markup.
         table.add_row(*(Text(cell) for cell in row))
-    # Measured as if there were no end to the line: within the console's own width everything "fits", cut.
-    endless = console.options.update(width=ENDLESS_COLUMNS)
-    if not console.is_terminal or console.measure(table, options=endless).maximum <= console.width:
+    if not console.is_terminal or fits(console, table):
         console.print(table)
         return
     for number, moment, actor, action, object_, outcome, address, what in rows:
@@ -170,10 +169,6 @@ def _cells(record: "Record") -> tuple[str, ...]:
         record.address,
         what,
     )
-
-
-def _plural(count: int) -> str:
-    return f"{count:,} record{'' if count == 1 else 's'}"
 
 
 def _holds(count: int) -> str:

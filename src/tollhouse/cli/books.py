@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import click
 
 from tollhouse.cli.ledger_address import configuration, ledger_url
-from tollhouse.cli.usage import UNITS, Since, dollars
+from tollhouse.cli.printing import aligned_dollars, dollars, plural, shown, widen
+from tollhouse.cli.usage import UNITS, Since
 from tollhouse.errors import ConfigError, NotFound, StoreUnavailable
 from tollhouse.ledger.moments import moment_at, us_of
 
@@ -97,10 +98,10 @@ def _print_bill(found: "Explanation") -> None:
         ("prices", f"{found.price_version or '-'}{f', {found.priced_as}' if found.priced_as else ''}"),
     ]
     for name, text in facts:
-        print(f"{name:<9} {_shown(text)}")
+        print(f"{name:<9} {shown(text)}")
     if found.lines:
         table = _table(("", False), ("tokens", True), ("$ per million", True), ("amount", True))
-        amounts = _aligned([*(line.nano for line in found.lines), found.lines_nano or 0])
+        amounts = aligned_dollars([*(line.nano for line in found.lines), found.lines_nano or 0])
         for line, amount in zip(found.lines, amounts, strict=False):
             per = dollars(line.rate_nano) if line.kind != "request" else f"{dollars(line.rate_nano)} a call"
             table.add_row(line.kind.replace("_", " "), f"{line.tokens:,}", per, amount)
@@ -118,8 +119,8 @@ def _print_bill(found: "Explanation") -> None:
     for each in found.earlier:
         was = "not known" if each.was_nano is None else dollars(each.was_nano)
         print(
-            f"before    {was} by {_shown(each.was_version)}; rated again {moment_at(each.at_us):%Y-%m-%d %H:%M} UTC by "
-            f"{_shown(each.actor)} (rerating {each.rerate})"
+            f"before    {was} by {shown(each.was_version)}; rated again {moment_at(each.at_us):%Y-%m-%d %H:%M} UTC by "
+            f"{shown(each.actor)} (rerating {each.rerate})"
         )
 
 
@@ -235,20 +236,20 @@ def _print_outcome(outcome: "Outcome", *, is_dry: bool) -> None:
     for name, tally in sorted(
         outcome.models.items(), key=lambda each: (-abs(each[1].now_nano - each[1].was_nano), each[0])
     ):
-        table.add_row(_shown(name), f"{tally.calls:,}", f"{tally.changed:,}", *_amounts(tally))
+        table.add_row(shown(name), f"{tally.calls:,}", f"{tally.changed:,}", *_amounts(tally))
     if outcome.models:
         _show(table)
         print()
-    changed = f"{_plural(total.changed, 'call')} {'would change' if is_dry else 'changed'}"
+    changed = f"{plural(total.changed, 'call')} {'would change' if is_dry else 'changed'}"
     print(f"{changed}; prices {outcome.version}")
     if total.was_unknown:
-        print(f"{_plural(total.was_unknown, 'of them had a', 'of them had an')} unknown cost before.")
+        print(f"{plural(total.was_unknown, 'of them had a', 'of them had an')} unknown cost before.")
     if total.left_alone:
         print(
-            f"{_plural(total.left_alone, 'call')} left alone: these prices, or the call's counts, say nothing about them."
+            f"{plural(total.left_alone, 'call')} left alone: these prices, or the call's counts, say nothing about them."
         )
     if outcome.overtaken:
-        print(f"{_plural(outcome.overtaken, 'call')} changed meanwhile; run this again.")
+        print(f"{plural(outcome.overtaken, 'call')} changed meanwhile; run this again.")
     if outcome.rerate is not None:
         went_on = ", which was interrupted before" if outcome.continued else ""
         print(
@@ -361,17 +362,17 @@ def _print_verdict(verdict: "Verdict") -> None:
     since = f" since {moment_at(verdict.since_us):%Y-%m-%d %H:00} UTC" if verdict.since_us else ""
     print(f"calls     {verdict.calls:,}{since}, {dollars(verdict.cost_nano)}")
     pruned = f", {verdict.pruned_hours:,} more pruned" if verdict.pruned_hours else ""
-    print(f"totals    {_plural(verdict.hours, 'hour')} compared with their rows{pruned}")
+    print(f"totals    {plural(verdict.hours, 'hour')} compared with their rows{pruned}")
     print(f"bills     {verdict.checked_bills:,} made again")
     for version, count in sorted(verdict.unchecked_bills.items()):
-        print(f"          {count:,} not checked: nobody kept the prices {_shown(version) or '(no version)'}")
+        print(f"          {count:,} not checked: nobody kept the prices {shown(version) or '(no version)'}")
     if verdict.unknown_cost_calls:
-        print(f"          {_plural(verdict.unknown_cost_calls, 'call')} of unknown cost")
+        print(f"          {plural(verdict.unknown_cost_calls, 'call')} of unknown cost")
     if verdict.lost_calls:
-        print(f"          {_plural(verdict.lost_calls, 'call')} charged with what was held, for a process died")
+        print(f"          {plural(verdict.lost_calls, 'call')} charged with what was held, for a process died")
     if verdict.flat_calls:
         print(
-            f"          {_plural(verdict.flat_calls, 'call')} charged with what was held, for no price tells their cost"
+            f"          {plural(verdict.flat_calls, 'call')} charged with what was held, for no price tells their cost"
         )
     for source, share in sorted(verdict.by_source.items(), key=lambda each: -each[1].calls):
         part = 100 * share.calls / verdict.calls
@@ -379,10 +380,10 @@ def _print_verdict(verdict: "Verdict") -> None:
     if verdict.purses is not None:
         print(f"budgets   {verdict.purses:,} compared with the ledger")
     if verdict.provider_days is not None:
-        print(f"provider  {_plural(verdict.provider_days, 'line')} compared, each a model on a day")
+        print(f"provider  {plural(verdict.provider_days, 'line')} compared, each a model on a day")
     print()
     for finding in verdict.findings:
-        print(f"WRONG  {finding.check}: {_shown(finding.message)}")
+        print(f"WRONG  {finding.check}: {shown(finding.message)}")
     for check, count in verdict.found.items():
         told = sum(finding.check == check for finding in verdict.findings)
         if count > told:
@@ -436,7 +437,7 @@ def export(
         return
     with exports.new_file(output, may_replace=force) as file:
         count = exports.export(address, table, encoder, file)
-    print(f"{_plural(count, 'record')} in {output}", file=sys.stderr)
+    print(f"{plural(count, 'record')} in {output}", file=sys.stderr)
 
 
 # ------------------------------------------------------------------------------------------------------- for all of them
@@ -500,23 +501,8 @@ class _Progress:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
 
-def _aligned(amounts: Sequence[int]) -> list[str]:
-    """Amounts in dollars with as many decimals as the finest needs, so that they stand below each other."""
-    digits = max(len(dollars(nano).rpartition(".")[2]) for nano in amounts)
-    return [f"${nano // 10**9:,}.{nano % 10**9:09}"[: digits - 9 or None] for nano in amounts]
-
-
 def _us(moment: datetime | None, otherwise: int) -> int:
     return otherwise if moment is None else us_of(moment)
-
-
-def _plural(number: int, noun: str, many: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else many or f'{noun}s'}"
-
-
-def _shown(name: str) -> str:
-    """Names come from callers: nothing in them may move a cursor."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 
 def _table(*columns: tuple[str, bool], footers: Sequence[str] = ()) -> Any:  # a table of rich, which is imported late
@@ -535,6 +521,5 @@ def _show(table: Any) -> None:  # as above
     from rich.console import Console
 
     console = Console(highlight=False, markup=False)
-    if not console.is_terminal:
-        console.width = 1000
+    widen(console)
     console.print(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from tollhouse.cli.printing import fits, widen
 from tollhouse.errors import ConfigError, TollhouseError
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from tollhouse.upstream.transport import Incoming
 
 NOT_KNOWN: Final = "-"
-ENDLESS_COLUMNS: Final = 1000
-"""Width for pipes and files, where nothing needs to be folded."""
 MAX_LIST_BYTES: Final = 16 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
 CONNECT_SECONDS: Final = 3.0
@@ -222,16 +221,13 @@ def render(report: Report, console: "Console") -> None:
     """Prints tables as wide as they need to be, on a narrow terminal with fewer columns; then a line for each trouble."""
     from rich.markup import escape
 
-    if not console.is_terminal:
-        console.width = ENDLESS_COLUMNS
+    widen(console)
     if report.aliases:
         console.print(_routes(report))
         console.print()
     if any(shop.models for shop in report.shops):
-        endless = console.options.update(width=ENDLESS_COLUMNS)
         wide = _table(report, COLUMNS)
-        fits = console.measure(wide, options=endless).maximum <= console.width
-        console.print(wide if fits else _table(report, COLUMNS_NARROW))
+        console.print(wide if fits(console, wide) else _table(report, COLUMNS_NARROW))
         console.print("Dollars per million tokens; + rises with the prompt's length.", highlight=False)
     for shop in report.shops:
         if shop.problem is not None:

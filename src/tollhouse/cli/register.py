@@ -14,7 +14,7 @@ import click
 import msgspec
 
 from tollhouse.cli.ledger_address import configuration
-from tollhouse.cli.usage import dollars
+from tollhouse.cli.printing import NOT_SAID, dollars, fits, widen
 from tollhouse.errors import NotFound
 from tollhouse.ledger.moments import moment_at, us_of
 from tollhouse.policy.terms import MAX_BUDGET_NANO
@@ -37,8 +37,6 @@ UNITS: Final = {
     "w": timedelta(weeks=1),
     "y": timedelta(days=365),
 }
-NOT_SAID: Final = "-"
-ENDLESS_COLUMNS: Final = 1000
 BUDGET_WANTED: Final = f"an amount of dollars from 0 to {MAX_BUDGET_NANO // 10**9:,}"
 
 
@@ -339,15 +337,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.text import Text
 
     console = Console()
-    if not console.is_terminal:
-        console.width = ENDLESS_COLUMNS
+    widen(console)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for column in columns:
         # What other commands are given has to be copied whole, however narrow the terminal is.
         table.add_column(column, no_wrap=column == "id", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell or NOT_SAID) for cell in row))
-    if console.measure(table, options=console.options.update(max_width=ENDLESS_COLUMNS)).maximum > console.width:
+    if not fits(console, table):
         table.padding = (0, 1, 0, 0)
     console.print(table)
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from tollhouse.cli.printing import widen
+
 if TYPE_CHECKING:
     from tollhouse.client.answer import ServerInfo
     from tollhouse.client.profiles import Value
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
 
 DEFAULT_PROFILE: Final = "default"
 SHOWN_MODELS: Final = 20
-ENDLESS_COLUMNS: Final = 1000
-"""Width for pipes and files, where nothing needs to be folded."""
 TEST_SECONDS: Final = 10.0
 STANDARD_INPUT: Final = "-"
 
@@ -316,8 +316,7 @@ def list_profiles() -> None:
         cells = ("*" if name == profiles.active else "", name, address, "yes" if has_token else "no")
         table.add_row(*(Text(_plain(cell)) for cell in cells))
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = ENDLESS_COLUMNS
+    widen(console)
     console.print(table)
 
 

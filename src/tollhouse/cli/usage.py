@@ -1,13 +1,14 @@
 """`tollhouse usage`: what was used and what it cost."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from tollhouse.cli.ledger_address import ledger_url
+from tollhouse.cli.printing import NOT_SAID, aligned_dollars, dollars, fits, plural, shown, widen
 from tollhouse.ledger.moments import moment_at
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from tollhouse.ledger.reports import Totals, Usage
 
 UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
-NOT_SAID: Final = "-"
-ENDLESS_COLUMNS: Final = 1000
-"""Width for pipes and files, where nothing needs to be cut or folded."""
 
 
 class Since(click.ParamType[datetime | None]):
@@ -79,13 +77,10 @@ def render(report: "Usage", console: "Console") -> None:
     if not report.groups:
         console.print(f"No calls {when}.", highlight=False)
         return
-    if not console.is_terminal:
-        console.width = ENDLESS_COLUMNS
+    widen(console)
     for columns in (COLUMNS, COLUMNS_NARROW):
         table = _table(report, columns)
-        # Measured as if there were no end to the line: within the console's own width everything "fits", cut.
-        endless = console.options.update(width=ENDLESS_COLUMNS)
-        if console.measure(table, options=endless).maximum <= console.width:
+        if fits(console, table):
             console.print(table)
             break
     else:
@@ -94,33 +89,26 @@ def render(report: "Usage", console: "Console") -> None:
     if report.total.unknown_cost_calls:
         console.print(
             f"In all {dollars(report.total.cost_nano)} + "
-            f"{_plural(report.total.unknown_cost_calls, 'call')} of unknown price.",
+            f"{plural(report.total.unknown_cost_calls, 'call')} of unknown price.",
             highlight=False,
         )
 
 
-def dollars(nano: int) -> str:
-    """Nano-USD in dollars, exact: at least four decimals, and as many as there are."""
-    whole, fraction = divmod(abs(nano), 10**9)
-    digits = f"{fraction:09d}"
-    return f"{'-' if nano < 0 else ''}${whole:,}.{digits[:4]}{digits[4:].rstrip('0')}"
-
-
 def cost_of(totals: "Totals") -> str:
     """The known cost, and how many calls it leaves out: `$0.0123 + 2 unknown`."""
+    return "".join(_cost(totals, dollars(totals.cost_nano)))
+
+
+def _cost(totals: "Totals", amount: str) -> tuple[str, str]:
     if not totals.unknown_cost_calls:
-        return dollars(totals.cost_nano)
+        return amount, ""
     if totals.unknown_cost_calls == totals.calls:
-        return "unknown"
-    return f"{dollars(totals.cost_nano)} + {totals.unknown_cost_calls:,} unknown"
+        return "unknown", ""
+    return amount, f" + {totals.unknown_cost_calls:,} unknown"
 
 
 def _count(number: int | None) -> str:
     return NOT_SAID if number is None else f"{number:,}"
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _moment(at_us: int) -> str:
@@ -137,12 +125,10 @@ COLUMNS: Final[tuple[Column, ...]] = (
     ("cache write", lambda totals: _count(totals.cache_write_tokens)),
     ("output", lambda totals: _count(totals.output_tokens)),
     ("reasoning", lambda totals: _count(totals.reasoning_tokens)),
-    ("cost", cost_of),
 )
 COLUMNS_NARROW: Final[tuple[Column, ...]] = (
     ("calls", lambda totals: _count(totals.calls)),
     ("tokens in / out", lambda totals: f"{_count(totals.input_tokens)} / {_count(totals.output_tokens)}"),
-    ("cost", cost_of),
 )
 
 
@@ -153,24 +139,29 @@ def _table(report: "Usage", columns: tuple[Column, ...]) -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_footer=len(report.groups) > 1)
     table.add_column(str(report.by), footer="total")
+    heading, *costs, whole_cost = _costs([*(group.totals for group in report.groups), report.total])
     for title, value in columns:
         table.add_column(title, footer=value(report.total), justify="right")
-    for group in report.groups:
-        table.add_row(Text(_shown(group.name)), *(value(group.totals) for _, value in columns))
+    table.add_column(heading, footer=whole_cost)
+    for group, cost in zip(report.groups, costs, strict=True):
+        table.add_row(Text(shown(group.name) or NOT_SAID), *(value(group.totals) for _, value in columns), cost)
     return table
+
+
+def _costs(column: "Sequence[Totals]") -> list[str]:
+    """A heading, and what `cost_of` says of each: in line by their decimal points, whatever stands behind an amount."""
+    amounts = aligned_dollars(totals.cost_nano for totals in column)
+    costs = [_cost(totals, amount) for totals, amount in zip(column, amounts, strict=True)]
+    width = max(len(known) for known, _ in costs)
+    return [f"{known:>{width}}{rest}" for known, rest in [("cost", ""), *costs]]
 
 
 def _list(report: "Usage", console: "Console") -> None:
     for group in report.groups:
         totals = group.totals
-        console.print(_shown(group.name), markup=False, highlight=False, overflow="fold")
+        console.print(shown(group.name) or NOT_SAID, markup=False, highlight=False, overflow="fold")
         console.print(
-            f"  {_plural(totals.calls, 'call')}, {_count(totals.input_tokens)} in, {_count(totals.output_tokens)} out, "
+            f"  {plural(totals.calls, 'call')}, {_count(totals.input_tokens)} in, {_count(totals.output_tokens)} out, "
             f"{cost_of(totals)}",
             highlight=False,
         )
-
-
-def _shown(name: str) -> str:
-    """Names come from callers: nothing in them may move a cursor."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in name) or NOT_SAID
