@@ -9,13 +9,13 @@ from support.local_model import gguf_bytes, shared_model
 from tollhouse.local.catalogue import DEFAULT_MODEL
 
 
-def tollhouse(*arguments: str, cache: Path, given: bytes = b"") -> subprocess.CompletedProcess[str]:
+def tollhouse(*arguments: str, cache: Path, given: bytes = b"", columns: int = 200) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own, as a person does."""
     done = subprocess.run(
         [sys.executable, "-m", "tollhouse", "local", *arguments],
         input=given,
         capture_output=True,
-        env={**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": "200"},
+        env={**os.environ, "XDG_CACHE_HOME": str(cache), "COLUMNS": str(columns)},
         timeout=120,
         check=False,
     )
@@ -28,6 +28,13 @@ def test_the_list_says_what_is_known_and_how_to_get_it(tmp_path: Path) -> None:
     assert DEFAULT_MODEL in done.stdout
     assert "Apache-2.0" in done.stdout
     assert f"tollhouse local pull {DEFAULT_MODEL}" in done.stdout
+
+
+def test_on_a_narrow_terminal_names_and_commands_stay_whole(tmp_path: Path) -> None:
+    lines = tollhouse("list", cache=tmp_path, columns=40).stdout.splitlines()
+    assert lines[0] == DEFAULT_MODEL
+    assert lines[-1].endswith(f"tollhouse local pull {DEFAULT_MODEL}")
+    assert max(map(len, lines[:-1])) <= 40
 
 
 def test_an_unknown_name_is_one_clear_line(tmp_path: Path) -> None:

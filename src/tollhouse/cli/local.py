@@ -8,9 +8,11 @@ from typing import Final
 
 import click
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.text import Text
 
+from tollhouse.cli.printing import shown
 from tollhouse.errors import ProviderError, ProviderRefused
 from tollhouse.local.catalogue import DEFAULT_MODEL
 from tollhouse.local.runner import LocalModel
@@ -20,6 +22,8 @@ from tollhouse.local.talk import Finished, Turn, stream_answer
 from tollhouse.upstream.wire import WireTransport
 
 INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
+INDENT: Final = (0, 0, 0, 4)
+"""Of the lines below a model's name: above, right, below, left."""
 
 _PHASES: Final[dict[Phase, str]] = {
     "waiting": "Waiting for another process that fetches a model",
@@ -47,19 +51,15 @@ def list_models() -> None:
     """List the models that are known, and which of them are here."""
     store = ModelStore.of_person(os.environ)
     here = {stored.name: stored for stored in store.present()}
-    table = Table(box=None, pad_edge=False)
-    for title in ("NAME", "WHAT", "SIZE", "CONTEXT", "LICENCE", "WHERE"):
-        table.add_column(title, overflow="fold")
+    console = Console(highlight=False)
     for known in store.known.values():
         stored = here.pop(known.name, None)
-        where = str(stored.path) if stored else f"not here: tollhouse local pull {known.name}"
-        size, context = _mebibytes(known.size_bytes), str(known.context_tokens)
-        table.add_row(known.name, f"{known.title}. {known.note}", size, context, known.licence, where)
+        where = str(stored.path) if stored else f"not here; get it with: tollhouse local pull {known.name}"
+        about = f"{known.title}. {known.note}"
+        _show_model(console, known.name, about, _facts(known.size_bytes, known.context_tokens, known.licence), where)
     for stored in here.values():
-        context = str(stored.head.context_tokens or "")
-        size = _mebibytes(stored.size_bytes)
-        table.add_row(stored.name, stored.head.title or "", size, context, stored.licence, str(stored.path))
-    Console().print(table)
+        facts = _facts(stored.size_bytes, stored.head.context_tokens, stored.licence)
+        _show_model(console, stored.name, stored.head.title or "", facts, str(stored.path))
 
 
 @command.command()
@@ -93,6 +93,19 @@ def run(  # noqa: PLR0917 - click passes each option by its name
             sys.exit(INTERRUPTED)
         finally:
             conversation.close()
+
+
+def _facts(size_bytes: int, context_tokens: int | None, licence: str) -> str:
+    context = f"a context of {context_tokens:,} tokens" if context_tokens else ""
+    return ", ".join(filter(None, (_mebibytes(size_bytes), context, licence)))
+
+
+def _show_model(console: Console, name: str, about: str, facts: str, where: str) -> None:
+    console.print(Text(shown(name), style="bold"), soft_wrap=True)
+    for text in filter(None, (about, facts)):
+        console.print(Padding(Text(shown(text)), INDENT, expand=False))
+    # What is copied from here, a command or a path, stays in one piece: the terminal folds it, if it has to.
+    console.print(Text(" " * INDENT[-1] + shown(where)), soft_wrap=True)
 
 
 def pull_with_progress(store: ModelStore, name: str) -> StoredModel:
