@@ -1,7 +1,9 @@
 """Budgets as clients meet them: nothing is sent that could exceed one, and the purse is what the ledger adds up to."""
 
 import asyncio
+import itertools
 import re
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -463,6 +465,27 @@ async def test_nothing_stays_held_and_the_purse_is_what_the_ledger_adds_up_to(
     assert (await at_rest(gateway, "provider:openai/total/ever/soft")).spent_nano == booked(gateway)
     if kind != "cut by the gateway":
         assert (await ask(gateway)).status == 200, "its seat is free"
+
+
+async def test_a_call_that_reaches_nobody_costs_nothing_and_leaves_nothing_held(
+    serving: Serving, fake_provider: FakeProvider
+):
+    with socket.socket() as closed:  # the port is held, and nobody listens
+        closed.bind(("127.0.0.1", 0))
+        away = (
+            f"away: {{type: openai-compatible, base_url: 'http://127.0.0.1:{closed.getsockname()[1]}/v1', api_key: x}}"
+        )
+        gateway = await serving(
+            settings(fake_provider).replace("spare: ", f"{away}, spare: ", 1)
+            + PRICES
+            + "\nbudgets: {total: 1}\nlimits: {concurrent: 1}"
+            + ONCE
+        )
+        for client, stream in itertools.product(CLIENTS, (False, True)):
+            assert (await ask(gateway, "away/x", client, stream=stream)).status == 502
+    assert (await at_rest(gateway)).spent_nano == 0
+    assert gateway.rows() == []
+    assert (await ask(gateway)).status == 200, "the seat is free"
 
 
 @pytest.mark.parametrize("phase", ["first_byte", "between_chunks"])
