@@ -13,8 +13,7 @@ import msgspec
 
 from tollhouse.config.client_certificates import PREFIX
 from tollhouse.config.schema import CertificateSettings
-from tollhouse.policy.access import allow, networks
-from tollhouse.policy.identity import NOTHING_SHARED, Principal, Roll
+from tollhouse.policy.identity import NOTHING_SHARED, Principal, Roll, configured_principal
 from tollhouse.policy.peer_certificate import PeerCertificate
 
 Match = tuple[str, str]
@@ -31,7 +30,7 @@ class CertificateRules:
         self._rules: Mapping[Match, tuple[int, Principal]] = {
             (("subject", each.subject) if each.subject is not None else ("san", each.san or "")): (
                 index,
-                _principal(each),
+                configured_principal(PREFIX + each.name, each),
             )
             for index, each in enumerate(settings)
         }
@@ -62,16 +61,3 @@ class CertificateRules:
 
 def _order(rule: tuple[int, Principal]) -> int:
     return rule[0]
-
-
-def _principal(settings: CertificateSettings) -> Principal:
-    return Principal(
-        key=PREFIX + settings.name,
-        tenant=settings.tenant,
-        project=settings.project,
-        access=allow(settings.models, settings.providers),
-        networks=networks(settings.ip_ranges),
-        limits=settings.limits,
-        budgets=settings.budgets,
-        tags=tuple(settings.tags.items()),
-    )

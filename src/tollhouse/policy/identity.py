@@ -17,7 +17,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from tollhouse.config.schema import BudgetSettings, KeySettings, RateSettings, ScopedRates
+from tollhouse.config.schema import BudgetSettings, CertificateSettings, KeySettings, RateSettings, ScopedRates
 from tollhouse.errors import (
     AddressNotAllowed,
     CertificateUnknown,
@@ -230,8 +230,13 @@ def wall_us() -> int:
 
 def stored_key(settings: KeySettings) -> StoredKey:
     """A key of the configuration.  Raises `ValueError` for an address range that is none, which loading does not let in."""
-    principal = Principal(
-        key=settings.name,
+    return StoredKey(settings.digest, configured_principal(settings.name, settings))
+
+
+def configured_principal(name: str, settings: KeySettings | CertificateSettings) -> Principal:
+    """A caller of the configuration, by its name in the books.  Raises as `stored_key` does."""
+    return Principal(
+        key=name,
         tenant=settings.tenant,
         project=settings.project,
         access=allow(settings.models, settings.providers),
@@ -240,7 +245,6 @@ def stored_key(settings: KeySettings) -> StoredKey:
         budgets=settings.budgets,
         tags=tuple(settings.tags.items()),
     )
-    return StoredKey(settings.digest, principal)
 
 
 class KeyRing:
