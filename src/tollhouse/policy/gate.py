@@ -162,6 +162,7 @@ class Gate:
             raise _unchecked(error) from error
         self.meet(bound)
         hold.bounds.append(bound)
+        hold.is_watched |= bound.alerts
         hold.held_nano += claim.hold_nano
 
     def watch(self, bounds: Sequence[Bound], spending: Sequence[Spending]) -> None:
@@ -300,7 +301,7 @@ class Gate:
 class GateHold:
     """The `Hold` of a claim that stands."""
 
-    __slots__ = ("_gate", "_placed", "bounds", "held_nano", "id", "waited_seconds")
+    __slots__ = ("_gate", "_placed", "bounds", "held_nano", "id", "is_watched", "waited_seconds")
 
     def __init__(self, gate: Gate, bound: Bound, claim: Claim, placed: Placed) -> None:
         self.id = claim.id
@@ -309,6 +310,8 @@ class GateHold:
         self._gate = gate
         self._placed = placed
         self.bounds = [bound]
+        self.is_watched = bound.alerts
+        """Whether somebody wants to hear of one of its budgets."""
 
     @property
     def quotas(self) -> Sequence[Quota]:
@@ -323,7 +326,7 @@ class GateHold:
     def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         """See `Hold.settle`."""
         tokens = None if input_tokens is None and output_tokens is None else (input_tokens or 0) + (output_tokens or 0)
-        done = self.spent if any([bound.alerts for bound in self.bounds]) else None  # noqa: C419 - a list is quicker
+        done = self.spent if self.is_watched else None
         self._gate.settler.settle(self.id, cost_nano=cost_nano or 0, tokens=tokens, done=done)
 
     def spent(self, spending: Sequence[Spending]) -> None:
@@ -348,10 +351,10 @@ def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
 def _tightest(rates: Sequence[Rate], ahead_ns: Sequence[int]) -> tuple[Quota, ...]:
     """Of requests and of tokens the rate with the least left."""
     quotas: list[Quota] = []
-    for rate, ahead in zip(rates, ahead_ns, strict=True):
-        per_minute = rate.per_minute
-        remaining = per_minute + -ahead * per_minute // MINUTE_NS
-        quotas.append(Quota(rate.counts, per_minute, max(0, remaining), ahead / 1e9))
+    for index, rate in enumerate(rates):
+        ahead, per_minute = ahead_ns[index], rate.per_minute
+        remaining = (MINUTE_NS - ahead) * per_minute // MINUTE_NS if ahead < MINUTE_NS else 0
+        quotas.append(Quota(rate.counts, per_minute, remaining, ahead / 1e9))
     if len(quotas) < 2 or (len(quotas) == 2 and quotas[0].counts != quotas[1].counts):
         return tuple(quotas)
     found: dict[str, Quota] = {}

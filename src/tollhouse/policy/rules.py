@@ -69,12 +69,15 @@ class Bound(msgspec.Struct, frozen=True):
 
     def claim(self, ask: Ask, weight: Weight) -> Claim:
         """The claim of one call."""
+        tokens, hold_nano = weight.likely_tokens, weight.worst_nano or 0
+        if tokens > MAX_TOKENS or hold_nano > MAX_LIMIT_NANO:
+            tokens, hold_nano = min(tokens, MAX_TOKENS), min(hold_nano, MAX_LIMIT_NANO)
         return Claim(
             id=ask.id,
             began_at_us=ask.began_at_us,
             parts=self.parts if self.per_ip is None or not ask.address else self._parts_from(ask.address),
-            tokens=min(weight.likely_tokens, MAX_TOKENS),
-            hold_nano=min(weight.worst_nano or 0, MAX_LIMIT_NANO),
+            tokens=tokens,
+            hold_nano=hold_nano,
             note=ask.note,
         )
 

@@ -11,9 +11,8 @@ that invents names cannot make series.
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Final
-
-import msgspec
 
 from tollhouse.ledger.record import CallRecord
 
@@ -28,7 +27,8 @@ FIRST_TOKEN_BUCKETS_US: Final = tuple(
 )
 
 
-class Histogram(msgspec.Struct):
+@dataclass(slots=True)
+class Histogram:
     """Counts by bucket (the last one is everything above), and the sum of what was observed, in microseconds."""
 
     counts: list[int]
@@ -53,16 +53,17 @@ def _empty(bounds_us: tuple[int, ...]) -> Histogram:
     return Histogram([0] * (len(bounds_us) + 1))
 
 
-class Series(msgspec.Struct):
+@dataclass(slots=True)
+class Series:
     """Everything counted for one door, provider and model."""
 
     door: str
     provider: str
     model: str
-    outcomes: dict[str, int] = msgspec.field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
     """Calls by `ok` or the stable code of the error that the client saw."""
-    duration: Histogram = msgspec.field(default_factory=lambda: _empty(DURATION_BUCKETS_US))
-    first_token: Histogram = msgspec.field(default_factory=lambda: _empty(FIRST_TOKEN_BUCKETS_US))
+    duration: Histogram = field(default_factory=lambda: _empty(DURATION_BUCKETS_US))
+    first_token: Histogram = field(default_factory=lambda: _empty(FIRST_TOKEN_BUCKETS_US))
     input_tokens: int = 0
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
@@ -78,19 +79,22 @@ class Series(msgspec.Struct):
         if record.first_byte_us is not None:
             self.first_token.observe(record.first_byte_us, FIRST_TOKEN_BUCKETS_US)
         usage = record.usage
-        self.input_tokens += usage.input_tokens or 0
-        self.output_tokens += usage.output_tokens or 0
+        if usage.input_tokens:
+            self.input_tokens += usage.input_tokens
+        if usage.output_tokens:
+            self.output_tokens += usage.output_tokens
         if usage.cache_read_tokens:
             self.cache_read_tokens += usage.cache_read_tokens
         if usage.cache_write_tokens:
             self.cache_write_tokens += usage.cache_write_tokens
         if usage.reasoning_tokens:
             self.reasoning_tokens += usage.reasoning_tokens
-        self.cost_nano += record.cost_nano or 0
+        if record.cost_nano:
+            self.cost_nano += record.cost_nano
 
     def copied(self) -> "Series":
         """These counts, apart from the live ones."""
-        return msgspec.structs.replace(
+        return replace(
             self, outcomes=dict(self.outcomes), duration=self.duration.copied(), first_token=self.first_token.copied()
         )
 
@@ -108,11 +112,12 @@ class Series(msgspec.Struct):
         self.cost_nano += other.cost_nano
 
 
-class Snapshot(msgspec.Struct):
+@dataclass(slots=True)
+class Snapshot:
     """The counts of one process, or of several added up."""
 
-    series: list[Series] = msgspec.field(default_factory=list)
-    attempts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
+    series: list[Series] = field(default_factory=list)
+    attempts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Upstream calls: provider → outcome → how many."""
     in_flight: int = 0
 
@@ -129,9 +134,7 @@ class Metrics:
 
     def finished(self, record: CallRecord) -> None:
         """Counts one finished call."""
-        series = self._series.get((record.door, record.provider, record.model))
-        if series is None:
-            series = self._find(record)
+        series = self._series.get((record.door, record.provider, record.model)) or self._find(record)
         series.count(record)
         for attempt in record.attempts:
             outcomes = self._attempts.get(attempt.provider)

@@ -18,7 +18,7 @@ MAX_MODEL_CHARACTERS: Final = 500
 
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
-_string: Final = msgspec.json.Decoder(str)
+_string: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
 _boolean: Final = msgspec.json.Decoder(bool | None)
 _integer: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _TRUE: Final = msgspec.Raw(b"true")
@@ -126,10 +126,10 @@ def _asking_usage(options: msgspec.Raw | None) -> msgspec.Raw:
 def model_of(fields: Mapping[str, msgspec.Raw]) -> str:
     """The model's name; empty where there is none.  Raises `BadRequest`."""
     raw = fields.get("model")
-    if raw is None or is_null(raw):
+    if raw is None:
         return ""
     try:
-        model = _string.decode(raw)
+        model = _string.decode(raw) or ""
     except msgspec.DecodeError as error:
         raise BadRequest("`model` must be a string.", param="model") from error
     if len(model) > MAX_MODEL_CHARACTERS:
@@ -163,8 +163,7 @@ def _output_limit(fields: Mapping[str, msgspec.Raw]) -> int | None:
     """The larger one, if both are given: a server that does not know the newer name goes by the older."""
     most: int | None = None
     for name in _LIMITS:
-        limit = whole_number_of(fields, name)
-        if limit is None:
+        if name not in fields or (limit := whole_number_of(fields, name)) is None:
             continue
         if limit < 1:
             raise BadRequest(f"`{name}` must be at least 1.", param=name)
