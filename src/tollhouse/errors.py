@@ -62,6 +62,12 @@ class ModelMissing(BadRequest):
         )
 
 
+class TlsExpected(BadRequest):
+    """Plain HTTP came to a port that speaks TLS."""
+
+    code = "tls_expected"
+
+
 class Untranslatable(CallerError):
     """A `strict` model was asked for something that its provider's dialect cannot express."""
 

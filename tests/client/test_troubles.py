@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pytest
@@ -76,14 +77,23 @@ def nobody() -> str:
         return f"http://127.0.0.1:{held.getsockname()[1]}"
 
 
-def client(url: str, home: Path, environ: Mapping[str, str] | None = None, *, retries: int = 0) -> AsyncClient:
+def client(
+    url: str,
+    home: Path,
+    environ: Mapping[str, str] | None = None,
+    *,
+    retries: int = 0,
+    protocol: Literal["json", "protobuf"] = "json",
+) -> AsyncClient:
     given = {"HOME": str(home), **(environ or {})}
-    return AsyncClient(url, token=TOKEN, retries=retries, environ=given, protocol="json")
+    return AsyncClient(url, token=TOKEN, retries=retries, environ=given, protocol=protocol)
 
 
-async def asked(url: str, home: Path, model: str = "m") -> CallFailed:
+async def asked(
+    url: str, home: Path, model: str = "m", *, protocol: Literal["json", "protobuf"] = "json"
+) -> CallFailed:
     """The error of a call."""
-    async with client(url, home) as calling:
+    async with client(url, home, protocol=protocol) as calling:
         with pytest.raises(CallFailed) as caught:
             await calling.chat("hi", model=model)
         with pytest.raises(CallFailed):
@@ -171,6 +181,49 @@ async def test_an_error_of_the_gateway_is_its_own_type(tmp_path: Path, status: i
 
     assert type(found) is kind
     assert (found.status, found.request_id) == (status, "req_7")
+
+
+@pytest.mark.parametrize("protocol", ["json", "protobuf"])
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "is_relayed"),
+    [
+        (402, "budget_exceeded", OverBudget, False),
+        (429, "rate_limited", OverLimit, False),
+        (429, "provider_refused", OverBudget, True),
+        (503, "overloaded", ServerBusy, False),
+        (503, "provider_refused", ProviderFailed, True),
+        (400, "tls_expected", TlsFailed, False),
+    ],
+)
+async def test_the_code_in_the_head_counts_and_not_what_the_body_calls_it(
+    tmp_path: Path,
+    status: int,
+    code: str,
+    kind: type[CallFailed],
+    is_relayed: bool,
+    protocol: Literal["json", "protobuf"],
+):
+    """A dialect has names of its own: `insufficient_quota` is a budget of the gateway's, or an account that is empty."""
+    said = response(error("insufficient_quota"), status=status, headers=[("x-tollhouse-code", code)])
+    async with Peer(gateway(said)) as peer:
+        found = await asked(peer.url, tmp_path, protocol=protocol)
+
+    assert type(found) is kind
+    assert found.is_relayed is is_relayed
+
+
+async def test_what_the_gateway_has_tried_to_the_end_is_not_tried_again(tmp_path: Path):
+    refused = response(
+        error("rate_limit_exceeded"),
+        status=429,
+        headers=[("retry-after", "0"), ("x-tollhouse-code", "provider_refused")],
+    )
+    async with Peer(gateway(refused, response(CHAT))) as peer, client(peer.url, tmp_path, retries=5) as calling:
+        with pytest.raises(OverLimit) as caught:
+            await calling.chat("hi", model="m")
+
+    assert caught.value.attempts == 1
+    assert caught.value.server_code == "rate_limit_exceeded"
 
 
 def test_suggestions_are_read_off_the_gateways_sentence():

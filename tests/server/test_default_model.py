@@ -72,6 +72,7 @@ async def test_without_one_a_person_hears_what_is_missing(serving: Serving, fake
     gateway = await serving(config(fake_provider))
     answer = await gateway.ask(path, BODIES[path])
     assert answer.status == 400
+    assert answer.headers["x-tollhouse-code"] == "model_missing"
     said = msgspec.json.decode(answer.body)
     words = str(said["error"] if path not in TYPED else said)
     assert "set `model`" in words

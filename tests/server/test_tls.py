@@ -614,6 +614,7 @@ async def test_plain_http_on_the_port_of_tls_is_answered_with_a_sentence(pki: Pk
             await writer.drain()
             assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
             body = await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+            assert b"\r\nx-tollhouse-code: tls_expected\r\n" in head
             assert "use https://" in json.loads(body)["error"]["message"]
             writer.write_eof()
             assert await reader.read() == b""

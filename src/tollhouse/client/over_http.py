@@ -18,8 +18,9 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Marks
 from tollhouse.client.failures import NotSpoken
-from tollhouse.client.translate import Scene, failure
-from tollhouse.errors import ProviderRefused, TollhouseError, UpstreamMalformed
+from tollhouse.client.translate import Scene, failure, of_refusal
+from tollhouse.dialects.dialect import Dialect
+from tollhouse.errors import TollhouseError, UpstreamMalformed
 from tollhouse.providers.provider import Provider
 from tollhouse.upstream.address import target
 from tollhouse.upstream.failure import parse_retry_after
@@ -33,6 +34,8 @@ MIN_SECRET_CHARACTERS: Final = 4
 DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
 RECEIPT: Final = receipts.HEADER.encode()
+CODE: Final = b"x-tollhouse-code"
+"""As `tollhouse.gateway.failures` has it."""
 COST: Final = b"x-tollhouse-cost-nano-usd"
 """As `tollhouse.gateway.pipeline` has it."""
 
@@ -105,30 +108,44 @@ class Place:
         body: bytes,
         until: float,
         extra: Sequence[tuple[bytes, bytes]] = (),
+        *,
+        model: str = "",
     ) -> tuple[bytes, Headers]:
         """A whole answer's body and headers.  Raises `TollhouseError`, an error status included."""
         incoming = await self.send(method, path, body, until, extra)
         try:
             if incoming.status >= 300:
-                raise await self.refusal(incoming)
+                raise await self.refusal(incoming, model)
             return await incoming.read_all(MAX_ANSWER_BYTES), incoming.headers
         finally:
             incoming.close()
 
-    async def refusal(self, incoming: Incoming) -> ProviderRefused:
-        """The error in an answer with an error status, without the credential that was sent."""
+    async def refusal(self, incoming: Incoming, model: str = "", dialect: Dialect[Any] | None = None) -> TollhouseError:
+        """The error in an answer with an error status, without the credential that was sent.
+
+        `dialect` is that of the answer, where it is not the provider's.
+        """
         try:
             body = await incoming.read_all(MAX_ERROR_BYTES)
         except TollhouseError:
             body = b""  # the status says enough; what should explain it is cut, silent or endless
-        error = self.provider.dialect.decode_error(incoming.status, body)
+        error = (dialect or self.provider.dialect).decode_error(incoming.status, body)
         for _, value in self.provider.authenticate(time.time()):
             secret = value.rpartition(b" ")[2].decode("latin-1")
             if len(secret) >= MIN_SECRET_CHARACTERS:
                 error.message = error.message.replace(secret, "***")
         error.provider = self.provider.name
         error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=time.time(), body=body)
-        return error
+        code = self.code_of(incoming)
+        if not code:
+            return error
+        found = of_refusal(error, code, self.scene_of(model))
+        found.request_id = request_id_of(incoming.headers)
+        return found
+
+    def code_of(self, incoming: Incoming) -> str:
+        """The stable code of a gateway's error; empty where there is none, or no gateway was asked."""
+        return "" if self.scene.mode == "direct" else _text(incoming.header(CODE))
 
     def marks(self, requested_model: str, headers: Headers, receipt: Receipt, model: str = "") -> Marks:
         """What an answer's head says of it."""
@@ -189,7 +206,7 @@ class Talk:
             try:
                 request_id = request_id_of(incoming.headers)
                 if incoming.status >= 300:
-                    raise await place.refusal(incoming)
+                    raise await place.refusal(incoming, self._name)
                 data = await incoming.read_all(MAX_ANSWER_BYTES)
             finally:
                 incoming.close()
@@ -222,7 +239,7 @@ class Talk:
             request_id = request_id_of(incoming.headers)
             if incoming.status >= 300:
                 with closing(incoming):
-                    raise await place.refusal(incoming)
+                    raise await place.refusal(incoming, self._name)
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         marks = place.marks(self._name, incoming.headers, receipt, self._label(self._model))
@@ -238,7 +255,8 @@ class Talk:
             )
         try:
             body = provider.embeddings.encode_request(msgspec.structs.replace(request, model=self._model), receipt)
-            data, headers = await place.ask(b"POST", self._path(provider.embeddings_path), body, until)
+            path = self._path(provider.embeddings_path)
+            data, headers = await place.ask(b"POST", path, body, until, model=self._name)
             answer = provider.embeddings.decode_response(data)
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name)) from error

@@ -74,9 +74,9 @@ class JsonDoor:
             body = encode_count_request(request, AnthropicTraits(), receipt)
             incoming = await place.send(b"POST", COUNT_PATH, body, until)
             try:
-                data = await incoming.read_all(MAX_ERROR_BYTES)
                 if incoming.status >= 300:
-                    raise ANTHROPIC.decode_error(incoming.status, data)
+                    raise await place.refusal(incoming, request.model, ANTHROPIC)
+                data = await incoming.read_all(MAX_ERROR_BYTES)
             finally:
                 incoming.close()
             counted = decode_count(data)
@@ -146,9 +146,9 @@ class JsonDoor:
         try:
             incoming = await place.transport.send(_without_token(place, LIVE_PATH), place.deadlines(until))
             try:
-                data = await incoming.read_all(MAX_ERROR_BYTES)
                 if incoming.status >= 300:
-                    raise place.provider.dialect.decode_error(incoming.status, data)
+                    raise await place.refusal(incoming)
+                await incoming.read_all(MAX_ERROR_BYTES)
             finally:
                 incoming.close()
         except TollhouseError as error:

@@ -7,7 +7,7 @@ from tollhouse.client.failures import CallFailed, NotSpoken
 from tollhouse.client.over_http import MAX_ANSWER_BYTES, MAX_ERROR_BYTES, Place, request_id_of
 from tollhouse.client.over_json import JsonDoor
 from tollhouse.client.over_typed import Method, of_trouble
-from tollhouse.client.translate import Scene, failure
+from tollhouse.client.translate import Scene, failure, of_refusal
 from tollhouse.dialects.protobuf import Typed
 from tollhouse.dialects.protobuf.messages import FAILURE
 from tollhouse.dialects.protobuf.shapes import Fault
@@ -109,6 +109,8 @@ class HttpLine:
             trouble = None
         if trouble is not None and trouble.message:
             found = of_trouble(trouble, status, scene)
+        elif code := self._place.code_of(incoming):
+            found = of_refusal(self._dialect.decode_error(status, body), code, scene)
         else:
             found = failure(self._dialect.decode_error(status, body), scene)
         found.request_id = found.request_id or request_id

@@ -16,7 +16,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
 from tollhouse.client.failures import AnswerBroken, CallFailed, ServerFailed
 from tollhouse.client.messages import MessageLive, Messages
-from tollhouse.client.translate import Scene, of_status, said_by_the_provider
+from tollhouse.client.translate import RELAYED, Scene, of_status, said_by_the_provider
 from tollhouse.dialects.protobuf import Typed
 from tollhouse.dialects.protobuf.failure import event_of
 from tollhouse.dialects.protobuf.messages import EMBEDDINGS, RESPONSE, SERVER_INFO, SETTLEMENT, TOKEN_COUNT, Unknown
@@ -24,7 +24,6 @@ from tollhouse.dialects.protobuf.reports import Listed, Settlement, Trouble
 from tollhouse.dialects.protobuf.request import encode_request
 from tollhouse.dialects.protobuf.shapes import Fault
 from tollhouse.dialects.protobuf.wire import MessageShape
-from tollhouse.errors import ProviderRefused, StreamFailed
 
 Method: TypeAlias = Literal["Chat", "CountTokens", "Embed", "GetServerInfo"]
 T = TypeVar("T")
@@ -217,7 +216,7 @@ class TypedReader:
 def of_trouble(trouble: Trouble, status: int, scene: Scene) -> CallFailed:
     """The client's error for one of the gateway's."""
     code, message = trouble.code, trouble.message
-    is_relayed = code in {ProviderRefused.code, StreamFailed.code}
+    is_relayed = code in RELAYED
     if is_relayed:
         code, message = trouble.provider_code or trouble.kind or code, said_by_the_provider(message)
     found = of_status(

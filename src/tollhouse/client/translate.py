@@ -40,6 +40,7 @@ from tollhouse.errors import (
     NotFound,
     ProviderRefused,
     StreamFailed,
+    TlsExpected,
     TollhouseError,
     UpstreamMalformed,
     UpstreamTimeout,
@@ -106,6 +107,21 @@ def failure(error: TollhouseError, scene: Scene, *, request_id: str = "", begun:
         case _:
             found = ServerFailed(error.message, hint=error.hint, where=scene.where)
     found.request_id = found.request_id or request_id
+    return found
+
+
+def of_refusal(error: ProviderRefused, stable_code: str, scene: Scene) -> CallFailed:
+    """The error in a gateway's answer, with the stable code that the head of the answer gives."""
+    is_relayed = stable_code in RELAYED
+    found = of_status(
+        error.status or error.http_status,
+        said_by_the_provider(error.message) if is_relayed else error.message,
+        scene,
+        code=(error.provider_code or error.kind or stable_code) if is_relayed else stable_code,
+        param=error.param,
+        retry_after_seconds=error.retry_after_seconds,
+    )
+    found.is_relayed = is_relayed
     return found
 
 
@@ -241,6 +257,8 @@ def _not_understood(error: TollhouseError, scene: Scene) -> CallFailed:
 _NEAREST: Final = re.compile(r"Did you mean (.+?)\?")
 _QUOTED: Final = re.compile(r"'([^']{1,512})'")
 _BUSY: Final = frozenset({"draining", "overloaded", "store_unavailable"})
+RELAYED: Final = frozenset({ProviderRefused.code, StreamFailed.code})
+"""The codes of errors that a gateway passes on."""
 _NO_MONEY: Final = frozenset({"insufficient_quota", "budget_exceeded", "no_price"})
 
 
@@ -259,6 +277,12 @@ def of_status(
     """The error in an answer with an error status; `code` is the stable one of the other side, or the provider's name."""
     kind: type[CallFailed]
     match status:
+        case 400 if code == TlsExpected.code:
+            return TlsFailed(
+                f"{_shown(scene)} speaks TLS, and was spoken to in plain text.",
+                hint="Its address begins with https:// (or tollhouse://).",
+                where=scene.where,
+            )
         case 401:
             kind, hint = NotAuthenticated, _how_to_authenticate(scene) or hint
         case 402:

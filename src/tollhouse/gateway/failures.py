@@ -30,6 +30,8 @@ from tollhouse.upstream.transport import Incoming
 MAX_ERROR_BYTES: Final = 256 * 1024
 MIN_SECRET_CHARACTERS: Final = 4
 """Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
+CODE: Final = b"x-tollhouse-code"
+"""The header with an error's stable code, which some dialects have no place for; over gRPC it is the entry of this name."""
 JSON_HEAD: Final = (b"content-type", b"application/json")
 
 Ending = type[ClientLeft | Draining | KeyRevoked | TokenRevoked]
@@ -95,7 +97,7 @@ def without_key(message: str, credentials: Headers) -> str:
 
 def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
     """The response head's fields for an error."""
-    headers = [JSON_HEAD]
+    headers = [JSON_HEAD, (CODE, error.code.encode())]
     wait = retry_after(error)
     if wait is not None:
         headers.append((b"retry-after", b"%d" % max(1, -(-int(wait * 1000) // 1000))))

@@ -22,7 +22,7 @@ from typing import Any, Final, NoReturn
 
 from tollhouse.config.certificates import SOON, Material, examine
 from tollhouse.config.schema import TlsSettings
-from tollhouse.errors import ConfigError
+from tollhouse.errors import ConfigError, TlsExpected
 from tollhouse.policy.peer_certificate import PeerCertificate, read_peer
 from tollhouse.telemetry import logs
 
@@ -303,11 +303,12 @@ class Failures:
         self._untold = 0
 
 
+_CODE: Final = TlsExpected.code.encode()
 _SENTENCE: Final = b"This port speaks TLS; use https:// in place of http://."
-_BODY: Final = b'{"error":{"type":"invalid_request_error","code":"bad_request","message":"%b"}}' % _SENTENCE
+_BODY: Final = b'{"error":{"type":"invalid_request_error","code":"%b","message":"%b"}}' % (_CODE, _SENTENCE)
 _PLAIN_HTTP: Final = (
-    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
-    % (len(_BODY), _BODY)
+    b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-tollhouse-code: %b\r\n"
+    b"connection: close\r\n\r\n%b" % (len(_BODY), _CODE, _BODY)
 )
 
 

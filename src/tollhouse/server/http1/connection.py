@@ -416,7 +416,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._active is None and self._socket is not None:
             body = _NO_ANSWER % sentence
             self._socket.write(
-                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b"
+                b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
+                b"x-tollhouse-code: bad_request\r\nconnection: close\r\n\r\n%b"
                 % (status, _REASONS[status], len(body), body)
             )
             self._close()
