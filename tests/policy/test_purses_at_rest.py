@@ -7,7 +7,7 @@ import pytest
 from tollhouse.config.schema import BudgetSettings, Period, Scope
 from tollhouse.errors import StoreUnavailable
 from tollhouse.policy.counters import Placed, Purse, claim_of
-from tollhouse.policy.purses_at_rest import names_of, parse_name, read_purses
+from tollhouse.policy.purses_at_rest import names_of, parse_name, read_purses, read_seeded_purses
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.windows import FOREVER, window
 
@@ -67,6 +67,20 @@ async def test_purses_are_read_while_others_count(tmp_path: Path):
 
     assert found == {told.name: told_state, untold.name: untold_state}
     assert (found[told.name].spent_nano, found[told.name].held_nano) == (40, 30)
+
+
+async def test_a_purse_that_was_to_be_forgotten_has_no_sum_until_it_is_told_again(tmp_path: Path):
+    counters = SharedCounters.open(tmp_path, processes=2, meters=128, purses=8)
+    kept, forgotten = Purse("key:dev/day/2026-11-21", 100), Purse("global/total/ever", None)
+    for purse in (kept, forgotten):
+        await counters.seed(purse, spent_nano=40, before_us=5, is_confirmed=True)
+    assert isinstance(await counters.place(claim_of(id="x", began_at_us=6, purses=(forgotten,), hold_nano=30)), Placed)
+    await counters.forget([forgotten.name])
+    everything, seeded = read_purses(tmp_path), read_seeded_purses(tmp_path)
+    await counters.aclose()
+
+    assert [state.name for state in seeded] == [kept.name]
+    assert {state.name: state.held_nano for state in everything} == {kept.name: 0, forgotten.name: 30}
 
 
 @pytest.mark.parametrize("content", [None, b"", b"x" * 64])

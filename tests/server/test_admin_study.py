@@ -13,7 +13,7 @@ from tollhouse.ledger.sqlite import SqliteStorage
 from tollhouse.policy.counters import Placed, Purse, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.providers.registry import defaults_by_type
-from tollhouse.server.admin.study import Study
+from tollhouse.server.admin.study import Glance, Study
 
 
 def configured(folder: Path) -> Config:
@@ -58,3 +58,18 @@ def test_nothing_is_opened_before_somebody_asks(tmp_path: Path):
     asyncio.run(study.aclose())
 
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_glance_leaves_a_budget_whose_sum_was_forgotten_to_the_ledger(tmp_path: Path):
+    """After calls were rated again, until the next call of the budget: it was shown as if nothing had been spent."""
+    counters = SharedCounters.open(tmp_path / "t.db.state", processes=2)
+    kept, forgotten = Purse("key:k/day/2026-11-21", 100), Purse("key:l/day/2026-11-21", 100)
+    for purse in (kept, forgotten):
+        await counters.seed(purse, spent_nano=30, before_us=NOON_US)
+    await counters.forget([forgotten.name])
+    await counters.aclose()
+    glance = Glance(f"sqlite:///{tmp_path / 't.db'}", tmp_path, None)
+
+    (state,) = await glance.purses([kept.name, forgotten.name])
+    assert (state.name, state.spent_nano) == (kept.name, 30)
+    await glance.aclose()

@@ -23,6 +23,7 @@ from tollhouse.policy.shared_memory.file import CountersFile
 from tollhouse.policy.shared_memory.layout import (
     AT_METERS,
     AT_PURSES,
+    FLAGS,
     IS_CONFIRMED,
     IS_SEEDED,
     NAME,
@@ -60,16 +61,29 @@ def parse_name(name: str) -> Named:
 
 
 def read_purses(folder: Path) -> list[PurseState]:
-    """All budgets in the counters' file of a folder.  Raises `StoreUnavailable` when there is none that we can read."""
+    """All budgets in the counters' file of a folder.  Raises `StoreUnavailable` when there is none that we can read.
+
+    Of one whose sum nobody has told yet, or that was to be forgotten, it is only true what is held.
+    """
+    with closing(_opened(folder)) as counters:
+        return [_state(counters, at) for at in counters.purses.used()]
+
+
+def read_seeded_purses(folder: Path) -> list[PurseState]:
+    """Those of `read_purses` that have a sum, as `Counters.purses` gives them."""
+    with closing(_opened(folder)) as counters:
+        words = counters.words
+        return [_state(counters, at) for at in counters.purses.used() if words[at + FLAGS] & IS_SEEDED]
+
+
+def _opened(folder: Path) -> CountersFile:
     path = folder / "counters"
     try:
         with path.open("rb") as file:
             words = memoryview(file.read(AT_PURSES * WORD_BYTES + WORD_BYTES)).cast("q")
-        counters = CountersFile(path, Layout(words[AT_METERS], words[AT_PURSES]))
+        return CountersFile(path, Layout(words[AT_METERS], words[AT_PURSES]))
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise StoreUnavailable(f"The counters in {folder} cannot be read: {error}.") from error
-    with closing(counters):
-        return [_state(counters, at) for at in counters.purses.used()]
 
 
 def names_of(budgets: Iterable[BudgetSettings], now_us: int) -> list[str]:

@@ -81,7 +81,7 @@ class Glance:
         if not await asyncio.to_thread((self._counters_folder / "counters").exists):
             return ()  # nobody has counted here yet
         wanted = frozenset(names)
-        found = await asyncio.to_thread(purses_at_rest.read_purses, self._counters_folder)
+        found = await asyncio.to_thread(purses_at_rest.read_seeded_purses, self._counters_folder)
         return [state for state in found if state.name in wanted]
 
     async def spent(self, scope: Scope, from_us: int, before_us: int) -> int:
