@@ -15,7 +15,7 @@ from openai.types.responses import Response
 
 from support import grammar_responses
 from support.fake_provider import FakeProvider
-from support.fake_replies import Answer, Call, Cut, ErrorAfter, Failure, faulty, words
+from support.fake_replies import Answer, Call, Cut, ErrorAfter, Failure, Stall, faulty, words
 from support.fake_responses import ENCRYPTED
 from support.serving import KEY, Running, start
 from tollhouse.server.http1.listener import Http1Listener
@@ -276,6 +276,27 @@ async def test_an_error_in_the_middle_ends_the_stream_by_the_grammar(stage: Stag
     stage.fake.default = faulty(Answer(text=words(8)), ErrorAfter(5, Failure(status=500, message="Gave up.")))
     last = grammar_responses.check(await stage.raw(model=model, input="Go."), fails=True)
     assert last["error"]["message"] == "Gave up."
+
+
+@pytest.mark.parametrize("model", ["codex", "grok", "claude", "lab"])
+@pytest.mark.parametrize("at", [7, 9])
+async def test_a_cut_in_the_middle_ends_the_stream_by_the_grammar(stage: Stage, model: str, at: int):
+    """The numbers go on, the id stays, and what was finished is repeated: forwarded or translated."""
+    stage.fake.default = faulty(Answer(thinking="Hm.", text=words(8)), Cut(at))
+    body = await stage.raw(model=model, input="Go.")
+    last = grammar_responses.check(body, fails=True)
+    announced = grammar_responses.events(body)[0]["response"]
+    assert {**last, "status": "", "error": None, "output": []} == {**announced, "status": "", "error": None}
+    assert "in the middle of the body" in last["error"]["message"]
+
+
+async def test_a_gateway_that_stops_ends_the_stream_by_the_grammar(stage: Stage):
+    stage.fake.default = faulty(Answer(text=words(8)), Stall(6))
+    incoming = await stage.gateway.open("/v1/responses", {"model": "codex", "stream": True, "input": "Go."})
+    begun = await incoming.read_some()
+    stage.gateway.worker.running.cut()
+    last = grammar_responses.check(begun + await incoming.read_all(1_000_000), fails=True)
+    assert last["status"] == "failed"
 
 
 @by_model

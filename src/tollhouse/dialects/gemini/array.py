@@ -4,6 +4,8 @@ The array is printed as Google prints it (`gemini/gemini-generate-stream-text-21
 next.  The old clients read it as it comes.
 """
 
+from typing import Final
+
 from tollhouse.chat import sse
 from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES
 
@@ -12,6 +14,8 @@ class ArrayFraming:
     """Turns the bytes of server-sent events into those of an array.  Feed it everything, in any pieces, then `close`."""
 
     __slots__ = ("_has_begun", "_parser")
+
+    media_type: Final = b"application/json"
 
     def __init__(self) -> None:
         self._parser = sse.Parser(max_event_bytes=MAX_CHUNK_BYTES)

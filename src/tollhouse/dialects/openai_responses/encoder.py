@@ -62,7 +62,7 @@ from tollhouse.errors import StreamFailed
 
 _encode: Final = msgspec.json.Encoder().encode
 
-_FRAME: Final[Mapping[str, object]] = {
+FRAME: Final[Mapping[str, object]] = {
     "background": False,
     "error": None,
     "incomplete_details": None,
@@ -221,7 +221,7 @@ class ResponsesEncoder:
             "object": "response",
             "created_at": event.created or 0,
             "status": "in_progress",
-            **_FRAME,
+            **FRAME,
             **echo,
             "model": event.model or request.model,
         }

@@ -36,8 +36,12 @@ def failure_of(value: Json) -> StreamFailed:
     return error
 
 
+BROKEN: Final = b'event: error\ndata: {"type":"error","error":'
+"""How an end begins that was written outside the encoder.  One of a provider's, or of an encoder, has a number there."""
+
+
 def encode_stream_error(error: TollhouseError, request_id: str) -> bytes:
-    """The events after which a stream ends that broke outside the encoder.
+    """The events after which a stream ends that broke outside the encoder; `numbering` makes them fit the stream.
 
     Most clients look for the error; Codex looks for the response that failed.
     """
@@ -50,10 +54,11 @@ def encode_stream_error(error: TollhouseError, request_id: str) -> bytes:
         "error": {"code": code or "server_error", "message": told["message"]},
         "output": [],
     }
-    return _event("error", {"type": "error", "error": told}) + _event(
+    return encode_event("error", {"type": "error", "error": told}) + encode_event(
         "response.failed", {"type": "response.failed", "response": response}
     )
 
 
-def _event(name: str, fields: Json) -> bytes:
+def encode_event(name: str, fields: object) -> bytes:
+    """One event of a stream."""
     return b"event: %b\ndata: %b\n\n" % (name.encode(), msgspec.json.encode(fields))

@@ -57,7 +57,12 @@ class OwnRequest(Protocol):
 
 
 class Framing(Protocol):
-    """Another framing of a streamed answer than server-sent events."""
+    """What happens to a streamed answer on its last way to the client."""
+
+    @property
+    def media_type(self) -> bytes | None:
+        """What comes of server-sent events; `None` where that is what they stay."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """The bytes for the client, of the next bytes of events."""
@@ -115,7 +120,10 @@ class Exchange:
         self.query_key: bytes | None = None
         """A key in the query, where the door's API allows one there; never logged."""
         self.reframe: Framing | None = None
-        """How a stream is framed for a client that does not read events; whole answers and errors stay as they are."""
+        """What a stream goes through where its dialect wants it: a client that does not read events, an end to be numbered.
+
+        Whole answers and errors stay as they are.
+        """
 
     async def read(self, limit_bytes: int) -> bytes:
         """The request's body; see `read_body`."""
@@ -140,7 +148,9 @@ class Exchange:
         names = self.media_types
         if self.reframe is not None:
             if self.is_events:
-                headers = [(name, JSON if name == _CONTENT_TYPE else value) for name, value in headers]
+                kind = self.reframe.media_type
+                if kind is not None:
+                    headers = [(name, kind if name == _CONTENT_TYPE else value) for name, value in headers]
             else:
                 self.reframe = None
         if names is not None:

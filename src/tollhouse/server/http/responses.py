@@ -17,6 +17,7 @@ import msgspec
 from tollhouse.dialects.openai_responses import DIALECT, encode_count
 from tollhouse.dialects.openai_responses import history as conversation
 from tollhouse.dialects.openai_responses.history import Asked, Turn
+from tollhouse.dialects.openai_responses.numbering import Numbering
 from tollhouse.errors import (
     BadRequest,
     BodyTooLarge,
@@ -58,6 +59,7 @@ def route(front: Front, below: str, *, provider: str | None = None) -> Route | N
     """What there is at a path `below` the responses; `provider` is the one that may answer, where the path names it."""
 
     async def create(exchange: Exchange) -> None:
+        exchange.reframe = Numbering()
         work = partial(_create, front.serving)
         await front.carry(exchange, "openai_responses", work, provider=provider)
 
