@@ -581,3 +581,14 @@ class LocalModelUnavailable(GatewayError):
     code = "local_model_unavailable"
     http_status = 503
     grpc_status = "UNAVAILABLE"
+
+
+def retry_after(error: TollhouseError) -> float | None:
+    """How many seconds to wait before the same may succeed, where that is known: what `Retry-After` says."""
+    match error:
+        case RateLimited() | ProviderRefused():
+            return error.retry_after_seconds
+        case BudgetExceeded():
+            return error.resets_in_seconds
+        case _:
+            return None

@@ -11,7 +11,7 @@ import msgspec
 
 from tollhouse.dialects.explanations import BROKE_OFF, MAX_NAME_CHARACTERS, nothing_of, on_one_line, words_of
 from tollhouse.dialects.gemini.wire import UNREADABLE, Block
-from tollhouse.errors import BudgetExceeded, ProviderRefused, RateLimited, StreamFailed, TollhouseError
+from tollhouse.errors import ProviderRefused, StreamFailed, TollhouseError, retry_after
 
 _STATUS_NAMES: Final[Mapping[int, str]] = {
     400: "INVALID_ARGUMENT",
@@ -84,7 +84,7 @@ def error_fields(error: TollhouseError, request_id: str) -> Block:
             **({"metadata": {"requestId": request_id}} if request_id else {}),
         }
     ]
-    wait = _wait(error)
+    wait = retry_after(error)
     if wait is not None:
         details.append({"@type": f"{_TYPE}RetryInfo", "retryDelay": f"{max(0.0, wait):.3f}s"})
     if error.param is not None:
@@ -92,16 +92,6 @@ def error_fields(error: TollhouseError, request_id: str) -> Block:
         details.append({"@type": f"{_TYPE}BadRequest", "fieldViolations": [violation]})
     name = _STATUS_NAMES.get(status) or ("INTERNAL" if status >= 500 else "INVALID_ARGUMENT")
     return {"error": {"code": status, "message": str(error), "status": name, "details": details}}
-
-
-def _wait(error: TollhouseError) -> float | None:
-    match error:
-        case RateLimited() | ProviderRefused():
-            return error.retry_after_seconds
-        case BudgetExceeded():
-            return error.resets_in_seconds
-        case _:
-            return None
 
 
 def decode_error(status: int, body: bytes) -> ProviderRefused:

@@ -7,16 +7,15 @@ from tollhouse.dialects.protobuf.reports import Trouble
 from tollhouse.dialects.protobuf.shapes import Fault
 from tollhouse.dialects.protobuf.wire import JSON, Wire
 from tollhouse.errors import (
-    BudgetExceeded,
     MethodNotAllowed,
     ModelNotAllowed,
     ModelNotFound,
     NotAcceptable,
     ProviderRefused,
-    RateLimited,
     StreamFailed,
     TollhouseError,
     UnsupportedMediaType,
+    retry_after,
 )
 
 
@@ -33,7 +32,7 @@ def trouble_of(error: TollhouseError, request_id: str) -> Trouble:
         hint=error.hint or "",
         param=error.param or "",
         status=error.http_status,
-        retry_after_seconds=_retry_after(error),
+        retry_after_seconds=retry_after(error),
         request_id=request_id,
         kind=kind or "",
         provider_code=provider_code or "",
@@ -88,16 +87,6 @@ def refused(trouble: Trouble, status: int) -> ProviderRefused:
         param=_name(trouble.param),
         retry_after_seconds=trouble.retry_after_seconds,
     )
-
-
-def _retry_after(error: TollhouseError) -> float | None:
-    match error:
-        case RateLimited() | ProviderRefused():
-            return error.retry_after_seconds
-        case BudgetExceeded():
-            return error.resets_in_seconds
-        case _:
-            return None
 
 
 def _suggestions(error: TollhouseError) -> tuple[str, ...]:
