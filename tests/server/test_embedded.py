@@ -8,6 +8,7 @@ import pytest
 from support.local_model import gguf_bytes
 from tollhouse.config.load import load
 from tollhouse.errors import ConfigError
+from tollhouse.local.catalogue import DEFAULT_MODEL
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.embedded import local_settings, start_local
 
@@ -34,6 +35,25 @@ async def test_an_option_that_is_no_count_is_refused_with_its_place(tmp_path: Pa
             ConfigError, match=rf"tollhouse\.yaml:8:\d+: providers\.mine\.options\.{name}: .*whole number"
         ):
             await start_local(config, {}, stack)
+
+
+@pytest.mark.parametrize(
+    ("options", "model"), [("", DEFAULT_MODEL), (", options: {path: '/models/My own 7B.gguf'}", "My-own-7B")]
+)
+def test_a_model_that_is_not_named_is_listed_and_can_be_asked(tmp_path: Path, options: str, model: str):
+    file = tmp_path / "tollhouse.yaml"
+    file.write_text(
+        f"auth: {{open: true}}\nproviders: {{mine: {{type: local{options}}}}}\nmodels: {{default: {model}}}\n"
+    )
+    config = load(file, {}, defaults_by_type())
+    assert [each.name for each in config.providers["mine"].models] == [model]
+    assert config.default_model == f"mine/{model}"
+
+
+def test_a_model_behind_an_address_of_its_own_is_not_guessed(tmp_path: Path):
+    file = tmp_path / "tollhouse.yaml"
+    file.write_text("auth: {open: true}\nproviders: {mine: {type: local, base_url: 'http://127.0.0.1:9/v1'}}\n")
+    assert not load(file, {}, defaults_by_type()).providers["mine"].models
 
 
 def test_a_model_gets_no_more_context_than_it_knows(tmp_path: Path):

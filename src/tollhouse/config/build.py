@@ -4,6 +4,7 @@ Reading goes section by section in the order in which `tollhouse config show` pr
 """
 
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from tollhouse.config import values
@@ -185,21 +186,31 @@ def _provider(
     base_url = section.read_optional("base_url", values.base_url)
     if defaults.needs_base_url:
         section.require("base_url", f"A provider of type {kind!r} needs a `base_url`, such as https://host/v1.")
+    models = _models(section, name, prices, drafts)
+    options = _options(section, kind, defaults)
+    if defaults.own_model is not None and base_url is None and not section.has("models"):
+        models = (ModelSettings(name=_own_model(defaults.own_model, options.get("path"))),)
+        section.note_default("models", [model.name for model in models])
     settings = ProviderSettings(
         name=name,
         type=kind,
         api_key=api_key,
         base_url=base_url,
-        models=_models(section, name, prices, drafts),
+        models=models,
         headers=frozen_map(_headers(section)),
         deadlines=_deadline_overrides(section),
         proxy=section.read_optional("proxy", values.proxy_url, show=values.without_password),
         passthrough=section.read("passthrough", values.boolean, default=True),
         passthrough_hold_nano=section.read_optional("passthrough_hold", values.dollars),
-        options=frozen_map(_options(section, kind, defaults)),
+        options=frozen_map(options),
     )
     section.close()
     return settings if kind in provider_types else None
+
+
+def _own_model(known: str, path: object) -> str:
+    """What a model is called that has no name in the file: as its own file is, where that is given."""
+    return "-".join(Path(path).stem.split())[:200] or known if isinstance(path, str) else known
 
 
 def _networks(section: Section, key: str) -> tuple[str, ...]:

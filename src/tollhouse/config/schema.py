@@ -37,6 +37,8 @@ class ProviderDefaults:
     """The environment variable that is read when the file gives no `api_key`: `OPENAI_API_KEY`."""
     options: tuple[str, ...] = ()
     """The names that `options:` may have; all others are refused."""
+    own_model: str | None = None
+    """What a provider of this type runs that has neither an address nor `models`, nor a file by the option `path`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,5 +31,6 @@ KIND: Final = ProviderKind(
     traits_for=traits_for,
     base_url=None,
     needs_key=False,
+    own_model="smollm2-135m-instruct",  # `tollhouse.local.catalogue.DEFAULT_MODEL`, of a room further down
     options=("path", "slots", "context_tokens", "threads"),
 )

@@ -217,6 +217,8 @@ class ProviderKind:
     needs_key: bool = True
     needs_base_url: bool = False
     options: tuple[str, ...] = ()
+    own_model: str | None = None
+    """See `ProviderDefaults`."""
     authenticate: Callable[[str], Authenticate] = bearer
     """Makes the way to authenticate from a key.  Raises `ValueError` for a key that cannot be one."""
     complete_base_url: Callable[[str], str] = _as_it_is
@@ -244,6 +246,7 @@ class ProviderKind:
             needs_base_url=self.needs_base_url,
             key_variable=self.key_variable,
             options=self.options,
+            own_model=self.own_model,
         )
 
     def build(self, settings: ProviderSettings) -> Provider:

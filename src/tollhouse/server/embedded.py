@@ -39,7 +39,6 @@ def local_settings(config: Config, provider: ProviderSettings, environ: Mapping[
 
     Raises `ConfigError` for options that make no sense, and `LocalModelUnavailable` for a model that is not there.
     """
-    from tollhouse.local.catalogue import DEFAULT_MODEL
     from tollhouse.local.settings import DEFAULT_SLOTS, settings_for
     from tollhouse.local.store import ModelStore
 
@@ -53,7 +52,7 @@ def local_settings(config: Config, provider: ProviderSettings, environ: Mapping[
             ]
         )
     path = provider.options.get("path")
-    name = provider.models[0].name if provider.models else DEFAULT_MODEL
+    name = provider.models[0].name
     settings = settings_for(
         ModelStore.of_person(environ).find(str(path) if path else name),
         slots=_count(config, provider, "slots", least=1) or DEFAULT_SLOTS,
