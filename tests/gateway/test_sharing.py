@@ -19,7 +19,7 @@ from tollhouse.errors import ModelNotFound, RateLimited, UpstreamTruncated
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.coalesce import Coalescer, Flight
 from tollhouse.gateway.routing import Candidate, Route
-from tollhouse.gateway.sharing import Keeper, Sharing, answer
+from tollhouse.gateway.sharing import Asked, Keeper, Sharing, answer
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission, Ask, Hold, Unlimited
 from tollhouse.policy.identity import Principal
@@ -131,7 +131,8 @@ class House:
         written.set_result(None)
         return written
 
-    async def carry(self, call: Call, sink: Sink, keeper: Keeper | None) -> None:
+    async def carry(self, call: Call, sink: Sink, asked: Asked | None, keeper: Keeper | None) -> None:
+        del call, asked
         self.runs += 1
         await self.may_end.wait()
         await sink.head(200, ((b"x-tollhouse-model", self.answers_with.label),))
@@ -361,8 +362,8 @@ async def test_a_shared_call_is_kept_too():
 async def test_a_shared_error_is_said_in_each_callers_words():
     house = House(caches=False, coalesces=True)
 
-    async def carry(call: Call, sink: Sink, keeper: Keeper | None) -> None:
-        del call, keeper
+    async def carry(call: Call, sink: Sink, asked: Asked | None, keeper: Keeper | None) -> None:
+        del call, asked, keeper
         assert isinstance(sink, Flight)
         await house.may_end.wait()
         sink.fail(UpstreamTruncated("It was cut."))

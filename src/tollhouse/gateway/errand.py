@@ -7,7 +7,7 @@ read, which is the errand's.
 """
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from tollhouse.chat.receipt import Receipt
@@ -22,28 +22,24 @@ from tollhouse.errors import (
     RateLimited,
     TollhouseError,
     Untranslatable,
-    UpstreamTimeout,
 )
 from tollhouse.gateway.call import Call, note_route
 from tollhouse.gateway.failures import (
     ending_of,
     for_the_operator,
-    heard,
     is_about_the_candidate,
-    is_unsent,
     refusal,
     retry_after,
-    which_deadline,
-    without_address,
 )
-from tollhouse.gateway.pipeline import MAX_DETAIL_CHARACTERS, Gateway
+from tollhouse.gateway.parts import Parts
 from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route
+from tollhouse.gateway.under_way import UnderWay
 from tollhouse.ledger.prices import ModelPrice, cost
-from tollhouse.ledger.record import Attempt, CallRecord, opening_of
+from tollhouse.ledger.record import CallRecord, opening_of
 from tollhouse.policy.admission import Hold, Weight
 from tollhouse.upstream.failure import Verdict, verdict
-from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
+from tollhouse.upstream.transport import Incoming, Outgoing
 
 AnswerT = TypeVar("AnswerT")
 AnswerT_co = TypeVar("AnswerT_co", covariant=True)
@@ -113,12 +109,14 @@ class Outcome(Generic[AnswerT_co]):
     candidate: Candidate
 
 
-class Run(Generic[AnswerT]):
+class Run(UnderWay, Generic[AnswerT]):
     """One errand under way."""
+
+    __slots__ = ("_candidate", "_errand", "_retry", "_route")
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: Parts,
         call: Call,
         errand: Errand[AnswerT],
         route: Route,
@@ -131,23 +129,14 @@ class Run(Generic[AnswerT]):
 
         `lane` is for the record; `retry` takes the place of the gateway's own policy.
         """
-        self._gateway = gateway
+        super().__init__(gateway, call)
         self._retry = retry or gateway.retry
-        self._call = call
         self._errand = errand
         self._route = route
-        self._record = call.opened()
         self._record.lane = lane
         self._record.price_version = gateway.prices.version
         note_route(self._record, model, route.name)
-        self._receipt = Receipt()
         self._candidate = route.candidates[0]
-        self._hold: Hold | None = None
-        self._held_for: set[str] = set()
-        self._began = 0.0
-        self._is_sent = False
-        """Whether an attempt is under way."""
-        self._may_be_billed = False
 
     async def go(self) -> Outcome[AnswerT]:
         """Carries it to its end.  Raises what the caller is to be told."""
@@ -158,20 +147,18 @@ class Run(Generic[AnswerT]):
             if not isinstance(error, BadRequest):  # which may quote the request
                 self._record.message = for_the_operator(error)
             self._break_off(error.code)
-            await self._settle_failed()
+            await self._until_safe(self._settle_failed())
             raise
         except asyncio.CancelledError as error:
             why = ending_of(error)
             self._record.outcome, self._record.status = why.code, why.http_status
             self._break_off(why.code)
-            writing = self._settle_failed_now()
-            if writing is not None:
-                writing.add_done_callback(heard)
+            self._give_back_when_safe(self._settle_failed())
             raise
         except Exception:
             self._record.outcome, self._record.status = GatewayError.code, GatewayError.http_status
             self._break_off(GatewayError.code)
-            await self._settle_failed()
+            await self._until_safe(self._settle_failed())
             raise
         self._record.status = answered.status
         if answered.error is not None:
@@ -184,7 +171,7 @@ class Run(Generic[AnswerT]):
         if usage.is_empty and not is_known and self._hold.held_nano:
             # An answer of which nothing is known would cost a budget nothing, and could be asked for without end.
             usage = self._errand.likely()
-        await self._settle(usage, is_known=is_known)
+        await self._until_safe(self._settle(usage, is_known=is_known))
         return Outcome(answered.answer, self._hold, self._record, self._receipt, self._candidate)
 
     async def _attempts(self) -> Answered[AnswerT]:
@@ -196,13 +183,13 @@ class Run(Generic[AnswerT]):
             try:
                 return await self._attempt(candidate, plan)
             except (Untranslatable, RateLimited, BudgetExceeded, NoPrice) as error:
-                if self._is_sent or not is_about_the_candidate(error):
+                if self._is_attempting or not is_about_the_candidate(error):
                     raise  # of an answer that came, it is about how it is given on
                 following = plan.after(Verdict.NEXT_CANDIDATE, None, gateway.monotonic())
                 if following is None:
                     raise
             except ProviderError as error:
-                self._fail(candidate, error)
+                self._note_failure(candidate, error, error.status)
                 following = plan.after(verdict(error), retry_after(error), gateway.monotonic())
                 if following is None:
                     raise
@@ -219,139 +206,54 @@ class Run(Generic[AnswerT]):
                 f"Model {self._route.name!r} is strict, and {candidate.provider.name!r} cannot express: {receipt.header()}.",
                 lost=receipt.entries,
             )
-        before = (record.provider, record.model)
         record.provider, record.model = candidate.provider.name, candidate.model
+        ask = self._call.ask(
+            self._route.name,
+            candidate.name,
+            lambda: self._errand.weigh(candidate, self._price_of(candidate)),
+            opening_of(record, self._errand.likely().input_tokens or 0),
+        )
         try:
-            await self._admit(candidate)
+            await self._place(ask)
         except TollhouseError:
-            if record.attempts:  # what was used until now was the former candidate's
-                record.provider, record.model = before
+            self._turn_back()
             raise
         self._candidate, self._receipt = candidate, receipt
-        self._is_sent = True
-        incoming = await candidate.transport.send(outgoing, self._deadlines(candidate, plan))
+        self._is_attempting = True
+        deadlines = self._within(candidate.deadlines, plan.remaining(gateway.monotonic()))
+        incoming = await candidate.transport.send(outgoing, deadlines)
         try:
             answered = await self._errand.read(incoming, candidate)
         finally:
             incoming.close()
         gateway.health.note(candidate.provider.name, answered.error, now_seconds=gateway.wall())
-        self._note("ok" if answered.error is None else answered.error.code, incoming.status)
+        self._note_attempt("ok" if answered.error is None else answered.error.code, incoming.status)
         return answered
-
-    def _deadlines(self, candidate: Candidate, plan: Plan) -> Deadlines:
-        now = self._gateway.monotonic()
-        left = plan.remaining(now)
-        if self._call.deadline is not None:
-            left = min(left, max(0.0, self._call.deadline - now))
-        deadlines = candidate.deadlines
-        return deadlines if left >= deadlines.total else replace(deadlines, total=left)
-
-    async def _admit(self, candidate: Candidate) -> None:
-        ask = self._call.ask(
-            self._route.name,
-            candidate.name,
-            lambda: self._errand.weigh(candidate, self._price_of(candidate)),
-            opening_of(self._record, self._errand.likely().input_tokens or 0),
-        )
-        if self._hold is None:
-            self._hold = await self._gateway.admission.admit(ask)
-            self._record.wait_us = int(self._hold.waited_seconds * 1e6)
-        elif candidate.name not in self._held_for:
-            await self._hold.extend(ask)
-        self._held_for.add(candidate.name)
-
-    def _price_of(self, candidate: Candidate) -> ModelPrice | None:
-        return self._gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
-
-    # -- what became of an attempt
-
-    def _fail(self, candidate: Candidate, error: ProviderError) -> None:
-        self._gateway.health.note(candidate.provider.name, error, now_seconds=self._gateway.wall())
-        detail = for_the_operator(error)
-        error.provider = error.provider or candidate.provider.name
-        error.message = without_address(error, candidate)
-        if isinstance(error, UpstreamTimeout):
-            is_clients = self._call.is_out_of_time(self._gateway.monotonic())
-            error.hint = error.hint or which_deadline(error.phase, candidate, is_clients=is_clients)
-        was_sent = not is_unsent(error)
-        # A provider that refuses does not bill; one that went silent or broke off may have done the work.
-        self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)
-        self._note(error.code, error.status, detail, was_sent=was_sent)
 
     def _break_off(self, outcome: str) -> None:
         """Ends the attempt that is under way, if one is, by no fault of its provider's, which may bill it."""
-        if self._is_sent:
+        if self._is_attempting:
             self._may_be_billed = True
-            self._note(outcome, None)
-
-    def _note(self, outcome: str, status: int | None, detail: str = "", *, was_sent: bool = True) -> None:
-        record = self._record
-        self._is_sent = False
-        record.attempts = (
-            *record.attempts,
-            Attempt(
-                provider=record.provider,
-                model=record.model,
-                outcome=outcome,
-                status=status,
-                duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
-                was_sent=was_sent,
-                detail=detail[:MAX_DETAIL_CHARACTERS],
-            ),
-        )
+            self._note_attempt(outcome, None)
 
     # -- settlement
 
-    async def _settle_failed(self) -> None:
-        writing = self._settle_failed_now()
-        if writing is not None:
-            await writing
-
-    def _settle_failed_now(self) -> "asyncio.Future[None] | None":
+    def _settle_failed(self) -> "asyncio.Future[None] | None":
         billed = self._may_be_billed
         usage = self._errand.likely() if billed else Usage()
-        return self._settle_now(usage, is_known=not billed or self._errand.is_free)
+        return self._settle(usage, is_known=not billed or self._errand.is_free)
 
-    async def _settle(self, usage: Usage, *, is_known: bool) -> None:
-        writing = self._settle_now(usage, is_known=is_known)
-        if writing is not None:
-            await writing
-
-    def _settle_now(self, usage: Usage, *, is_known: bool) -> "asyncio.Future[None] | None":
+    def _settle(self, usage: Usage, *, is_known: bool) -> "asyncio.Future[None] | None":
         """`is_known` says that an empty usage means nothing was used; otherwise it means that nobody said."""
-        gateway, record, hold = self._gateway, self._record, self._hold
-        record.usage = usage
-        record.receipt = gateway.shown(self._receipt.header()) if self._receipt else ""
-        record.duration_us = self._elapsed_us()
-        writing: asyncio.Future[None] | None = None
-        if record.reached_provider:
-            record.cost_nano = 0
-            if not (usage.is_empty and is_known):
-                bill = cost(self._price_of(self._candidate), usage, record.started_at_us)
-                record.cost_nano = bill.total_nano if bill is not None else self._flat_nano()
-            writing = gateway.books.write(record)
-        if hold is not None:
-            if hold.held_nano:
-                record.held_nano, record.settled_nano = hold.held_nano, record.cost_nano
-            if writing is None:
-                hold.settle(cost_nano=0, input_tokens=0, output_tokens=0)
-            else:
-                # What is held stays held until the row is safe: whoever adds up the ledger and the holds misses nothing.
-                writing.add_done_callback(lambda _: self._give_back(hold))
-        gateway.finished(record)
-        if self._call.settled is not None:
-            self._call.settled(record)
-        return writing
+        if self._has_reached:
+            self._record.cost_nano = 0 if usage.is_empty and is_known else self._cost(usage)
+        return self._hand_over(usage)
+
+    def _cost(self, usage: Usage) -> int | None:
+        bill = cost(self._price_of(self._candidate), usage, self._record.started_at_us)
+        return bill.total_nano if bill is not None else self._flat_nano()
 
     def _flat_nano(self) -> int | None:
         """What it is taken to cost where nobody knows, and a budget held so much for it."""
         is_held = self._hold is not None and self._hold.held_nano
         return self._errand.flat_nano(self._candidate) if is_held else None
-
-    def _give_back(self, hold: Hold) -> None:
-        record, usage = self._record, self._record.usage
-        used = (0, 0) if usage.is_empty and record.cost_nano == 0 else (usage.input_tokens, usage.output_tokens)
-        hold.settle(cost_nano=record.cost_nano, input_tokens=used[0], output_tokens=used[1])
-
-    def _elapsed_us(self, until: float | None = None) -> int:
-        return int(((self._gateway.monotonic() if until is None else until) - self._call.arrived) * 1e6)

@@ -104,12 +104,28 @@ def error_headers(error: TollhouseError) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def which_deadline(phase: str, candidate: Candidate, *, is_clients: bool) -> str:
-    """What an operator would change; for `total` the attempt may have had less, if others went before it.
+def blame(error: ProviderError, candidate: Candidate, *, is_clients_time: bool) -> None:
+    """Makes a candidate's failure fit to be told: who it was, without where, and which deadline it was if one passed.
 
-    `is_clients` says that the time which the client gave is over.
+    `is_clients_time` says that the time which the client gave is over.
     """
-    if phase == "total" and is_clients:
+    error.provider = error.provider or candidate.provider.name
+    error.message = _without_address(error, candidate)
+    if isinstance(error, UpstreamTimeout):
+        error.hint = error.hint or _which_deadline(error.phase, candidate, is_clients_time=is_clients_time)
+
+
+def _without_address(error: ProviderError, candidate: Candidate) -> str:
+    """An error's words for the caller, who has no business with a provider's address; the operator's log has it."""
+    name = f"provider {candidate.provider.name!r}"
+    if isinstance(error, ConnectFailed):
+        return f"The gateway could not connect to {name}."
+    return error.message.replace(candidate.where, name)
+
+
+def _which_deadline(phase: str, candidate: Candidate, *, is_clients_time: bool) -> str:
+    """What an operator would change; for `total` the attempt may have had less, if others went before it."""
+    if phase == "total" and is_clients_time:
         return "The client gave it no more time; ask with a longer deadline."
     deadlines = candidate.deadlines
     seconds = {
@@ -134,14 +150,6 @@ def for_the_operator(error: TollhouseError) -> str:
     if isinstance(error, ProviderRefused | StreamFailed):
         return " ".join(name for name in (error.kind, error.provider_code) if name)
     return "" if isinstance(error, UpstreamMalformed) else error.message
-
-
-def without_address(error: ProviderError, candidate: Candidate) -> str:
-    """An error's words for the caller, who has no business with a provider's address; the operator's log has it."""
-    name = f"provider {candidate.provider.name!r}"
-    if isinstance(error, ConnectFailed):
-        return f"The gateway could not connect to {name}."
-    return error.message.replace(candidate.where, name)
 
 
 def retry_after(error: TollhouseError) -> float | None:

@@ -1,6 +1,6 @@
-"""The way of a call: route → admit → attempt → relay → settle.
+"""The way of a conversation: route → admit → attempt → relay → settle.
 
-One object wires the parts together, one short-lived `_Run` carries one call through them.  Both lanes go this way; what
+One object has the wired parts, one short-lived `_Run` carries one call through them.  Both lanes go this way; what
 differs between them is only who turns bytes into bytes (`dialects.Observer` or `gateway.translator.Translator`).
 
 Three rules hold on every path out of here, the exceptional ones included:
@@ -11,10 +11,10 @@ Three rules hold on every path out of here, the exceptional ones included:
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Coroutine, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -32,12 +32,10 @@ from tollhouse.errors import (
     GatewayError,
     NoPrice,
     ProviderError,
-    ProviderRefused,
     RateLimited,
     TollhouseError,
     Untranslatable,
     UpstreamMalformed,
-    UpstreamTimeout,
 )
 from tollhouse.gateway import estimate
 from tollhouse.gateway import sharing as shared
@@ -49,32 +47,27 @@ from tollhouse.gateway.failures import (
     ending_of,
     error_headers,
     for_the_operator,
-    heard,
     is_about_the_candidate,
-    is_unsent,
     refusal,
     retry_after,
-    which_deadline,
-    without_address,
 )
-from tollhouse.gateway.plan import Plan, RetryPolicy
+from tollhouse.gateway.parts import Parts
+from tollhouse.gateway.plan import Plan
 from tollhouse.gateway.replay import Recorder, read_whole
-from tollhouse.gateway.routing import Candidate, Route, Router, allowed
-from tollhouse.gateway.sharing import SSE_HEAD, Keeper, Sharing
+from tollhouse.gateway.routing import Candidate, Route, allowed
+from tollhouse.gateway.sharing import SSE_HEAD, Asked, Keeper, Sharing
 from tollhouse.gateway.translator import Translator
-from tollhouse.gateway.weight import Scales, worst_cost
-from tollhouse.ledger.prices import ModelPrice, PriceBook, total_nano
-from tollhouse.ledger.record import Attempt, CallRecord, opening_of
-from tollhouse.policy.admission import Admission, Hold, Weight
-from tollhouse.policy.redaction import Redactor
+from tollhouse.gateway.under_way import UnderWay
+from tollhouse.gateway.weight import worst_cost
+from tollhouse.ledger.prices import total_nano
+from tollhouse.ledger.record import opening_of
+from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.redaction.masking import Unmasker, mask
 from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.failure import Verdict, verdict
-from tollhouse.upstream.health import HealthBook
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
 MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-MAX_DETAIL_CHARACTERS: Final = 200
 LEAST_CLAMPED_TOKENS: Final = 16
 """An answer that a budget would have to be cut shorter than this is refused instead."""
 COST_HEADER: Final = b"x-tollhouse-cost-nano-usd"
@@ -85,14 +78,6 @@ DRAIN_SECONDS: Final = 0.25
 HOLD_SECONDS: Final = 10.0
 """How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
 MAX_HELD_BYTES: Final = 64 * 1024
-
-
-class Books(Protocol):
-    """Where finished calls are written down."""
-
-    def write(self, record: CallRecord) -> "asyncio.Future[None]":
-        """Takes the record at once; the future is done when the row is safe, and need not be awaited for that."""
-        ...
 
 
 class StreamWatch(Protocol):
@@ -112,49 +97,25 @@ class StreamWatch(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
-    """The wired parts.  Immutable: a reload builds another one and swaps it in; calls under way keep theirs."""
+class Gateway(Parts):
+    """Answers calls."""
 
-    router: Router
-    books: Books
-    prices: PriceBook
-    admission: Admission
-    scales: Scales
-    """Weighs calls for their holds, and learns what they turned out to be."""
-    health: HealthBook
-    retry: RetryPolicy
-    shows_receipts: bool
-    """Whether answers carry the receipt header; the ledger row has it in any case."""
     bodies: BodyStore | None
     """Where prompts and answers are kept, if they are."""
-    masks: Redactor | None
-    """What prompts may not show to a provider (`logging.redact_upstream`)."""
-    shown: Callable[[str], str]
-    """A caller's or a provider's words as rows and logs may have them: without credentials and what else is redacted."""
-    finished: Callable[[CallRecord], None]
-    """Telemetry: called once for each call, when its record is complete.  Must not raise or block."""
-    unexpected: Callable[[str, BaseException], None]
-    """Called with the request id and an error that is nobody's but ours."""
-    monotonic: Callable[[], float]
-    wall: Callable[[], float]
-    random: Callable[[], float]
     sharing: Sharing | None = None
     """Kept answers and calls that are made once for several callers; `None` costs nothing."""
 
-    async def answer(self, call: Call, sink: Sink) -> None:
+    def answer(self, call: Call, sink: Sink) -> Coroutine[Any, Any, None]:
         """Carries one call to its end.  Cancel it when the client leaves: what was used is still settled.
 
         Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` or
         `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
-        if self.bodies is None:
-            if self.sharing is None:
-                await _Run(self, call, sink, None).go()
-            else:
-                await self._answer(call, sink)
-            return
+        return self._answer(call, sink) if self.bodies is None else self._tapped(call, sink, self.bodies)
+
+    async def _tapped(self, call: Call, sink: Sink, bodies: BodyStore) -> None:
         principal = call.principal
-        tap = self.bodies.tap(
+        tap = bodies.tap(
             sink,
             call_id=call.id,
             at_us=call.arrived_at_us,
@@ -169,17 +130,10 @@ class Gateway:
         finally:
             tap.finish()
 
-    def write(self, record: CallRecord) -> "asyncio.Future[None]":
-        """Hands a finished record to the books and to telemetry."""
-        waiting = self.books.write(record)
-        self.finished(record)
-        return waiting
-
-    async def _answer(self, call: Call, sink: Sink) -> None:
+    def _answer(self, call: Call, sink: Sink) -> Coroutine[Any, Any, None]:
         if self.sharing is None:
-            await self._carry(call, sink, None)
-            return
-        await shared.answer(
+            return self._carry(call, sink)
+        return shared.answer(
             self.sharing,
             self,
             call,
@@ -188,31 +142,25 @@ class Gateway:
             carry=self._carry,
         )
 
-    async def _carry(self, call: Call, sink: Sink, keeper: Keeper | None) -> None:
-        await _Run(self, call, sink, keeper).go()
+    def _carry(
+        self, call: Call, sink: Sink, asked: Asked | None = None, keeper: Keeper | None = None
+    ) -> Coroutine[Any, Any, None]:
+        return _Run(self, call, sink, asked, keeper).go()
 
 
-class _Run:
-    """One call under way."""
+class _Run(UnderWay):
+    """One conversation under way."""
 
     __slots__ = (
-        "_began",
+        "_asked",
         "_begun",
-        "_call",
         "_candidate",
         "_cap",
         "_failure",
-        "_gateway",
-        "_held_for",
-        "_hold",
+        "_flight",
         "_incoming",
-        "_is_attempting",
         "_is_settled",
         "_keeper",
-        "_may_be_billed",
-        "_peek",
-        "_receipt",
-        "_record",
         "_recorder",
         "_request",
         "_sink",
@@ -220,42 +168,35 @@ class _Run:
         "_watch",
     )
 
-    def __init__(self, gateway: Gateway, call: Call, sink: Sink, keeper: Keeper | None) -> None:
+    def __init__(self, gateway: Parts, call: Call, sink: Sink, asked: Asked | None, keeper: Keeper | None) -> None:
+        """`asked` is what was read of the call before, if anything was; `keeper` keeps its answer."""
+        super().__init__(gateway, call)
+        self._sink = sink
+        self._asked = asked
         self._keeper = keeper
+        self._flight = sink if isinstance(sink, Flight) else None
+        """The sink, where others share the answer."""
+        if self._flight is not None:
+            self._flight.record = self._record
         self._recorder: Recorder | None = None
         self._cap: int | None = None
         """Output tokens for each choice that a budget has left, where it would rather have a shorter answer than none."""
-        self._gateway = gateway
-        self._call = call
-        self._sink = sink
-        self._record = call.opened()
-        if isinstance(sink, Flight):
-            sink.record = self._record
-        self._receipt = Receipt()
-        self._peek: Peek | None = None
         self._request: Request | None = None
         self._values: Mapping[str, str] = {}
         """What stands behind the placeholders that the provider sees."""
-        self._hold: Hold | None = None
-        self._held_for: list[str] = []
-        """The candidates that the hold is for."""
         self._candidate: Candidate | None = None
+        """The one that the latest attempt went to."""
         self._incoming: Incoming | None = None
         self._watch: StreamWatch | None = None
         self._begun = False
         """Whether the response head went to the client."""
-        self._began = 0.0
-        """When the current attempt began."""
-        self._is_attempting = False
         self._failure: ProviderError | None = None
         """How the last attempt failed, while the next has not begun."""
-        self._may_be_billed = False
-        """Whether an attempt failed in a way after which the provider may still bill its prompt."""
         self._is_settled = False
 
     async def go(self) -> None:
         try:
-            peek = self._peek = self._call.peek()
+            peek = self._call.peek() if self._asked is None else self._asked.peek
             await self._attempts(self._route(peek), peek)
         except TollhouseError as error:
             await self._fail(error)
@@ -275,7 +216,10 @@ class _Run:
         call, record = self._call, self._record
         record.requested_model = peek.model[:MAX_NOTED_CHARACTERS]
         record.streamed = peek.stream
-        route = allowed(self._gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
+        if self._asked is None:
+            route = allowed(self._gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
+        else:
+            route = self._asked.route
         note_route(record, peek.model, route.name)
         return route
 
@@ -297,7 +241,7 @@ class _Run:
                 if following is None:
                     raise
             except ProviderError as error:
-                self._note(candidate, error)
+                self._failed(candidate, error)
                 self._failure = error
                 if self._begun:
                     raise
@@ -318,19 +262,11 @@ class _Run:
     def _plan(self, route: Route, began: float) -> Plan:
         return Plan(len(route.candidates), self._gateway.retry, now=began, random=self._gateway.random)
 
-    def _within(self, deadlines: Deadlines, left: float) -> Deadlines:
-        """Those deadlines, with no more in all than what is left, for the gateway or for the client."""
-        if self._call.deadline is not None:
-            left = min(left, max(0.0, self._call.deadline - self._gateway.monotonic()))
-        return deadlines if left >= deadlines.total else replace(deadlines, total=left)
-
     # -- one attempt
 
     async def _attempt(self, candidate: Candidate, route: Route, peek: Peek, deadlines: Deadlines) -> None:
         call, record = self._call, self._record
         provider = candidate.provider
-        before = (self._candidate, record.provider, record.model, record.lane)
-        self._candidate = candidate
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
         is_same = (
@@ -339,11 +275,14 @@ class _Run:
         record.lane = "same" if is_same else "translated"
         record.price_version = self._gateway.prices.version
         try:
-            await self._admit(candidate, route, peek)
+            try:
+                await self._place(self._ask(candidate, route, peek))
+            except BudgetExceeded as error:
+                await self._place_less(candidate, route, peek, error)
         except TollhouseError:
-            if record.attempts:  # what was used until now was the former candidate's
-                self._candidate, record.provider, record.model, record.lane = before
+            self._turn_back()
             raise
+        self._candidate = candidate
         # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
         receipt = self._receipt = Receipt()
         if is_same:
@@ -379,41 +318,33 @@ class _Run:
         else:
             await self._whole(incoming, candidate)
 
-    async def _admit(self, candidate: Candidate, route: Route, peek: Peek) -> None:
-        """Makes room for the candidate: within rates, and for the worst that it can cost."""
-        cap: int | None = None
-        while True:
-            try:
-                await self._place(candidate, route, peek, cap)
-            except BudgetExceeded as error:
-                affordable = self._affordable(candidate, peek, error) if error.may_clamp else 0
-                if affordable < LEAST_CLAMPED_TOKENS or (cap is not None and affordable >= cap):
-                    raise
-                cap = affordable  # of another budget there may be less left still
-            else:
-                break
-        if cap is not None:
-            self._cap = cap
-            # A shorter answer than was asked for is nobody else's.
-            self._keeper = None
-            if isinstance(self._sink, Flight):
-                self._sink.close()
-
-    async def _place(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None) -> None:
-        gateway, call = self._gateway, self._call
-        ask = call.ask(
+    def _ask(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None = None) -> Ask:
+        call = self._call
+        return call.ask(
             route.name,
             candidate.name,
             partial(self._weigh, candidate, peek, cap),
             opening_of(self._record, len(call.body) // estimate.BYTES_PER_TOKEN),
         )
-        if self._hold is None:
-            hold = self._hold = await gateway.admission.admit(ask)
-            if hold.waited_seconds:
-                self._record.wait_us = int(hold.waited_seconds * 1e6)
-        elif candidate.name not in self._held_for:
-            await self._hold.extend(ask)
-        self._held_for.append(candidate.name)
+
+    async def _place_less(self, candidate: Candidate, route: Route, peek: Peek, error: BudgetExceeded) -> None:
+        """Makes room for a shorter answer than was asked for, if `error` is of a budget that would rather have that."""
+        cap: int | None = None
+        while True:
+            affordable = self._affordable(candidate, peek, error) if error.may_clamp else 0
+            if affordable < LEAST_CLAMPED_TOKENS or (cap is not None and affordable >= cap):
+                raise error
+            cap = affordable
+            try:
+                await self._place(self._ask(candidate, route, peek, cap))
+                break
+            except BudgetExceeded as another:
+                error = another  # of which there is less left still
+        self._cap = cap
+        # A shorter answer than was asked for is nobody else's.
+        self._keeper = None
+        if self._flight is not None:
+            self._flight.close()
 
     def _weigh(self, candidate: Candidate, peek: Peek, cap: int | None) -> Weight:
         return self._gateway.scales.weigh(
@@ -441,9 +372,6 @@ class _Run:
             return weight.most_output_tokens // peek.choices
         return (error.left_nano - prompt) * 1_000_000 // million // peek.choices
 
-    def _price_of(self, candidate: Candidate) -> ModelPrice | None:
-        return self._gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
-
     # -- a whole answer
 
     async def _whole(self, incoming: Incoming, candidate: Candidate) -> None:
@@ -463,15 +391,11 @@ class _Run:
         record.finish = glance.finish or ""
         record.status = 200
         record.first_byte_us = self._elapsed_us()
-        self._note(candidate, None)
+        self._went_well(candidate, incoming)
         if self._keeper is not None:
             await self._keep(self._keeper, candidate, read_whole(answered, dialect, candidate.traits), lost)
-        waiting = self._settle_now(self._whole_usage(glance.usage, len(answered)))
-        if waiting is not None:
-            try:
-                await waiting
-            finally:
-                self._give_back()
+        usage = glance.usage if _is_said(glance.usage) else self._whole_usage(glance.usage, len(answered))
+        await self._until_safe(self._settle(usage))
         await self._sink.head(200, self._begin(200, (JSON_HEAD,), candidate))
         await self._sink.body(body, more=False)
 
@@ -510,11 +434,11 @@ class _Run:
             await self._broken(candidate, watch.failure, out)
             return
         self._record.finish = watch.finish or ""
-        self._note(candidate, None)
+        self._went_well(candidate, incoming)
         if self._keeper is not None and self._recorder is not None:
             await self._keep(self._keeper, candidate, self._recorder.close(), lost)
         usage = watch.usage()
-        await self._settle(usage if _is_said(usage) else self._used())
+        await self._until_safe(self._settle(usage if _is_said(usage) else self._used()))
         await sink.body(out, more=False)
         await _drain(incoming)
 
@@ -587,27 +511,28 @@ class _Run:
 
     async def _broken(self, candidate: Candidate, error: TollhouseError, out: bytes) -> None:
         """The provider reported an error inside its stream: its event (already in the client's dialect) is the last."""
-        self._note(candidate, error)
+        self._failed(candidate, error)
         self._record.outcome = error.code
-        await self._settle(self._used())
+        await self._until_safe(self._settle(self._used()))
         await self._sink.body(out, more=False)
 
     # -- the ways out
 
     def _begin(self, status: int, given: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> Headers:
         """What the head of an answer says.  From here on the client has seen it."""
+        record, hold = self._record, self._hold
         headers = [*given, (b"x-tollhouse-model", candidate.label)]
-        if self._hold is not None and (quotas := self._hold.quotas):
+        if hold is not None and (quotas := hold.quotas):
             left = self._call.dialect.encode_quotas(quotas, self._gateway.wall())
-            if isinstance(self._sink, Flight):
-                self._sink.leader_headers = left
-            else:
+            if self._flight is None:
                 headers += left
-        if self._receipt and self._gateway.shows_receipts:
+            else:
+                self._flight.leader_headers = left
+        if self._gateway.shows_receipts and self._receipt:
             headers.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
-        if self._is_settled and self._record.cost_nano is not None and not isinstance(self._sink, Flight):
-            headers.append((COST_HEADER, b"%d" % self._record.cost_nano))
-        self._record.status = status
+        if self._is_settled and record.cost_nano is not None and self._flight is None:
+            headers.append((COST_HEADER, b"%d" % record.cost_nano))
+        record.status = status
         self._begun = True
         return headers
 
@@ -623,9 +548,9 @@ class _Run:
             # Our own failure in the middle of a provider's answer: the call has reached it all the same.
             self._may_be_billed = True
             self._note_attempt(error.code, self._incoming.status)
-        await self._settle(self._used_after_failure())
-        if isinstance(self._sink, Flight):
-            self._sink.fail(error)
+        await self._until_safe(self._settle(self._used_after_failure()))
+        if self._flight is not None:
+            self._flight.fail(error)
             return
         if self._begun:
             await self._sink.body(dialect.encode_stream_error(error, self._call.id), more=False)
@@ -649,47 +574,17 @@ class _Run:
             usage = self._used_after_failure()
         else:
             usage = self._used() if self._watch is not None else self._used_unheard()
-        waiting = self._settle_now(usage)
-        if waiting is not None:
-            waiting.add_done_callback(heard)
-            waiting.add_done_callback(self._give_back)
+        self._give_back_when_safe(self._settle(usage))
 
-    def _note(self, candidate: Candidate, error: TollhouseError | None) -> None:
-        """Writes down how an attempt ended, for the record and for the provider's health."""
-        gateway = self._gateway
-        gateway.health.note(candidate.provider.name, error, now_seconds=gateway.wall())
+    def _went_well(self, candidate: Candidate, incoming: Incoming) -> None:
+        self._gateway.health.note(candidate.provider.name, None, now_seconds=self._gateway.wall())
+        self._note_attempt("ok", incoming.status)
+
+    def _failed(self, candidate: Candidate, error: TollhouseError) -> None:
         status = None if self._incoming is None else self._incoming.status
-        if error is None:
-            self._note_attempt("ok", status)
-            return
-        detail = for_the_operator(error)
         if isinstance(error, ProviderError):
-            error.provider = error.provider or candidate.provider.name
-            error.message = without_address(error, candidate)
             status = status or error.status
-        if isinstance(error, UpstreamTimeout):
-            is_clients = self._call.is_out_of_time(self._gateway.monotonic())
-            error.hint = error.hint or which_deadline(error.phase, candidate, is_clients=is_clients)
-        was_sent = not is_unsent(error)
-        # A provider that refuses does not bill; one that went silent or broke off may have read the whole prompt.
-        self._may_be_billed |= was_sent and not isinstance(error, ProviderRefused)
-        self._note_attempt(error.code, status, detail, was_sent=was_sent)
-
-    def _note_attempt(self, outcome: str, status: int | None, detail: str = "", *, was_sent: bool = True) -> None:
-        record = self._record
-        self._is_attempting = False
-        record.attempts = (
-            *record.attempts,
-            Attempt(
-                provider=record.provider,
-                model=record.model,
-                outcome=outcome,
-                status=status,
-                duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
-                was_sent=was_sent,
-                detail=detail[:MAX_DETAIL_CHARACTERS],
-            ),
-        )
+        self._note_failure(candidate, error, status)
 
     def _drop(self) -> None:
         """Forgets a failed attempt's exchange, so that the next starts clean."""
@@ -712,12 +607,10 @@ class _Run:
         )
 
     def _whole_usage(self, said: Usage, answer_bytes: int) -> Usage:
-        """What a whole answer used: as its provider says, else as its size suggests.
+        """What a whole answer used of which its provider does not say all, as its size suggests.
 
         An answer of which nothing is known would cost a hard budget nothing, and could be asked for without end.
         """
-        if _is_said(said):
-            return said
         guess = self._used_unheard()
         return Usage(
             input_tokens=guess.input_tokens if said.input_tokens is None else said.input_tokens,
@@ -729,7 +622,7 @@ class _Run:
 
     def _used_unheard(self) -> Usage:
         """What a call used that was sent but about which nothing was heard."""
-        if not self._record.reached_provider:
+        if not self._has_reached:
             return Usage()
         try:
             return estimate.unreported(self._decoded())
@@ -744,70 +637,26 @@ class _Run:
             return self._used()
         return self._used_unheard() if self._may_be_billed else Usage()
 
-    async def _settle(self, usage: Usage) -> None:
-        waiting = self._settle_now(usage)
-        if waiting is not None:
-            try:
-                await waiting
-            finally:
-                self._give_back()
-
-    def _settle_now(self, usage: Usage) -> "asyncio.Future[None] | None":
-        """Prices the call and hands its record over, once.  The awaitable is done when the row is safe.
-
-        What is held stays held until then, when whoever gets it calls `_give_back`: whoever adds up the ledger and the holds
-        misses nothing.
-        """
+    def _settle(self, usage: Usage) -> "asyncio.Future[None] | None":
+        """Prices the call and hands its record over, once; see `_hand_over`."""
         if self._is_settled:
             return None
         self._is_settled = True
-        gateway, record = self._gateway, self._record
-        record.usage = usage
-        # An answer can lose something too, which for a stream is only known at its end.
-        record.receipt = gateway.shown(self._receipt.header()) if self._receipt else ""
-        record.duration_us = self._elapsed_us()
-        waiting: asyncio.Future[None] | None = None
-        if record.reached_provider:
-            self._price(usage)
-            waiting = gateway.books.write(record)
-            if self._candidate is not None:
-                gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
-        hold = self._hold
-        if hold is not None:
-            if hold.held_nano:
-                record.held_nano, record.settled_nano = hold.held_nano, record.cost_nano
-            if waiting is None:
-                self._give_back()
-        gateway.finished(record)
-        if self._call.settled is not None:
-            self._call.settled(record)
-        return waiting
+        if self._has_reached and self._candidate is not None:
+            self._record.cost_nano = self._cost(self._candidate, usage)
+            self._gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
+        return self._hand_over(usage)
 
-    def _give_back(self, _written: object = None) -> None:
-        record, hold = self._record, self._hold
-        if hold is not None:
-            usage = record.usage
-            is_nothing = not record.reached_provider or (usage.is_empty and record.cost_nano == 0)
-            hold.settle(
-                cost_nano=0 if is_nothing else record.cost_nano,
-                input_tokens=0 if is_nothing else usage.input_tokens,
-                output_tokens=0 if is_nothing else usage.output_tokens,
-            )
-
-    def _price(self, usage: Usage) -> None:
+    def _cost(self, candidate: Candidate, usage: Usage) -> int | None:
         record = self._record
         if usage.is_empty:
             # Refused before any work was done: known to be free.  Answered without a word on usage: not known.
-            record.cost_nano = None if record.outcome == "ok" else 0
-            return
-        candidate = self._candidate
-        if candidate is None:
-            return
-        record.cost_nano = total_nano(self._price_of(candidate), usage, record.started_at_us)
+            return None if record.outcome == "ok" else 0
+        return total_nano(self._price_of(candidate), usage, record.started_at_us)
 
     def _decoded(self) -> Request:
         if self._request is None:
-            request = self._call.decode()
+            request = self._call.decode() if self._asked is None else self._asked.request
             if not request.model:
                 request = msgspec.structs.replace(request, model=self._record.requested_model)  # the route's
             if self._gateway.masks is not None:
@@ -819,9 +668,6 @@ class _Run:
     def _hides(self) -> bool:
         """Whether the provider must not see the prompt as it is; then it cannot be forwarded byte for byte."""
         return self._gateway.masks is not None and self._decoded() is not None and bool(self._values)
-
-    def _elapsed_us(self) -> int:
-        return int((self._gateway.monotonic() - self._call.arrived) * 1e6)
 
 
 def _is_said(usage: Usage) -> bool:

@@ -105,8 +105,8 @@ class Keeper(msgspec.Struct, frozen=True):
             await self.cache.keep(key, response, lost=lost)
 
 
-Carry = Callable[[Call, Sink, Keeper | None], Coroutine[Any, Any, None]]
-"""The run of a call: to that sink, and what keeps its answer."""
+Carry = Callable[[Call, Sink, Asked | None, Keeper | None], Coroutine[Any, Any, None]]
+"""The run of a call: to that sink, with what was read of it, and what keeps its answer."""
 
 
 class Parts(Protocol):
@@ -131,7 +131,7 @@ async def answer(
     """Carries one call to its end: from the cache, with others, or alone.  `route` raises as it does in a run."""
     asked = _asked(call, route)
     if asked is None or not asked.directives.keeps:
-        await carry(call, _marked(sink, sharing, _OFF), None)
+        await carry(call, _marked(sink, sharing, _OFF), asked, None)
         return
     cache, coalescer = sharing.cache, sharing.coalescer
     target = asked.target(asked.route.candidates[0])
@@ -141,7 +141,7 @@ async def answer(
         if hit is not None:
             hold = await _admitted(asked, parts)
             if hold is None:
-                await carry(call, sink, None)  # which is refused in the caller's own words
+                await carry(call, sink, asked, None)  # which is refused in the caller's own words
                 return
             try:
                 await _give(hit, asked, parts, sink)
@@ -150,7 +150,7 @@ async def answer(
             return
     keeper = None if cache is None else Keeper(cache, asked)
     if coalescer is None or not asked.directives.shares:
-        await carry(call, _marked(sink, sharing, _MISS), keeper)
+        await carry(call, _marked(sink, sharing, _MISS), asked, keeper)
         return
     same = Same(
         answer=key_of(asked.request, target, scope_of(sharing.flight_scope, call.principal)),
@@ -161,7 +161,7 @@ async def answer(
     )
 
     def run(flight: Flight) -> Coroutine[Any, Any, None]:
-        return carry(call, flight, keeper)
+        return carry(call, flight, asked, keeper)
 
     leads: Headers = () if cache is None else (_MISS,)
     copying = Copying(
