@@ -323,6 +323,29 @@ async def test_what_is_wrong_with_a_request_is_named(stage: Stage):
     assert answer.status == 400
 
 
+async def test_compaction_is_refused_with_what_to_do_instead(stage: Stage):
+    for path in ("/v1/responses/compact", "/openai/v1/responses/compact"):
+        answer = await stage.gateway.ask(path, {"model": "gpt", "input": "x"})
+        assert answer.status == 404
+        assert "tollhouse setup codex" in answer.json()["error"]["message"]
+    with pytest.raises(openai.NotFoundError, match="not compacted"):
+        await stage.ours.responses.compact(model="gpt", input="x")
+    assert (await stage.gateway.ask("/v1/responses/compact", {}, headers=[])).status == 401
+    assert not stage.fake.calls
+
+
+@by_model
+async def test_the_sdk_that_waits_for_the_background_has_its_answer_at_once(stage: Stage, model: str):
+    """It polls while the status is `queued` or `in_progress`, and finds the answer kept."""
+    stage.fake.default = Answer(text="Done.")
+    given = await stage.ours.responses.create(model=model, input="Go.", background=True)
+    assert (given.status, given.output_text, given.background) == ("completed", "Done.", False)
+    assert "background" not in stage.sent()
+    assert (await stage.ours.responses.retrieve(given.id)).output_text == "Done."
+    with pytest.raises(openai.BadRequestError, match="none does here"):
+        await stage.ours.responses.cancel(given.id)
+
+
 async def test_a_websocket_is_refused_at_once(stage: Stage):
     upgrade = [
         (b"authorization", b"Bearer " + KEY.encode()),
@@ -610,8 +633,13 @@ responses: {{store: false}}
 """
     gateway = await start(text, tmp_path_factory.mktemp("forgetful"), Http1Listener)
     try:
-        given = (await gateway.ask("/v1/responses", {"model": "lab/m", "input": "Secret?"})).json()
+        given = (await gateway.ask("/v1/responses", {"model": "lab/m", "input": "Secret?", "store": True})).json()
+        assert given["store"] is False
         assert (await gateway.get(f"/v1/responses/{given['id']}")).status == 404
+        streamed = await gateway.ask("/v1/responses", {"model": "lab/m", "input": "Secret?", "stream": True})
+        assert {
+            each["response"]["store"] for each in grammar_responses.events(streamed.body) if "response" in each
+        } == {False}
         answer = await gateway.ask(
             "/v1/responses", {"model": "lab/m", "input": "And?", "previous_response_id": given["id"]}
         )

@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from tollhouse.chat.model import Request
+from tollhouse.chat.model import Extra, Request
 from tollhouse.dialects.dialect import Dialect, Peek
 from tollhouse.errors import ModelMissing
 from tollhouse.ledger.record import CallRecord
@@ -46,6 +46,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     """The one provider that may answer, where the path names it."""
     stream: bool | None = None
     """Whether a stream is asked for, where the path says it and the body does not."""
+    echo: Extra | None = None
+    """What an answer repeats of the request otherwise than it was asked, where a front door does not do what was asked."""
     deadline: float | None = None
     """When the client stops waiting, in monotonic seconds, where it says so (gRPC)."""
     settled: Callable[[CallRecord], None] | None = None
@@ -70,6 +72,10 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     def decode(self) -> Request:
         """The whole request.  Raises as the dialect does."""
         request = self.dialect.decode_request(self.body)
+        if self.echo is not None:
+            asked = {} if request.echo is None else request.echo.fields
+            echo = Extra(self.echo.dialect, {**asked, **self.echo.fields})
+            request = msgspec.structs.replace(request, echo=echo)
         if self.model is None and self.stream is None and self.provider is None:
             return request
         return msgspec.structs.replace(

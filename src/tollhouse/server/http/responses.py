@@ -14,14 +14,17 @@ from urllib.parse import parse_qs
 
 import msgspec
 
+from tollhouse.chat.model import Extra
 from tollhouse.dialects.openai_responses import DIALECT, encode_count
 from tollhouse.dialects.openai_responses import history as conversation
 from tollhouse.dialects.openai_responses.history import Asked, Turn
 from tollhouse.dialects.openai_responses.numbering import Numbering
+from tollhouse.dialects.openai_responses.wire import NAME
 from tollhouse.errors import (
     BadRequest,
     BodyTooLarge,
     MethodNotAllowed,
+    NotFound,
     ResponseNotFound,
     StoreUnavailable,
     UpgradeRefused,
@@ -39,6 +42,9 @@ KEEP_SECONDS: Final = 2.0
 """How long an answer's end may wait for the answer to be kept; the writing goes on after that."""
 DEFAULT_PAGE: Final = 20
 LARGEST_PAGE: Final = 100
+
+_NOT_KEPT: Final = Extra(NAME, {"store": msgspec.Raw(b"false")})
+"""What an answer says that the gateway writes itself.  One of OpenAI's own says what is kept there."""
 
 log = logging.getLogger("tollhouse.server")
 
@@ -73,6 +79,14 @@ def route(front: Front, below: str, *, provider: str | None = None) -> Route | N
             raise UpgradeRefused("Responses are streamed over plain HTTP here: POST with `stream: true`.")
         raise MethodNotAllowed(exchange.method, allowed=["POST"])
 
+    async def compact(exchange: Exchange) -> None:
+        front.identify(exchange)
+        raise NotFound(
+            "Conversations are not compacted here: what OpenAI makes of one can be read by OpenAI alone.",
+            hint="Have the client compact them itself. Codex does so when the gateway is one of its `model_providers` "
+            "(`tollhouse setup codex`); `context_management` in a request goes to OpenAI's own models.",
+        )
+
     async def show(exchange: Exchange) -> None:
         await _show(front, exchange, response_id)
 
@@ -93,6 +107,8 @@ def route(front: Front, below: str, *, provider: str | None = None) -> Route | N
             methods = {"POST": create, "GET": listen}
         case "input_tokens", "":
             methods = {"POST": count}
+        case "compact", "":
+            methods = {"POST": compact}
         case _, "":
             methods = {"GET": show, "DELETE": delete}
         case _, "input_items":
@@ -113,7 +129,10 @@ async def _create(serving: Serving, gateway: Gateway, call: Call, exchange: Exch
     if not asked.is_whole:
         call, added = await _whole(serving, call, asked)
     keeping = serving.responses
-    if keeping is None or not keeping.is_on or not asked.keeps:
+    if keeping is None or not keeping.is_on:
+        await gateway.answer(msgspec.structs.replace(call, echo=_NOT_KEPT), exchange)
+        return
+    if not asked.keeps:
         await gateway.answer(call, exchange)
         return
     await gateway.answer(call, _Keeper(exchange, partial(_keep, keeping, call, asked, added)))
