@@ -226,9 +226,10 @@ class BudgetExceeded(CallerError):
     ) -> None:
         left = max(0, limit_nano - spent_nano)
         when = "It never resets." if resets_at is None else f"It resets at {resets_at}."
-        hint = "Ask for fewer output tokens, or ask whoever runs this gateway to raise the budget."
-        if resets_at is None:
-            hint = "Ask whoever runs this gateway to top it up or to raise it."
+        more = "to raise the budget" if resets_at is not None else "to top it up or to raise it"
+        hint = f"Ask whoever runs this gateway {more}."
+        if left:
+            hint = f"Ask for fewer output tokens, or ask whoever runs this gateway {more}."
         if is_allowance:
             when = (
                 "The store that all machines share is away, and this is all that this one may spend until it is back."

@@ -203,6 +203,15 @@ async def test_what_never_resets_says_so(world: World):
     assert not refused.value.may_clamp
 
 
+@pytest.mark.parametrize(("limit", "says"), [(100, "Ask for fewer output tokens, or ask"), (0, "Ask whoever runs")])
+def test_fewer_tokens_are_only_asked_for_where_something_is_left(limit: int, says: str):
+    for resets_at in (None, "2026-11-22 00:00 UTC"):
+        error = BudgetExceeded(
+            budget="b", spent_nano=0, limit_nano=limit, resets_in_seconds=None, resets_at=resets_at, needed_nano=200
+        )
+        assert (error.hint or "").startswith(says)
+
+
 async def test_a_refused_call_has_taken_nothing_anywhere(world: World):
     limits = LimitSettings(overall=RateSettings(requests_per_minute=2, concurrent=2))
     gate = await world.gate(budget(1_000), budget(10, Scope("key", "dev")), limits=limits)

@@ -105,8 +105,12 @@ def test_a_mistyped_key_is_told_from_an_unknown_one():
     key = key_text(bytes(32)).encode()
     with pytest.raises(KeyDamaged, match="missing, added or changed"):
         RING.identify(key[:-1] + b"x")
-    with pytest.raises(Unauthenticated, match="not known"):
+    with pytest.raises(Unauthenticated, match="not known") as refused:
         RING.identify(key)
+    assert "just now, try again" in (refused.value.hint or ""), "workers hear of a new key a moment later"
+    with pytest.raises(Unauthenticated) as refused:
+        RING.identify(b"sk-of-some-provider")
+    assert "just now" not in (refused.value.hint or "")
 
 
 # ------------------------------------------------------------------------------------------------------ keys of the database

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.config.starter import new_key
-from tollhouse.policy.key_text import KEY_CHARACTERS, is_damaged, key_text
+from tollhouse.policy.key_text import KEY_CHARACTERS, is_damaged, is_whole, key_text
 
 KEY = key_text(bytes(range(32)))
 DIGITS = string.digits + string.ascii_letters
@@ -36,6 +36,7 @@ def test_a_whole_key_is_not_damaged(random_bytes: bytes):
     key = key_text(random_bytes)
     assert len(key) == KEY_CHARACTERS
     assert not is_damaged(key.encode())
+    assert is_whole(key.encode())
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(3, KEY_CHARACTERS - 1), st.sampled_from(DIGITS))
@@ -44,6 +45,7 @@ def test_one_changed_character_damages_it(random_bytes: bytes, place: int, lette
     key = key_text(random_bytes)
     changed = key[:place] + letter + key[place + 1 :]
     assert is_damaged(changed.encode()) == (changed != key)
+    assert is_whole(changed.encode()) == (changed == key)
 
 
 @given(st.binary(min_size=32, max_size=32), st.integers(3, KEY_CHARACTERS - 1))
@@ -67,6 +69,7 @@ def test_a_missing_or_doubled_character_damages_it(random_bytes: bytes, place: i
 )
 def test_what_is_no_issued_key_is_not_called_a_damaged_one(other: bytes):
     assert not is_damaged(other)
+    assert not is_whole(other)
 
 
 def test_a_key_of_the_first_configuration_is_not_called_a_damaged_one():

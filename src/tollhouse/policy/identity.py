@@ -35,7 +35,7 @@ from tollhouse.errors import (
 )
 from tollhouse.ledger.moments import moment_at
 from tollhouse.policy.access import ANYTHING, Access, Networks, allow, networks
-from tollhouse.policy.key_text import is_damaged
+from tollhouse.policy.key_text import is_damaged, is_whole
 from tollhouse.policy.peer_certificate import PeerCertificate
 
 NO_RATES: Final = RateSettings()
@@ -332,9 +332,11 @@ class KeyRing:
                 "This key is damaged: a character of it is missing, added or changed.",
                 hint="Copy the whole key again, from `th-` to its end: 52 characters.",
             )
+        ours = "Use a key that this gateway issued, not a provider's; whoever runs it can tell you yours."
         raise Unauthenticated(
             "This key is not known here.",
-            hint="Use a key that this gateway issued, not a provider's; whoever runs it can tell you yours.",
+            # Workers ask the database a few times a second what is new.
+            hint="If it was made just now, try again in a second. " + ours if is_whole(credential) else ours,
         )
 
     def _join(self, roll: Roll) -> None:

@@ -39,6 +39,11 @@ def is_damaged(credential: bytes) -> bool:
     )
 
 
+def is_whole(credential: bytes) -> bool:
+    """Whether it has the form of an issued key, checksum included."""
+    return _ISSUED.fullmatch(credential) is not None and not is_damaged(credential)
+
+
 def _check(body: bytes) -> str:
     return _base62(zlib.crc32(body), _CHECK_DIGITS)
 
