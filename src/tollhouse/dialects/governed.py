@@ -14,10 +14,14 @@ GOVERNED: Final = frozenset(
     {"model", "stream", "n", "best_of", "max_tokens", "max_completion_tokens", "max_output_tokens", "stream_options"}
 )
 OTHER_MODELS: Final = frozenset({"models", "fallbacks"})
+USUAL: Final = GOVERNED | {"messages", "temperature", "top_p", "stop", "tools", "tool_choice", "response_format"}
+"""Names of which most requests have no others."""
 
 
 def check_governed(names: Iterable[str]) -> None:
     """Raises `BadRequest` for names of fields that could take the place of a governed one."""
+    if USUAL.issuperset(names):
+        return
     for name in names:
         if name in OTHER_MODELS:
             raise BadRequest(

@@ -31,6 +31,7 @@ _OPENAI_NAMES: Final = {
     kind: tuple(f"x-ratelimit-{what}-{kind}".encode("ascii") for what in ("limit", "remaining", "reset"))
     for kind in ("requests", "tokens")
 }
+_MILLISECONDS: Final = [b"%dms" % milli for milli in range(1000)]
 
 
 def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
@@ -50,8 +51,10 @@ def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
 def _duration(seconds: float) -> bytes:
     """As Go prints it, which is what OpenAI's clients parse."""
     milli = ceil(seconds * 1000)
+    if milli <= 0:
+        return b"0ms"
     if milli < 1000:
-        return b"%dms" % milli if milli > 0 else b"0ms"
+        return _MILLISECONDS[milli]
     minutes, rest = divmod(int(-(-seconds // 1)), 60)
     if not minutes:
         return b"%ds" % rest
