@@ -345,6 +345,15 @@ def test_a_misspelt_key_is_one_problem_and_not_two():
     assert "Did you mean 'api_key'?" in problem(with_provider("openai: {api_kee: x}"), {})
 
 
+def test_candidates_that_are_never_tried_are_a_warning():
+    """Each attempt takes one, so the last of a long route would only be there to look at."""
+    route = "models: {wide: [local/1, local/2, local/3], same: wide, wider: [wide, local/4, local/5]}\n"
+    [warning] = read(MINIMAL + route).warnings
+    assert "models.wider: Only the first 4 of these 5 candidates are ever tried" in warning
+    assert read(MINIMAL + route + "retry: {max_attempts: 5}\n").warnings == ()
+    assert len(read(MINIMAL + route + "retry: {max_attempts: 2}\n").warnings) == 2
+
+
 def test_a_key_left_empty_on_purpose_is_a_warning():
     config = read(with_provider('openai: {api_key: "${OPENAI_API_KEY:-}"}'), {})
     assert config.providers["openai"].api_key is None

@@ -15,6 +15,7 @@ from tollhouse.config.places import Places
 from tollhouse.config.prices import read_prices, read_rates
 from tollhouse.config.routes import DEFAULT, MAX_ROUTE, DraftAlias, Reference, Routes
 from tollhouse.config.schema import (
+    AliasSettings,
     CacheSettings,
     Config,
     DeadlineOverrides,
@@ -82,6 +83,8 @@ def build(
     for entry, spot in file.members("models"):
         _add_draft(drafts, _alias(entry.key, spot, names))
     aliases, default_model = Routes(drafts, providers, names).resolve()
+    retry = _retry(file.section("retry"))
+    _warn_of_what_is_never_tried(drafts, aliases, retry.max_attempts)
     ledger = _ledger(file.section("ledger"))
     overrides = read_prices(file, prices, {*names, *provider_types})
     state = _state(file.section("state"), is_written=file.has("state"))
@@ -104,7 +107,7 @@ def build(
             *(budget for caller in auth.callers for budget in caller.budgets),
         ),
         deadlines=_deadlines(file.section("deadlines")),
-        retry=_retry(file.section("retry")),
+        retry=retry,
         places=Places(collector.file, collector.places.values()),
         warnings=collector.warnings(),
     )
@@ -377,6 +380,18 @@ def _alias(name: str, spot: Spot, providers: Collection[str]) -> DraftAlias:
     deadlines = _deadline_overrides(section)
     section.close()
     return DraftAlias(name=name, spot=spot, references=references, strict=strict, deadlines=deadlines)
+
+
+def _warn_of_what_is_never_tried(
+    drafts: Mapping[str, DraftAlias], aliases: Mapping[str, AliasSettings], max_attempts: int
+) -> None:
+    for name, alias in aliases.items():
+        draft = drafts[name]
+        if len(alias.targets) > max_attempts and not draft.is_single:
+            draft.spot.warn(
+                f"Only the first {max_attempts} of these {len(alias.targets)} candidates are ever tried; "
+                "raise `retry.max_attempts`."
+            )
 
 
 def _check_alias_name(name: str, spot: Spot, providers: Collection[str]) -> None:

@@ -557,7 +557,7 @@ class RetrySettings:
     """When and how often a call is tried again."""
 
     max_attempts: int = 4
-    """Upstream calls for one client call, over all candidates, 1 to 20."""
+    """Upstream calls for one client call, over all candidates, 1 to 20.  Candidates beyond that number are never tried."""
     backoff_base: float = 0.25
     """The first wait, in seconds; each later one doubles, with jitter."""
     backoff_cap: float = 8.0
