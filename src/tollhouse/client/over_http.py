@@ -2,10 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,7 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Marks
 from tollhouse.client.failures import NotSpoken
+from tollhouse.client.messages import SETTLE_SECONDS
 from tollhouse.client.translate import Scene, failure, of_refusal
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.errors import TollhouseError, UpstreamMalformed
@@ -38,6 +39,11 @@ CODE: Final = b"x-tollhouse-code"
 """As `tollhouse.gateway.failures` has it."""
 COST: Final = b"x-tollhouse-cost-nano-usd"
 """As `tollhouse.gateway.pipeline` has it."""
+
+
+Asides: TypeAlias = Mapping[bytes, Callable[[bytes, Marks], Marks]]
+"""Events of a stream, by name, that are no part of the answer but say something of it; each completes the marks."""
+NO_ASIDES: Final[Asides] = {}
 
 
 class Place:
@@ -228,14 +234,20 @@ class Talk:
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name)) from error
 
-    async def stream(self, request: Request, until: float) -> "HttpLive":
+    async def stream(
+        self,
+        request: Request,
+        until: float,
+        extra: Sequence[tuple[bytes, bytes]] = (),
+        asides: "Asides" = NO_ASIDES,
+    ) -> "HttpLive":
         """An open stream.  Raises `CallFailed`."""
         place, receipt = self._place, Receipt()
         request_id = ""
         try:
             body = self._encoded(request, receipt, stream=True)
             path = self._provider.stream_path or self._provider.chat_path
-            incoming = await place.send(b"POST", self._path(path), body, until)
+            incoming = await place.send(b"POST", self._path(path), body, until, extra)
             request_id = request_id_of(incoming.headers)
             if incoming.status >= 300:
                 with closing(incoming):
@@ -243,7 +255,7 @@ class Talk:
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         marks = place.marks(self._name, incoming.headers, receipt, self._label(self._model))
-        return HttpLive(incoming, self._provider, self._traits, marks, place.scene_of(self._name))
+        return HttpLive(incoming, self._provider, self._traits, marks, place.scene_of(self._name), asides)
 
     async def embed(self, request: EmbeddingRequest, until: float) -> tuple[Embeddings, Marks]:
         """Texts as vectors.  Raises `CallFailed`."""
@@ -278,10 +290,30 @@ class Talk:
 class HttpLive:
     """A stream over HTTP."""
 
-    __slots__ = ("_decoder", "_incoming", "_is_over", "_is_sse", "_parser", "_provider", "_scene", "_traits", "marks")
+    __slots__ = (
+        "_asides",
+        "_decoder",
+        "_incoming",
+        "_is_over",
+        "_is_sse",
+        "_parser",
+        "_provider",
+        "_scene",
+        "_traits",
+        "marks",
+    )
 
-    def __init__(self, incoming: Incoming, provider: Provider, traits: Any, marks: Marks, scene: Scene) -> None:
+    def __init__(  # noqa: PLR0917  # made in one place
+        self,
+        incoming: Incoming,
+        provider: Provider,
+        traits: Any,
+        marks: Marks,
+        scene: Scene,
+        asides: Asides = NO_ASIDES,
+    ) -> None:
         self._incoming = incoming
+        self._asides = asides
         self._provider = provider
         self._traits = traits
         self._decoder = provider.dialect.stream_decoder(traits)
@@ -314,17 +346,26 @@ class HttpLive:
         self._incoming.close()
 
     async def _read(self) -> list[Event]:
-        feed = self._decoder.feed
         while True:
             data = await self._incoming.read_some()
             if not data:
-                events = [event for frame in self._parser.close() for event in feed(frame)]
+                events = self._heard(self._parser.close())
                 if not any(isinstance(event, Ended | Failed) for event in events):
                     events += self._decoder.close()
                 return events
-            events = [event for frame in self._parser.feed(data) for event in feed(frame)]
+            events = self._heard(self._parser.feed(data))
             if events:
                 return events
+
+    def _heard(self, frames: Iterable[sse.Frame]) -> list[Event]:
+        events: list[Event] = []
+        for frame in frames:
+            aside = self._asides.get(frame.event)
+            if aside is None:
+                events += self._decoder.feed(frame)
+            else:
+                self.marks = aside(frame.data, self.marks)
+        return events
 
     async def _read_whole(self) -> list[Event]:
         """Somebody who does not stream, or says an error with status 200."""
@@ -334,12 +375,13 @@ class HttpLive:
         return list(unfold(self._provider.dialect.decode_response(body, self._traits)))
 
     async def _finish(self) -> None:
-        """Reads the end of the framing, so that the connection can be used again; gives up soon."""
+        """Reads the end of the framing, so that the connection can be used again, and what else is said; gives up soon."""
         self._is_over = True
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
-                while await self._incoming.read_some():
-                    pass
+            async with asyncio.timeout(SETTLE_SECONDS if self._asides else DRAIN_SECONDS):
+                while data := await self._incoming.read_some():
+                    if self._is_sse and self._asides:
+                        self._heard(frame for frame in self._parser.feed(data) if frame.event in self._asides)
         except (TollhouseError, TimeoutError):
             pass  # the answer is whole; only the connection is lost
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -11,16 +12,33 @@ from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
 from tollhouse.client.opening import opened_event, opened_response
-from tollhouse.client.over_http import MAX_ERROR_BYTES, HttpLive, Place, Talk, request_id_of
+from tollhouse.client.over_http import MAX_ERROR_BYTES, Asides, HttpLive, Place, Talk, request_id_of
+from tollhouse.client.over_typed import settled
 from tollhouse.client.settings import Settings
 from tollhouse.client.translate import Scene, failure
 from tollhouse.config.schema import ProviderSettings
 from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.anthropic import AnthropicTraits, decode_count, encode_count_request
+from tollhouse.dialects.protobuf import typed
+from tollhouse.dialects.protobuf.messages import SETTLEMENT
+from tollhouse.dialects.protobuf.shapes import Fault
 from tollhouse.errors import TollhouseError, UpstreamMalformed
 from tollhouse.providers.tollhouse import COMPLETIONS, COUNT_PATH, HEALTH_PATH, LIVE_PATH, TYPE
 from tollhouse.upstream.address import parse_address, target
 from tollhouse.upstream.transport import Outgoing, Transport
+
+ASK_TO_SETTLE: Final = ((b"x-tollhouse-settlement", b"event"),)
+"""Asks for what a streamed call cost: see `tollhouse.server.http.settled`."""
+
+
+def _settled(data: bytes, marks: Marks) -> Marks:
+    try:
+        return settled(marks, typed().writes.unpack(SETTLEMENT, data))
+    except Fault:
+        return marks  # a newer gateway's; the answer is whole without it
+
+
+SETTLEMENTS: Final[Asides] = {b"tollhouse.settlement": _settled}
 
 
 class _Listed(msgspec.Struct):
@@ -65,7 +83,8 @@ class JsonDoor:
 
     async def stream(self, request: Request, until: float) -> "JsonLive":
         """See `Door.stream`."""
-        return JsonLive(await Talk(self._place, request.model, request.model).stream(request, until))
+        talk = Talk(self._place, request.model, request.model)
+        return JsonLive(await talk.stream(request, until, ASK_TO_SETTLE, SETTLEMENTS))
 
     async def count(self, request: Request, until: float) -> Counted:
         """See `Door.count`."""

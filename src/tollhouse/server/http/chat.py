@@ -11,13 +11,15 @@ from tollhouse.gateway.count import count_tokens
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.server.http.exchange import JSON, Exchange
 from tollhouse.server.http.front import Door, Front, Route, answer
+from tollhouse.server.http.settled import ASKS, answer_and_settle
 
 
 def door(front: Front) -> Door:
     """`/v1/chat/completions`, `/v1/completions`, `/v1/messages` and the counting beside it."""
 
     def complete(exchange: Exchange) -> Awaitable[None]:
-        return front.carry(exchange, "openai_chat", answer)
+        work = answer_and_settle if exchange.has_header(ASKS) else answer
+        return front.carry(exchange, "openai_chat", work)
 
     def complete_text(exchange: Exchange) -> Awaitable[None]:
         return front.carry(exchange, "openai_completions", answer)
