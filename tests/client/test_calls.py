@@ -31,6 +31,7 @@ from tollhouse.client import (
     image,
     tool_result,
 )
+from tollhouse.client.over_grpc import check_process
 
 WAYS = ("direct", "json", "protobuf", "auto", "grpc")
 PROTOCOLS = {"json": "json", "protobuf": "protobuf", "auto": "protobuf", "grpc": "grpc"}
@@ -421,6 +422,14 @@ def test_grpc_is_not_used_on_the_other_side_of_a_fork(town: Town):
         with pytest.raises(NotForThisLoop, match="does not survive a fork"):
             client.chat("hi", model=named("openai"))
         client._lives = here
+
+
+def test_no_other_client_uses_grpc_in_a_forked_child_either():
+    used_in: set[int] = set()
+    check_process(used_in, 1)
+    check_process(used_in, 1)
+    with pytest.raises(NotForThisLoop, match=r"does not survive a fork.*protocol=protobuf"):
+        check_process(used_in, 2)
 
 
 def test_a_closed_client_says_so(environ: dict[str, str]):

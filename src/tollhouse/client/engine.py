@@ -292,7 +292,7 @@ class Engine:
         elif self._loop is not loop or self._pid != os.getpid():
             raise NotForThisLoop(
                 "This AsyncClient belongs to another event loop or another process.",
-                hint="Make one in each; `Client` can be used from every thread, and after a fork.",
+                hint="Make one in each; `Client` can be used from every thread, and (but over gRPC) after a fork.",
             )
         return loop
 

@@ -6,6 +6,7 @@ call, or use another protocol.
 """
 
 import asyncio
+import os
 import re
 import ssl
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from tollhouse.client.failures import (
     CallFailed,
     ClientClosed,
     ConnectionRefused,
+    NotForThisLoop,
     NotSpoken,
     ServerFailed,
     TimedOut,
@@ -44,6 +46,9 @@ DETAILS: Final = "grpc-status-details-bin"
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 KEEPALIVE_SECONDS: Final = 60.0
 """How often a connection with calls on it is asked whether it lives."""
+
+_used_in: Final[set[int]] = set()
+"""The process in which gRPC was first used; a set because it is noted once.  In a forked child it is another one."""
 
 Metadata: TypeAlias = Sequence[tuple[str, str | bytes]]
 
@@ -127,12 +132,23 @@ class Channel:
 
     def _open(self) -> "grpc.aio.Channel":
         if self._channel is None:
+            check_process(_used_in, os.getpid())
             aio, where = self._grpc.aio, self._settings.where
             if self._credentials is None:
                 self._channel = aio.insecure_channel(where, options=self._options)
             else:
                 self._channel = aio.secure_channel(where, self._credentials, options=self._options)
         return self._channel
+
+
+def check_process(used_in: set[int], pid: int) -> None:
+    """Notes where gRPC is used.  Raises `NotForThisLoop` in a child of that process, where calls would hang."""
+    if used_in and pid not in used_in:
+        raise NotForThisLoop(
+            "gRPC does not survive a fork, and was used in this process before it.",
+            hint="Fork before the first call over it, or say `protocol=protobuf` with the gateway's https:// address.",
+        )
+    used_in.add(pid)
 
 
 def _has_proxy(settings: Settings) -> bool:
