@@ -10,6 +10,7 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.dialects.embedding import EmbeddingDialect
+from tollhouse.dialects.media import in_fields
 from tollhouse.dialects.protobuf import request as requests
 from tollhouse.dialects.protobuf.embedding import TypedEmbeddings
 from tollhouse.dialects.protobuf.failure import decode_error, trouble_of
@@ -35,6 +36,8 @@ class TypedTraits:
 
 class Typed:
     """The typed protocol; the methods are documented at `Dialect`.  It has no state."""
+
+    may_have_media = staticmethod(in_fields)
 
     def __init__(self, reads: Wire, writes: Wire) -> None:
         """`reads` is how requests come, `writes` how answers go; for a provider they are the same."""
