@@ -241,8 +241,6 @@ def render(report: Report, console: "Console") -> None:
 def _nothing_named(shop: Shop) -> str:
     if shop.live:
         return "its list is empty."
-    if shop.type == "local":
-        return "the embedded model; `tollhouse local list` shows what is there."
     return f"no models named; any of its own can be called as {shop.name}/<model>, and --live lists them."
 
 
