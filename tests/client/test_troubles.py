@@ -226,6 +226,19 @@ async def test_what_the_gateway_has_tried_to_the_end_is_not_tried_again(tmp_path
     assert caught.value.server_code == "rate_limit_exceeded"
 
 
+async def test_a_gateway_without_a_default_is_said_to_have_none_and_what_it_has(tmp_path: Path):
+    unknown = response(error("model_not_found", "Model 'default' does not exist here."), status=404)
+    listed = response(msgspec.json.encode({"data": [{"id": "lab/small", "owned_by": "lab"}]}))
+    async with Peer(gateway(unknown, listed)) as peer, client(peer.url, tmp_path) as calling:
+        with pytest.raises(NoSuchModel) as caught:
+            await calling.chat("hi")
+
+    assert str(caught.value).startswith(
+        "No model was named, and the gateway has none for such calls. Name one: `model="
+    )
+    assert str(caught.value).endswith("It has lab/small.")
+
+
 def test_suggestions_are_read_off_the_gateways_sentence():
     scene = Scene(mode="proxy", where="gw", model="fsat")
     found = of_status(

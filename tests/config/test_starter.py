@@ -30,6 +30,21 @@ def test_without_any_provider_key_the_embedded_model_answers():
     assert (local.type, [model.name for model in local.models]) == ("local", [DEFAULT_MODEL])
 
 
+@pytest.mark.parametrize(
+    ("environ", "default"),
+    [
+        ({}, f"local/{DEFAULT_MODEL}"),
+        (KEYS, "openai/gpt-4o-mini"),
+        ({"ANTHROPIC_API_KEY": "sk-ant-x"}, "anthropic/claude-sonnet-4-5"),
+        ({"GROQ_API_KEY": "gsk-x"}, None),
+    ],
+)
+def test_whoever_names_no_model_is_answered_where_one_is_known(environ: dict[str, str], default: str | None):
+    text = starter(new_key(), environ, TYPES)
+    assert read(text, environ).default_model == default
+    assert ("NAME-OF-A-MODEL" in text) is (default is None)
+
+
 def test_no_secret_stands_in_it():
     key = new_key()
     text = starter(key, KEYS, TYPES)
@@ -45,8 +60,9 @@ def test_what_is_commented_out_loads_too():
         starter(new_key(), KEYS, TYPES),
         flags=re.MULTILINE,
     )
+    text = re.sub(r"^  # (fast|smart): ", r"  \1: ", text, flags=re.MULTILINE)
     config = read(text, environ)
-    assert config.default_model == "fast"
+    assert config.default_model == "openai/gpt-4o-mini"
     assert list(config.aliases) == ["fast", "smart"]
     assert config.limits.per_key.requests_per_minute == 120
     assert [(token.name, token.role) for token in config.admin.tokens] == [("ops", "admin")]

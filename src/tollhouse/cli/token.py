@@ -198,7 +198,11 @@ def show(jti: str, as_json: bool, config_file: str | None, url: str | None) -> N
     )
 
 
-@command.command("revoke", help="Take tokens back, for good; within a second no worker lets them in.")
+@command.command(
+    "revoke",
+    short_help="Take tokens back, for good.",
+    help="Take tokens back, for good; within a second no worker lets them in.",
+)
 @click.argument("ids", nargs=-1, metavar="ID...")
 @click.option("--subject", default="", help="All of this subject's that are good.")
 @click.option("--cut", is_flag=True, help="End their calls that are in flight, too.")
@@ -231,7 +235,11 @@ def revoke(
         print(f"The subject {subject} has no token that is good.")
 
 
-@command.command("rotate-secret", help="Make a new key that signs; tokens of those before stay good for a while.")
+@command.command(
+    "rotate-secret",
+    short_help="Make a new key that signs.",
+    help="Make a new key that signs; tokens of those before stay good for a while.",
+)
 @click.option("--overlap", type=SPAN, default="30d", show_default=True, help="How long: 30d; 0 ends them at once.")
 @place_options
 def rotate_secret(overlap: timedelta, config_file: str | None, url: str | None) -> None:

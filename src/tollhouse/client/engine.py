@@ -41,6 +41,8 @@ SPARE_CONNECTIONS: Final = 2
 """Beside those for calls: for signs of life and lists."""
 SUGGEST_SECONDS: Final = 3.0
 """How long names are looked for that are like one that is not known."""
+MAX_NAMED: Final = 5
+"""How many models a gateway may have to be named in an error."""
 DIRECT_CONNECTIONS: Final = 100
 DEFAULT_MODEL: Final = "default"
 """What leaves the choice to the gateway."""
@@ -341,19 +343,24 @@ class Engine:
             )
 
     async def _suggest(self, error: NoSuchModel, current: Try) -> None:
-        """Looks for names that are like the unknown one, where nobody has said any."""
+        """Looks for names that are like the unknown one, where nobody has said any, or for all that there are."""
         if error.nearest or not error.model:
             return
+        if not current.model:
+            error.message = "No model was named, and the gateway has none for such calls."
+            error.hint = "Name one: `model=…`, TOLLHOUSE_MODEL, or `tollhouse ask -m …`."
         try:
             until = asyncio.get_running_loop().time() + SUGGEST_SECONDS
             async with asyncio.timeout_at(until):
                 models = await self._door(current.mode).models(until)
         except (CallFailed, TimeoutError):
             return  # the error stands without them
-        near = _nearest(error.model, models.ids)
+        near = _nearest(error.model, models.ids) if current.model else ()
         if near:
             error.nearest = near
             error.hint = f"Did you mean {' or '.join(repr(name) for name in near)}?"
+        elif 0 < len(models.ids) <= MAX_NAMED:
+            error.hint = f"{error.hint or ''} It has {', '.join(models.ids)}.".strip()
 
 
 def _nearest(name: str, known: Sequence[str]) -> tuple[str, ...]:

@@ -37,11 +37,8 @@ providers:
 _TOKENS: Final = "  jwt: {}               # signed tokens, as `tollhouse token create` issues them\n"
 
 _TAIL: Final = """
-# Names of your own for models.  A list is tried in its order; `default` is what a client asks for that leaves it to you.
-# models:
-#   fast: {example}
-#   smart: [anthropic/claude-sonnet-4-5, openai/gpt-4o]
-#   default: fast
+# Names of your own for models.  A list is tried in its order; `default` answers clients that leave it to you.
+{models}
 
 # How much may pass, and what it may cost.  A call must fit into all of them; budgets are in dollars, their windows in UTC.
 # limits: {requests_per_minute: 600, concurrent: 100, max_wait: 2s, per_key: {requests_per_minute: 120}}
@@ -60,6 +57,20 @@ ledger:
   url: {ledger_url}
 """
 
+
+_MODELS: Final = """\
+models:
+  default: {model}
+  # fast: {model}
+  # smart: [anthropic/claude-sonnet-4-5, openai/gpt-4o]"""
+
+_MODELS_TO_NAME: Final = """\
+# models:
+#   default: {provider}/NAME-OF-A-MODEL
+#   smart: [anthropic/claude-sonnet-4-5, openai/gpt-4o]"""
+
+_DEFAULTS: Final[Mapping[str, str]] = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5"}
+"""What is asked of a provider by whoever names no model, where we know one to be there."""
 
 EMBEDDED_MODEL: Final = "smollm2-135m-instruct"
 """What answers where nobody has a provider's key; the name that `tollhouse local pull` knows."""
@@ -95,12 +106,15 @@ def starter(
         blocks = [
             f"  local:                # needs no key; `tollhouse local pull` fetches it\n    models: [{EMBEDDED_MODEL}]\n"
         ]
-    example = f"{next(iter(ready))}/NAME-OF-A-MODEL" if ready else f"local/{EMBEDDED_MODEL}"
-    if "openai" in ready:
-        example = "openai/gpt-4o-mini"
+    default = next((f"{name}/{_DEFAULTS[name]}" for name in ready if name in _DEFAULTS), "")
+    if not ready:
+        default = f"local/{EMBEDDED_MODEL}"
+    models = (
+        _MODELS.replace("{model}", default) if default else _MODELS_TO_NAME.replace("{provider}", next(iter(ready)))
+    )
     digest = hashlib.sha256(key.encode()).hexdigest()
     head = _HEAD.replace("{digest}", digest).replace("{jwt}", _TOKENS if with_tokens else "")
-    tail = _TAIL.replace("{example}", example).replace("{ledger_url}", _quoted(ledger_url))
+    tail = _TAIL.replace("{models}", models).replace("{ledger_url}", _quoted(ledger_url))
     return head + "".join(blocks) + tail
 
 

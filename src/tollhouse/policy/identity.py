@@ -325,7 +325,7 @@ class KeyRing:
                 )
             raise CredentialMissing(
                 "This call carries no key.",
-                hint="Send your Tollhouse key or token as `Authorization: Bearer <key>`, `x-api-key` or `x-goog-api-key`.",
+                hint="Send your Tollhouse key or token in `Authorization` (after `Bearer`), `x-api-key` or `x-goog-api-key`.",
             )
         if is_damaged(credential):
             raise KeyDamaged(
