@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -263,3 +264,4 @@ def test_info_says_where_the_ledger_is_and_what_waits(tmp_path: Path, books: str
     assert f"path      {tmp_path}/t.db\n" in shown
     assert f"schema    {store.HEAD}\ncalls     5\n" in shown
     assert "journals  1 waiting to be replayed, 0 with damaged lines" in shown
+    assert re.search(r"^size      [\d,]+ bytes$", shown, re.MULTILINE), "five rows do not say how large one is"

@@ -1,12 +1,16 @@
 """`tollhouse ledger`: look after the ledger's database."""
 
 import os
+from typing import Final
 
 import click
 
 from tollhouse.cli.books import explain, export, rerate, verify
 from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.ledger import store
+
+CALLS_TO_SHARE: Final = 10_000
+"""From so many calls on the size is shown by the call.  With fewer, the price books that are kept count for more than the rows."""
 
 
 @click.group("ledger", help="Look after the ledger's database.")
@@ -49,7 +53,7 @@ def info(config_file: str | None, url: str | None) -> None:
     print(f"schema    {revision}{'' if revision == store.HEAD else f' (this version writes {store.HEAD})'}")
     calls, size = store.contents_of(address)
     print(f"calls     {calls:,}")
-    print(f"size      {size:,} bytes{f', {size / calls:.0f} a call' if calls else ''}")
+    print(f"size      {size:,} bytes{f', {size / calls:.0f} a call' if calls >= CALLS_TO_SHARE else ''}")
     journals = store.state_folder(address, None, os.environ) / f"{store.journal_name(address)}.journal-*"
     waiting, damaged = ([*journals.parent.glob(f"{journals.name}.{ending}")] for ending in ("jsonl", "damaged"))
     print(f"journals  {len(waiting)} waiting to be replayed, {len(damaged)} with damaged lines")
