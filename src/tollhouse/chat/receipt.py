@@ -14,10 +14,11 @@ MAX_HEADER_CHARACTERS: Final = 1_000
 class Receipt:
     """Collects losses in order, each once; past `MAX_ENTRIES` only counts them."""
 
-    __slots__ = ("_entries", "_more")
+    __slots__ = ("_more", "losses")
 
     def __init__(self) -> None:
-        self._entries: dict[str, None] = {}
+        self.losses: dict[str, None] = {}
+        """What was noted; to be looked at only."""
         self._more = 0
 
     def dropped(self, path: str, why: str) -> None:
@@ -29,24 +30,24 @@ class Receipt:
         self._add(f"changed {path}: {how}")
 
     def _add(self, entry: str) -> None:
-        if entry in self._entries:
+        if entry in self.losses:
             return
-        if len(self._entries) < MAX_ENTRIES:
-            self._entries[entry] = None
+        if len(self.losses) < MAX_ENTRIES:
+            self.losses[entry] = None
         else:
             self._more += 1
 
     def __bool__(self) -> bool:
-        return bool(self._entries)
+        return bool(self.losses)
 
     @property
     def entries(self) -> tuple[str, ...]:
         """The losses, in the order in which they were met."""
-        return tuple(self._entries)
+        return tuple(self.losses)
 
     def header(self) -> str:
         """One line of printable ASCII, bounded, fit for a header and for the ledger; empty when nothing was lost."""
-        line = "; ".join(self._entries)
+        line = "; ".join(self.losses)
         if self._more:
             line += f"; and {self._more} more"
         line = "".join(c if " " <= c <= "~" else "?" for c in line)

@@ -36,7 +36,7 @@ from tollhouse.gateway.plan import Plan, RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.gateway.under_way import UnderWay
 from tollhouse.ledger.prices import ModelPrice, cost
-from tollhouse.ledger.record import CallRecord, opening_of
+from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Hold, Weight
 from tollhouse.upstream.failure import Verdict, verdict
 from tollhouse.upstream.transport import Incoming, Outgoing
@@ -207,14 +207,12 @@ class Run(UnderWay, Generic[AnswerT]):
                 lost=receipt.entries,
             )
         record.provider, record.model = candidate.provider.name, candidate.model
-        ask = self._call.ask(
-            self._route.name,
-            candidate.name,
-            lambda: self._errand.weigh(candidate, self._price_of(candidate)),
-            opening_of(record, self._errand.likely().input_tokens or 0),
-        )
+
+        def weigh() -> Weight:
+            return self._errand.weigh(candidate, self._price_of(candidate))
+
         try:
-            await self._place(ask)
+            await self._place(self._route, candidate, weigh, self._errand.likely().input_tokens or 0)
         except TollhouseError:
             self._turn_back()
             raise

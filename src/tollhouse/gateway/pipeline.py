@@ -59,9 +59,8 @@ from tollhouse.gateway.sharing import SSE_HEAD, Asked, Keeper, Sharing
 from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.under_way import UnderWay
 from tollhouse.gateway.weight import worst_cost
-from tollhouse.ledger.prices import total_nano
-from tollhouse.ledger.record import opening_of
-from tollhouse.policy.admission import Ask, Weight
+from tollhouse.ledger.prices import ModelPrice, total_nano
+from tollhouse.policy.admission import Weight
 from tollhouse.policy.redaction.masking import Unmasker, mask
 from tollhouse.telemetry.bodies import BodyStore
 from tollhouse.upstream.failure import Verdict, verdict
@@ -111,7 +110,9 @@ class Gateway(Parts):
         Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` or
         `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
-        return self._answer(call, sink) if self.bodies is None else self._tapped(call, sink, self.bodies)
+        if self.bodies is not None:
+            return self._tapped(call, sink, self.bodies)
+        return _Run(self, call, sink).go() if self.sharing is None else self._shared(call, sink, self.sharing)
 
     async def _tapped(self, call: Call, sink: Sink, bodies: BodyStore) -> None:
         principal = call.principal
@@ -126,26 +127,19 @@ class Gateway(Parts):
             request=call.body,
         )
         try:
-            await self._answer(call, tap)
+            await (_Run(self, call, tap).go() if self.sharing is None else self._shared(call, tap, self.sharing))
         finally:
             tap.finish()
 
-    def _answer(self, call: Call, sink: Sink) -> Coroutine[Any, Any, None]:
-        if self.sharing is None:
-            return self._carry(call, sink)
+    def _shared(self, call: Call, sink: Sink, sharing: Sharing) -> Coroutine[Any, Any, None]:
         return shared.answer(
-            self.sharing,
+            sharing,
             self,
             call,
             sink,
             route=lambda model: allowed(self.router.resolve(model), call.principal).asked_in(call.dialect),
-            carry=self._carry,
+            carry=lambda *carried: _Run(self, *carried).go(),
         )
-
-    def _carry(
-        self, call: Call, sink: Sink, asked: Asked | None = None, keeper: Keeper | None = None
-    ) -> Coroutine[Any, Any, None]:
-        return _Run(self, call, sink, asked, keeper).go()
 
 
 class _Run(UnderWay):
@@ -161,6 +155,7 @@ class _Run(UnderWay):
         "_incoming",
         "_is_settled",
         "_keeper",
+        "_price",
         "_recorder",
         "_request",
         "_sink",
@@ -168,7 +163,9 @@ class _Run(UnderWay):
         "_watch",
     )
 
-    def __init__(self, gateway: Parts, call: Call, sink: Sink, asked: Asked | None, keeper: Keeper | None) -> None:
+    def __init__(
+        self, gateway: Parts, call: Call, sink: Sink, asked: Asked | None = None, keeper: Keeper | None = None
+    ) -> None:
         """`asked` is what was read of the call before, if anything was; `keeper` keeps its answer."""
         super().__init__(gateway, call)
         self._sink = sink
@@ -186,6 +183,8 @@ class _Run(UnderWay):
         """What stands behind the placeholders that the provider sees."""
         self._candidate: Candidate | None = None
         """The one that the latest attempt went to."""
+        self._price: ModelPrice | None = None
+        """Its price, where that is known."""
         self._incoming: Incoming | None = None
         self._watch: StreamWatch | None = None
         self._begun = False
@@ -220,7 +219,8 @@ class _Run(UnderWay):
             route = allowed(self._gateway.router.resolve(peek.model), call.principal).asked_in(call.dialect)
         else:
             route = self._asked.route
-        note_route(record, peek.model, route.name)
+        if route.name != record.requested_model:
+            note_route(record, peek.model, route.name)
         return route
 
     async def _attempts(self, route: Route, peek: Peek) -> None:
@@ -228,7 +228,9 @@ class _Run(UnderWay):
         began = self._began = gateway.monotonic()
         plan: Plan | None = None  # made for the few calls that need a second attempt
         candidate = route.candidates[0]
-        deadlines = self._within(candidate.deadlines, candidate.deadlines.total)
+        deadlines = candidate.deadlines
+        if self._call.deadline is not None:
+            deadlines = self._within(deadlines, deadlines.total)
         while True:
             try:
                 await self._attempt(candidate, route, peek, deadlines)
@@ -265,7 +267,7 @@ class _Run(UnderWay):
     # -- one attempt
 
     async def _attempt(self, candidate: Candidate, route: Route, peek: Peek, deadlines: Deadlines) -> None:
-        call, record = self._call, self._record
+        gateway, call, record = self._gateway, self._call, self._record
         provider = candidate.provider
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
@@ -273,18 +275,21 @@ class _Run(UnderWay):
             speaks_alike and not self._hides() and not holds_sealed(call.body) and not route.has_to_seal(candidate)
         )
         record.lane = "same" if is_same else "translated"
-        record.price_version = self._gateway.prices.version
+        record.price_version = gateway.prices.version
+        price = self._price_of(candidate)
+        weigh = partial(self._weigh, candidate, price, peek)
         try:
             try:
-                await self._place(self._ask(candidate, route, peek))
+                await self._place(route, candidate, weigh, len(call.body) // estimate.BYTES_PER_TOKEN)
             except BudgetExceeded as error:
-                await self._place_less(candidate, route, peek, error)
+                await self._place_less(route, candidate, price, peek, error)
         except TollhouseError:
             self._turn_back()
             raise
-        self._candidate = candidate
-        # A candidate that was tried before may have lost other things; the receipt is of the one that answers.
-        receipt = self._receipt = Receipt()
+        self._candidate, self._price = candidate, price
+        receipt = self._receipt
+        if receipt.losses:  # those of a candidate that was tried before; the receipt is of the one that answers
+            receipt = self._receipt = Receipt()
         if is_same:
             body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt, self._cap)
         else:
@@ -292,7 +297,7 @@ class _Run(UnderWay):
             if self._cap is not None:
                 request = msgspec.structs.replace(request, max_output_tokens=self._cap)
             body = provider.dialect.encode_request(request, candidate.traits, receipt)
-        if route.strict and receipt:
+        if route.strict and receipt.losses:
             raise Untranslatable(
                 f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
                 lost=receipt.entries,
@@ -306,37 +311,31 @@ class _Run(UnderWay):
                 address=candidate.address,
                 method=b"POST",
                 target=candidate.stream_target if peek.stream else candidate.target,
-                headers=provider.headers(self._gateway.wall(), call.headers, same_dialect=speaks_alike),
+                headers=provider.headers(gateway.wall(), call.headers, same_dialect=speaks_alike),
                 body=body,
             ),
             deadlines,
         )
         if incoming.status >= 300:
-            raise await refusal(incoming, candidate, self._gateway.wall())
+            raise await refusal(incoming, candidate, gateway.wall())
         if peek.stream:
             await self._stream(incoming, candidate, peek)
         else:
             await self._whole(incoming, candidate)
 
-    def _ask(self, candidate: Candidate, route: Route, peek: Peek, cap: int | None = None) -> Ask:
-        call = self._call
-        return call.ask(
-            route.name,
-            candidate.name,
-            partial(self._weigh, candidate, peek, cap),
-            opening_of(self._record, len(call.body) // estimate.BYTES_PER_TOKEN),
-        )
-
-    async def _place_less(self, candidate: Candidate, route: Route, peek: Peek, error: BudgetExceeded) -> None:
+    async def _place_less(
+        self, route: Route, candidate: Candidate, price: ModelPrice | None, peek: Peek, error: BudgetExceeded
+    ) -> None:
         """Makes room for a shorter answer than was asked for, if `error` is of a budget that would rather have that."""
         cap: int | None = None
         while True:
-            affordable = self._affordable(candidate, peek, error) if error.may_clamp else 0
+            affordable = self._affordable(candidate, price, peek, error) if error.may_clamp else 0
             if affordable < LEAST_CLAMPED_TOKENS or (cap is not None and affordable >= cap):
                 raise error
             cap = affordable
             try:
-                await self._place(self._ask(candidate, route, peek, cap))
+                weigh = partial(self._weigh, candidate, price, peek, cap)
+                await self._place(route, candidate, weigh, len(self._call.body) // estimate.BYTES_PER_TOKEN)
                 break
             except BudgetExceeded as another:
                 error = another  # of which there is less left still
@@ -346,10 +345,10 @@ class _Run(UnderWay):
         if self._flight is not None:
             self._flight.close()
 
-    def _weigh(self, candidate: Candidate, peek: Peek, cap: int | None) -> Weight:
+    def _weigh(self, candidate: Candidate, price: ModelPrice | None, peek: Peek, cap: int | None = None) -> Weight:
         return self._gateway.scales.weigh(
             candidate.name,
-            self._price_of(candidate),
+            price,
             body=self._call.body,
             may_have_media=self._call.dialect.may_have_media(self._call.body),
             decoded=self._decoded,
@@ -359,10 +358,9 @@ class _Run(UnderWay):
             at_us=self._record.started_at_us,
         )
 
-    def _affordable(self, candidate: Candidate, peek: Peek, error: BudgetExceeded) -> int:
+    def _affordable(self, candidate: Candidate, price: ModelPrice | None, peek: Peek, error: BudgetExceeded) -> int:
         """How many output tokens a choice may have for what a budget has left."""
-        weight = self._weigh(candidate, peek, None)
-        price, at_us = self._price_of(candidate), self._record.started_at_us
+        weight, at_us = self._weigh(candidate, price, peek), self._record.started_at_us
         prompt = worst_cost(price, weight.most_input_tokens, 0, at_us)
         both = worst_cost(price, weight.most_input_tokens, 1_000_000, at_us)
         if prompt is None or both is None or prompt > error.left_nano:
@@ -377,7 +375,7 @@ class _Run(UnderWay):
     async def _whole(self, incoming: Incoming, candidate: Candidate) -> None:
         call, record, dialect = self._call, self._record, candidate.provider.dialect
         body = answered = await incoming.read_all(MAX_ANSWER_BYTES)
-        lost = self._lost()
+        lost = "" if self._keeper is None else self._lost()
         glance = dialect.glance(body, candidate.traits)
         if glance.error is not None:
             raise glance.error
@@ -396,7 +394,7 @@ class _Run(UnderWay):
             await self._keep(self._keeper, candidate, read_whole(answered, dialect, candidate.traits), lost)
         usage = glance.usage if _is_said(glance.usage) else self._whole_usage(glance.usage, len(answered))
         await self._until_safe(self._settle(usage))
-        await self._sink.head(200, self._begin(200, (JSON_HEAD,), candidate))
+        await self._sink.head(200, self._begin((JSON_HEAD,), candidate))
         await self._sink.body(body, more=False)
 
     # -- a stream
@@ -417,7 +415,8 @@ class _Run(UnderWay):
             out = translator.feed_events(await self._unstreamed(incoming, candidate)) + translator.close()
             is_open = False
             self._record.first_byte_us = self._elapsed_us()
-        await sink.head(200, self._begin(200, SSE_HEAD, candidate))
+        self._record.status = 200
+        await sink.head(200, self._begin(SSE_HEAD, candidate))
         while is_open:
             if out:
                 await sink.body(out, more=True)
@@ -454,7 +453,7 @@ class _Run(UnderWay):
 
     def _lost(self) -> str:
         """What the request lost on its way to the provider; the answer's losses are each client's own."""
-        return self._receipt.header() if self._keeper is not None and self._receipt else ""
+        return self._receipt.header() if self._keeper is not None else ""
 
     def _watcher(self, candidate: Candidate, peek: Peek) -> StreamWatch:
         if self._record.lane == "same":
@@ -518,7 +517,7 @@ class _Run(UnderWay):
 
     # -- the ways out
 
-    def _begin(self, status: int, given: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> Headers:
+    def _begin(self, given: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> Headers:
         """What the head of an answer says.  From here on the client has seen it."""
         record, hold = self._record, self._hold
         headers = [*given, (b"x-tollhouse-model", candidate.label)]
@@ -528,11 +527,10 @@ class _Run(UnderWay):
                 headers += left
             else:
                 self._flight.leader_headers = left
-        if self._gateway.shows_receipts and self._receipt:
+        if self._receipt.losses and self._gateway.shows_receipts:
             headers.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
         if self._is_settled and record.cost_nano is not None and self._flight is None:
             headers.append((COST_HEADER, b"%d" % record.cost_nano))
-        record.status = status
         self._begun = True
         return headers
 
@@ -643,16 +641,16 @@ class _Run(UnderWay):
             return None
         self._is_settled = True
         if self._has_reached and self._candidate is not None:
-            self._record.cost_nano = self._cost(self._candidate, usage)
+            self._record.cost_nano = self._cost(usage)
             self._gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
         return self._hand_over(usage)
 
-    def _cost(self, candidate: Candidate, usage: Usage) -> int | None:
+    def _cost(self, usage: Usage) -> int | None:
         record = self._record
         if usage.is_empty:
             # Refused before any work was done: known to be free.  Answered without a word on usage: not known.
             return None if record.outcome == "ok" else 0
-        return total_nano(self._price_of(candidate), usage, record.started_at_us)
+        return total_nano(self._price, usage, record.started_at_us)
 
     def _decoded(self) -> Request:
         if self._request is None:

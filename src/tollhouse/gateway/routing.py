@@ -86,9 +86,10 @@ class Route:
 
     def asked_in(self, dialect: Dialect[Any]) -> "Route":
         """The same route, each candidate as it is best asked for a client of `dialect`."""
-        if not any(candidate.others for candidate in self.candidates):
-            return self
-        return self.with_candidates(candidate.asked_in(dialect) for candidate in self.candidates)
+        for candidate in self.candidates:
+            if candidate.others:
+                return self.with_candidates(each.asked_in(dialect) for each in self.candidates)
+        return self
 
 
 def allowed(route: Route, principal: Principal) -> Route:

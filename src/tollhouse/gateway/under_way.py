@@ -9,6 +9,7 @@ same for both, and so are these rules:
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
@@ -18,10 +19,10 @@ from tollhouse.errors import ProviderError, ProviderRefused, TollhouseError
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.failures import blame, for_the_operator, heard, is_unsent
 from tollhouse.gateway.parts import Parts
-from tollhouse.gateway.routing import Candidate
+from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.ledger.prices import ModelPrice
-from tollhouse.ledger.record import Attempt
-from tollhouse.policy.admission import Ask, Hold
+from tollhouse.ledger.record import Attempt, opening_of
+from tollhouse.policy.admission import Hold, Weight
 from tollhouse.upstream.transport import Deadlines
 
 MAX_DETAIL_CHARACTERS: Final = 200
@@ -70,15 +71,20 @@ class UnderWay:
             left = min(left, max(0.0, self._call.deadline - self._gateway.monotonic()))
         return deadlines if left >= deadlines.total else replace(deadlines, total=left)
 
-    async def _place(self, ask: Ask) -> None:
-        """Makes room for a candidate: within rates, and for the worst that it can cost.  Raises as `Admission.admit`."""
+    async def _place(self, route: Route, candidate: Candidate, weigh: Callable[[], Weight], likely_tokens: int) -> None:
+        """Makes room for a candidate: within rates, and for the worst that it can cost.
+
+        `likely_tokens` are its input's.  Raises as `Admission.admit`.
+        """
+        record, target = self._record, candidate.name
+        ask = self._call.ask(route.name, target, weigh, opening_of(record, likely_tokens))
         if self._hold is None:
             hold = self._hold = await self._gateway.admission.admit(ask)
             if hold.waited_seconds:
-                self._record.wait_us = int(hold.waited_seconds * 1e6)
-        elif ask.target not in self._held_for:
+                record.wait_us = int(hold.waited_seconds * 1e6)
+        elif target not in self._held_for:
             await self._hold.extend(ask)
-        self._held_for += (ask.target,)
+        self._held_for += (target,)
 
     def _turn_back(self) -> None:
         """There is no room for a candidate: what was used until now, if anything, was the former one's."""
@@ -131,7 +137,7 @@ class UnderWay:
         gateway, record, hold = self._gateway, self._record, self._hold
         record.usage = usage
         # An answer can lose something too, which for a stream is only known at its end.
-        if self._receipt:
+        if self._receipt.losses:
             record.receipt = gateway.shown(self._receipt.header())
         record.duration_us = self._elapsed_us()
         waiting = gateway.books.write(record) if self._has_reached else None

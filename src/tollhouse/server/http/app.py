@@ -69,8 +69,7 @@ class PublicApp:
         if scope["type"] != "http":
             return
         route = self._routes.get(scope["path"]) or self._find(scope)
-        exchange = Exchange(scope, receive, send, route.dialect)
-        exchange.find_address(self.front.serving.proxies)
+        exchange = Exchange(scope, receive, send, route.dialect, self.front.serving.proxies)
         try:
             handler = route.methods.get(exchange.method) or _refusing(route.methods)
             await handler(exchange)

@@ -96,7 +96,10 @@ class Exchange:
         "scope",
     )
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, dialect: Dialect[Any]) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, dialect: Dialect[Any], proxies: Networks | None = None
+    ) -> None:
+        """`proxies` are those that are trusted to say whom they speak for."""
         self.scope = scope
         self.request: OwnRequest | None = scope.get("tollhouse.request")
         self.receive = receive
@@ -106,8 +109,12 @@ class Exchange:
         self.headers: Headers = scope["headers"]
         self.dialect = dialect
         self.id = new_request_id()
-        self.address = ""
-        """The caller's IP address, once `find_address` was called; empty when the server does not know."""
+        client = scope.get("client")
+        self.address: str = client[0] if client else ""
+        """The caller's IP address; empty when the server does not know."""
+        if proxies is not None:
+            forwarded = [value for name, value in self.headers if name == FORWARDED]
+            self.address = caller_address(self.address, forwarded, proxies)
         self.arrived = time.monotonic()
         self.is_begun = False
         self.is_events = False
@@ -125,15 +132,20 @@ class Exchange:
         Whole answers and errors stay as they are.
         """
 
-    async def read(self, limit_bytes: int) -> bytes:
-        """The request's body; see `read_body`."""
+    def take(self, limit_bytes: int) -> bytes | None:
+        """The request's body, if all of it is here already and can be read as it is.  Raises `BodyTooLarge`."""
         request = self.request
-        if request is not None and request.is_complete and not request.is_coded:
-            body = request.take()
-            if len(body) > limit_bytes:
-                raise BodyTooLarge(limit_bytes=limit_bytes)
-        else:
-            body = await read_body(self.receive, self.headers, limit_bytes)
+        if request is None or not request.is_complete or request.is_coded:
+            return None
+        body = request.take()
+        if len(body) > limit_bytes:
+            raise BodyTooLarge(limit_bytes=limit_bytes)
+        self.is_read = True
+        return body
+
+    async def read(self, limit_bytes: int) -> bytes:
+        """The request's body, once it is here; see `read_body`."""
+        body = await read_body(self.receive, self.headers, limit_bytes)
         self.is_read = True
         return body
 
@@ -191,14 +203,6 @@ class Exchange:
         await self.body(data, more=True)
         await discard_body(self.receive)
         await self.body(b"", more=False)
-
-    def find_address(self, proxies: Networks | None) -> None:
-        """Learns where the caller is: the peer, or whom trusted `proxies` speak for."""
-        client = self.scope.get("client")
-        peer: str = client[0] if client else ""
-        if proxies is not None:
-            peer = caller_address(peer, [value for name, value in self.headers if name == FORWARDED], proxies)
-        self.address = peer
 
     def credential(self) -> bytes | None:
         """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.errors import TollhouseError
@@ -54,8 +54,10 @@ class Front:
 
     def identify(self, exchange: Exchange) -> Principal:
         """Who sent the request.  Raises `Unauthenticated`, or `AddressNotAllowed`."""
-        principal = self.serving.keys.identify(exchange.credential(), peer_of(exchange.scope))
-        check_address(principal, exchange.address)
+        peer = peer_of(exchange.scope) if "extensions" in exchange.scope else None
+        principal = self.serving.keys.identify(exchange.credential(), peer)
+        if principal.networks is not None:
+            check_address(principal, exchange.address)
         return principal
 
     async def carry(
@@ -83,7 +85,9 @@ class Front:
             raise RuntimeError("a request runs in a task")
         running.begin(task, principal)
         try:
-            body = await exchange.read(serving.max_body_bytes)
+            body = exchange.take(serving.max_body_bytes)
+            if body is None:
+                body = await exchange.read(serving.max_body_bytes)
             call = Call(
                 id=exchange.id,
                 door=door,
@@ -118,9 +122,8 @@ class Front:
             running.end(task)
 
 
-def answer(gateway: Gateway, call: Call, exchange: Exchange) -> Awaitable[None]:
-    """The work of most doors: an answer."""
-    return gateway.answer(call, exchange)
+answer: Final[Work] = Gateway.answer
+"""The work of most doors: an answer."""
 
 
 async def _say_goodbye(exchange: Exchange, error: TollhouseError) -> None:
