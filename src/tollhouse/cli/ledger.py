@@ -10,7 +10,7 @@ from tollhouse.cli.ledger_address import ledger_url
 from tollhouse.ledger import store
 
 CALLS_TO_SHARE: Final = 10_000
-"""From so many calls on the size is shown by the call.  With fewer, the price books that are kept count for more than the rows."""
+"""From so many calls on the size is shown by the call.  With fewer, the price books that are kept make most of it."""
 
 
 @click.group("ledger", help="Look after the ledger's database.")
