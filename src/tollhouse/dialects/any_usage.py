@@ -12,8 +12,9 @@ import msgspec
 
 from tollhouse.chat import sse
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.anthropic.wire import UNREADABLE, WireUsage, usage_of
+from tollhouse.dialects.anthropic.wire import WireUsage, usage_of
 from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.fields import UNREADABLE
 from tollhouse.dialects.gemini.usage import read_counts
 from tollhouse.dialects.gemini.usage import usage_of as googles_usage_of
 from tollhouse.dialects.openai_chat.counts import read_usage

@@ -28,7 +28,8 @@ from tollhouse.chat.model import (
     ToolResult,
 )
 from tollhouse.chat.opaque import seal, unseal
-from tollhouse.dialects.anthropic.wire import ARRAY, FLAG, NAME, TEXT, Fields, WireFault
+from tollhouse.dialects.anthropic.wire import NAME, Fields
+from tollhouse.dialects.fields import ARRAY, FLAG, TEXT, WireFault
 
 EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 

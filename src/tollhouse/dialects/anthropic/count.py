@@ -9,9 +9,9 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic.lane import patch
 from tollhouse.dialects.anthropic.outgoing import compose
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
-from tollhouse.dialects.anthropic.wire import UNREADABLE, describe
 from tollhouse.dialects.counting import CountingDialect
 from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.fields import UNREADABLE, describe
 from tollhouse.errors import UpstreamMalformed
 
 COUNTED: Final = frozenset(

@@ -5,8 +5,9 @@ from typing import Final
 
 import msgspec
 
-from tollhouse.dialects.anthropic.wire import UNREADABLE, sse
+from tollhouse.dialects.anthropic.wire import sse
 from tollhouse.dialects.explanations import BROKE_OFF, MAX_NAME_CHARACTERS, nothing_of, on_one_line, words_of
+from tollhouse.dialects.fields import UNREADABLE
 from tollhouse.errors import ProviderRefused, StreamFailed, TollhouseError
 
 STATUS_OF_TYPE: Final[Mapping[str, int]] = {

@@ -10,45 +10,30 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.failure import decode_failure
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
-from tollhouse.dialects.anthropic.wire import (
+from tollhouse.dialects.anthropic.wire import Fields, WireUsage, finish_of, usage_of
+from tollhouse.dialects.dialect import Glance, Peek
+from tollhouse.dialects.fields import (
     ARRAY,
     COUNT,
     FLAG,
     NULL,
-    OBJECT,
     TEXT,
     UNREADABLE,
-    Fields,
     Value,
     WireFault,
-    WireUsage,
+    bad_request,
     describe,
-    finish_of,
-    usage_of,
+    read_object,
 )
-from tollhouse.dialects.dialect import Glance, Peek
 from tollhouse.dialects.governed import check_governed
 from tollhouse.errors import BadRequest, UpstreamMalformed
 
 _ABSENT: Final = msgspec.Raw(b"null")
 
 
-def bad_request(fault: WireFault) -> BadRequest:
-    """The caller's error for a fault in the caller's body."""
-    return BadRequest(str(fault), param=fault.path or None)
-
-
 def top_level(body: bytes) -> dict[str, msgspec.Raw]:
     """A request's fields, still raw.  Raises `BadRequest`."""
-    if not body:
-        raise BadRequest("The request body is empty: send a JSON object with `model`, `max_tokens` and `messages`.")
-    try:
-        # Raw values are passed on as they are, so nobody else would look at their encoding.
-        if not body.isascii():
-            body.decode()
-        fields = OBJECT.decode(body)
-    except UNREADABLE as error:
-        raise BadRequest(f"The request body is not a JSON object in UTF-8: {describe(error)}.") from error
+    fields = read_object(body, "`model`, `max_tokens` and `messages`")
     check_governed(fields)
     return fields
 
@@ -74,9 +59,9 @@ def _peek_at(fields: dict[str, msgspec.Raw], name: str, decoder: "msgspec.json.D
     if raw is None:
         return None
     try:
-        return decoder.decode(raw)
-    except UNREADABLE as error:
-        raise BadRequest(f"{name}: {describe(error)}.", param=name) from error
+        return Fields.read(name, raw, decoder)
+    except WireFault as fault:
+        raise bad_request(fault) from fault
 
 
 def patch(

@@ -6,8 +6,8 @@ from typing import Final
 
 import msgspec
 
-from tollhouse.dialects.anthropic.wire import UNREADABLE, describe
 from tollhouse.dialects.dialect import ModelCard
+from tollhouse.dialects.fields import UNREADABLE, describe
 from tollhouse.errors import UpstreamMalformed
 
 _LAST_SECOND: Final = 253_402_300_799

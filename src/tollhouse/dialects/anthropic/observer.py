@@ -1,9 +1,7 @@
 """Watching a stream that is forwarded in its own dialect.
 
-Nearly all of a stream is `content_block_delta` events in one fixed form, so a network read is first taken for nothing but
-those: one replace and one call of the JSON decoder check all its events at once and count their text.  Whatever does not fit
-(other events, other spellings, other line ends, comments, garbage) is split into events and looked at one by one.  Bytes are
-never rewritten: the blanks that Anthropic pads its events with reach the client too.
+Nearly all of a stream is `content_block_delta` events in one fixed form (`mostly_deltas`).  The blanks that Anthropic pads its
+events with reach the client too.
 """
 
 from typing import Final, Literal
@@ -11,14 +9,13 @@ from typing import Final, Literal
 import msgspec
 
 from tollhouse.chat import sse
-from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.anthropic.failure import decode_failure
-from tollhouse.dialects.anthropic.wire import MESSAGE_STOP, NULL, UNREADABLE, WireUsage, describe, finish_of, usage_of
+from tollhouse.dialects.anthropic.wire import MESSAGE_STOP, WireUsage, finish_of, usage_of
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES
-from tollhouse.dialects.rebuilt import Tally
-from tollhouse.dialects.unfinished import Unfinished, event_ends
-from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
+from tollhouse.dialects.fields import NULL, UNREADABLE, describe
+from tollhouse.dialects.mostly_deltas import MostlyDeltas
+from tollhouse.errors import UpstreamMalformed, UpstreamTruncated
 
 
 class _Grown(msgspec.Struct):
@@ -66,48 +63,18 @@ _MESSAGE_START: Final = msgspec.json.Decoder(_MessageStart)
 _MESSAGE_DELTA: Final = msgspec.json.Decoder(_MessageDelta)
 
 
-class AnthropicObserver:
+class AnthropicObserver(MostlyDeltas):
     """`tollhouse.dialects.dialect.Observer` for this dialect."""
 
-    __slots__ = (
-        "_first",
-        "_held",
-        "_last",
-        "_tally",
-        "_unfinished",
-        "failure",
-        "finish",
-        "has_content",
-        "is_final",
-    )
+    __slots__ = ("_first", "_last")
+
+    MAX_EVENT_BYTES = MAX_EVENT_BYTES
+    MAX_END_BYTES = MAX_EVENT_BYTES
 
     def __init__(self) -> None:
-        self.finish: FinishReason | None = None
-        self.failure: StreamFailed | None = None
-        self.is_final = False
-        self.has_content = False
+        super().__init__()
         self._first: WireUsage | None = None
         self._last: WireUsage | None = None
-        self._tally = Tally()
-        self._unfinished = Unfinished(MAX_EVENT_BYTES)
-        self._held = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
-        if self.is_final:
-            self._hold(data)
-            return b""
-        buffer = self._unfinished.joined(data) if self._unfinished else data
-        end = buffer.rfind(b"\n\n") + 2
-        if end > 1:
-            whole = buffer if end == len(buffer) else buffer[:end]
-            if self._are_plain_deltas(whole):
-                self._unfinished.keep(buffer[end:])
-                return whole
-        elif b"\r" not in buffer:
-            self._unfinished.keep(buffer)
-            return b""
-        return self._look_closely(buffer)
 
     def close(self) -> bytes:
         """The held-back end; see `Observer.close`.  A stop reason is what makes an answer whole: a missing end is added."""
@@ -140,7 +107,6 @@ class AnthropicObserver:
             return b""
 
     def _are_plain_deltas(self, events: bytes) -> bool:
-        """Whether whole `events` are deltas in their usual form and nothing else; if so, counts them."""
         if not events.startswith(_DELTA_HEAD):
             return False
         try:
@@ -158,24 +124,6 @@ class AnthropicObserver:
         self.has_content = True
         if text:
             self._tally.add(text)
-
-    def _look_closely(self, buffer: bytes) -> bytes:
-        start = 0
-        for end in event_ends(buffer):
-            self._see(buffer[start:end])
-            if self.failure is not None:
-                return buffer[:end]
-            if self.is_final:
-                self._hold(buffer[start:])
-                return buffer[:start]
-            start = end
-        self._unfinished.keep(buffer[start:])
-        return buffer[:start]
-
-    def _hold(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > MAX_EVENT_BYTES:
-            raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
 
     def _see(self, event: bytes) -> bool:
         """Looks at one event; whether there was any in those bytes (there is none in comments)."""

@@ -13,7 +13,8 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic.blocks import Block, merge_extra
 from tollhouse.dialects.anthropic.traits import EFFORT_BUDGETS, AnthropicTraits
 from tollhouse.dialects.anthropic.turns import Turn, TurnWriter, goes_on_without_thinking, simplest
-from tollhouse.dialects.anthropic.wire import NAME, UNREADABLE
+from tollhouse.dialects.anthropic.wire import NAME
+from tollhouse.dialects.fields import UNREADABLE
 
 NO_ARGUMENTS: Final = msgspec.Raw(b'{"type":"object","properties":{}}')
 MAX_USER_CHARACTERS: Final = 256

@@ -16,8 +16,9 @@ from tollhouse.chat.model import (
 )
 from tollhouse.chat.opaque import rejoin
 from tollhouse.dialects.anthropic.blocks import read_cache_marker, read_content
-from tollhouse.dialects.anthropic.lane import bad_request, top_level
-from tollhouse.dialects.anthropic.wire import ARRAY, COUNT, FLAG, NAME, NUMBER, TEXT, TEXTS, Fields, WireFault
+from tollhouse.dialects.anthropic.lane import top_level
+from tollhouse.dialects.anthropic.wire import NAME, Fields
+from tollhouse.dialects.fields import ARRAY, COUNT, FLAG, NUMBER, TEXT, TEXTS, WireFault, bad_request
 from tollhouse.errors import BadRequest
 
 

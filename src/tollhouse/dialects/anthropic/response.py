@@ -33,21 +33,9 @@ from tollhouse.dialects.anthropic.blocks import (
     write_thinking,
 )
 from tollhouse.dialects.anthropic.failure import decode_failure
-from tollhouse.dialects.anthropic.wire import (
-    ARRAY,
-    NAME,
-    STOP_REASON,
-    TEXT,
-    UNREADABLE,
-    Fields,
-    WireFault,
-    WireUsage,
-    describe,
-    finish_of,
-    usage_fields,
-    usage_of,
-)
+from tollhouse.dialects.anthropic.wire import NAME, STOP_REASON, Fields, WireUsage, finish_of, usage_fields, usage_of
 from tollhouse.dialects.explanations import GAVE_UP
+from tollhouse.dialects.fields import ARRAY, TEXT, UNREADABLE, WireFault, describe
 from tollhouse.errors import StreamFailed, UpstreamMalformed
 
 # ------------------------------------------------------------------------------------------------------------- reading

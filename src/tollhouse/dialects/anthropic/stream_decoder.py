@@ -38,17 +38,8 @@ from tollhouse.dialects.anthropic.blocks import (
     read_citation,
 )
 from tollhouse.dialects.anthropic.failure import decode_failure
-from tollhouse.dialects.anthropic.wire import (
-    NAME,
-    NULL,
-    UNREADABLE,
-    Fields,
-    WireFault,
-    WireUsage,
-    describe,
-    finish_of,
-    usage_of,
-)
+from tollhouse.dialects.anthropic.wire import NAME, Fields, WireUsage, finish_of, usage_of
+from tollhouse.dialects.fields import NULL, UNREADABLE, WireFault, describe
 from tollhouse.errors import UpstreamMalformed, UpstreamTruncated
 
 

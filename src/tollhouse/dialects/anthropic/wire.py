@@ -1,94 +1,32 @@
-"""The dialect's JSON as it stands on the wire, and how it is read without losing what we do not know.
+"""The dialect's JSON as it stands on the wire: its fields, its words for why an answer ended, its counts.
 
-An object is read field by field (`Fields`): each known field is taken with its type, what is left over afterwards is what only
-Anthropic understands, still as raw bytes.  That is slower than one typed struct for everything, but it keeps unknown
-fields verbatim, takes explicit nulls for absent fields, and knows the exact path of a fault, in Anthropic's own spelling
-(`messages.2.content.0.source`).
+Paths are in Anthropic's own spelling (`messages.2.content.0.source`), and so are the words for a fault.
 """
 
 from collections.abc import Mapping
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
-from tollhouse.chat.model import Extra, FinishReason
+from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
+from tollhouse.dialects import fields
 
 NAME: Final = "anthropic"
 
-Value = TypeVar("Value")
-
-# The annotations are for mypy, which cannot infer a decoder's type from a union.
-TEXT: Final["msgspec.json.Decoder[str | None]"] = msgspec.json.Decoder(str | None)
-FLAG: Final["msgspec.json.Decoder[bool | None]"] = msgspec.json.Decoder(bool | None)
-COUNT: Final["msgspec.json.Decoder[int | None]"] = msgspec.json.Decoder(int | None)
-NUMBER: Final["msgspec.json.Decoder[float | None]"] = msgspec.json.Decoder(float | None)
-ARRAY: Final["msgspec.json.Decoder[list[msgspec.Raw] | None]"] = msgspec.json.Decoder(list[msgspec.Raw] | None)
-TEXTS: Final["msgspec.json.Decoder[list[str] | None]"] = msgspec.json.Decoder(list[str] | None)
 _CONTENT: Final["msgspec.json.Decoder[str | list[msgspec.Raw] | None]"] = msgspec.json.Decoder(
     str | list[msgspec.Raw] | None
 )
-OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-_WANTED: Final[Mapping[object, str]] = {
-    TEXT: "a string",
-    FLAG: "true or false",
-    COUNT: "a whole number",
-    NUMBER: "a number",
-    ARRAY: "an array",
-    TEXTS: "an array of strings",
-}
-
-# What broken JSON, a wrong type, bytes that are not UTF-8 and hostile nesting raise.
-UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
-class WireFault(Exception):
-    """A value that is not what the dialect says.  The edges turn it into `BadRequest` or `UpstreamMalformed`."""
+class Fields(fields.Fields):
+    """One JSON object of this dialect."""
 
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(f"{path}: {problem}" if path else problem)
-        self.path = path
+    __slots__ = ()
 
-
-class Fields:
-    """One JSON object; each field is taken once, and `rest` gives what nobody took.  `left` is what is still there."""
-
-    __slots__ = ("left", "path")
-
-    def __init__(self, raw: msgspec.Raw | bytes, path: str) -> None:
-        self.path = path
-        try:
-            self.left = OBJECT.decode(raw)
-        except UNREADABLE as error:
-            raise WireFault(path, f"Input should be an object. ({describe(error)})") from error
-
-    def at(self, name: str | int) -> str:
-        """The path of a field."""
-        return f"{self.path}.{name}" if self.path else str(name)
-
-    def raw(self, name: str) -> msgspec.Raw | None:
-        """A field as it stands; `None` when absent or null."""
-        value = self.left.pop(name, None)
-        return None if value is None or value == NULL else value
-
-    def take(self, name: str, decoder: "msgspec.json.Decoder[Value | None]") -> Value | None:
-        """A field of `decoder`'s type; `None` when absent or null."""
-        value = self.left.pop(name, None)
-        if value is None:
-            return None
-        try:
-            return decoder.decode(value)
-        except UNREADABLE as error:
-            wanted = _WANTED.get(decoder, "another type")
-            raise WireFault(self.at(name), f"Input should be {wanted}. ({describe(error)})") from error
-
-    def text(self, name: str) -> str:
-        """A string that must be there."""
-        value = self.take(name, TEXT)
-        if value is None:
-            raise WireFault(self.at(name), "Field required: give a string.")
-        return value
+    DIALECT = NAME
+    MUST_BE = "Input should be"
+    REQUIRED = "Field required: give"
 
     def text_or_array(self, name: str) -> str | list[msgspec.Raw] | None:
         """Content: a string, or blocks."""
@@ -97,41 +35,8 @@ class Fields:
             return None
         try:
             return _CONTENT.decode(value)
-        except UNREADABLE as error:
-            raise WireFault(self.at(name), f"Input should be a string or an array. ({describe(error)})") from error
-
-    def object(self, name: str) -> "Fields | None":
-        """An object; `None` when absent or null."""
-        value = self.raw(name)
-        return None if value is None else Fields(value, self.at(name))
-
-    def put_back(self, name: str, rest: "Fields") -> None:
-        """Keeps what `rest`, the object of a field, has left over under that field's name."""
-        if rest.left:
-            self.left[name] = msgspec.Raw(msgspec.json.encode(rest.left))
-
-    def keep(self, name: str, raw: msgspec.Raw) -> None:
-        """Counts a field that was taken as not understood after all."""
-        self.left[name] = raw
-
-    def rest(self) -> Extra | None:
-        """What only Anthropic understands."""
-        return Extra(NAME, self.left) if self.left else None
-
-
-NULL: Final = msgspec.Raw(b"null")
-
-
-def describe(error: Exception) -> str:
-    """What went wrong with a piece of JSON, without any of its content."""
-    match error:
-        case UnicodeDecodeError():
-            return "it is not UTF-8"
-        case RecursionError():
-            return "it is nested too deeply"
-        case _:
-            # msgspec names types and byte positions; of the values it quotes enum members only, which we never ask for.
-            return str(error)[:200]
+        except fields.UNREADABLE as error:
+            raise self.fault(self.at(name), "a string or an array", value, error) from error
 
 
 # ------------------------------------------------------------------------------------------------------- stop reasons
@@ -229,29 +134,29 @@ def usage_of(first: WireUsage | None, last: WireUsage | None = None) -> Usage:
 
 def usage_fields(usage: Usage) -> dict[str, object]:
     """`usage` for a client.  The dialect has no word for "not known", so missing totals are 0."""
-    fields: dict[str, object] = {
+    counts: dict[str, object] = {
         "input_tokens": usage.fresh_input_tokens or 0,
         "cache_creation_input_tokens": usage.cache_write_tokens or 0,
         "cache_read_input_tokens": usage.cache_read_tokens or 0,
     }
     if usage.cache_write_1h_tokens is not None:
         hour = usage.cache_write_1h_tokens
-        fields["cache_creation"] = {
+        counts["cache_creation"] = {
             "ephemeral_5m_input_tokens": max(0, (usage.cache_write_tokens or 0) - hour),
             "ephemeral_1h_input_tokens": hour,
         }
-    fields["output_tokens"] = usage.output_tokens or 0
+    counts["output_tokens"] = usage.output_tokens or 0
     if usage.reasoning_tokens is not None:
-        fields["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
-    return fields
+        counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+    return counts
 
 
 # ------------------------------------------------------------------------------------------------------ stream events
 
 
-def sse(event: str, fields: object) -> bytes:
+def sse(event: str, said: object) -> bytes:
     """One event with its name, which the official SDK and others insist on."""
-    data = msgspec.json.encode(fields)
+    data = msgspec.json.encode(said)
     if b"\n" in data:  # a provider's own raw JSON, printed over several lines; an event's data is one
         data = msgspec.json.format(data, indent=-1)
     return b"event: %b\ndata: %b\n\n" % (event.encode(), data)

@@ -13,8 +13,9 @@ from typing import Final
 import msgspec
 
 from tollhouse.chat.model import Extra, Message, Part, Role, Text, Thinking, ToolCall, ToolResult
+from tollhouse.dialects.fields import TEXT, WireFault
 from tollhouse.dialects.gemini.parts import RESPONSE_NAME, read_parts
-from tollhouse.dialects.gemini.wire import TEXT, Fields, WireFault
+from tollhouse.dialects.gemini.wire import Fields
 
 _ROLES: Final[dict[str, Role]] = {"user": "user", "model": "assistant", "function": "user", "tool": "user"}
 

@@ -12,11 +12,12 @@ from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.counting import CountingDialect
 from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.fields import NULL, UNREADABLE, WireFault, bad_request, describe
 from tollhouse.dialects.gemini.lane import resource_name
 from tollhouse.dialects.gemini.outgoing import compose
 from tollhouse.dialects.gemini.traits import GeminiTraits
-from tollhouse.dialects.gemini.wire import NULL, OBJECT, UNREADABLE, camel, describe, encoded
-from tollhouse.errors import BadRequest, UpstreamMalformed
+from tollhouse.dialects.gemini.wire import Fields, camel, encoded
+from tollhouse.errors import UpstreamMalformed
 
 _COUNTED: Final = frozenset(
     {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "cachedContent"}
@@ -29,12 +30,10 @@ def patch_count(peeked: Peek, model: str) -> bytes:
     whole = fields.get("generateContentRequest")
     if whole is not None:
         try:
-            inner = {camel(name): raw for name, raw in OBJECT.decode(whole).items()}
-        except UNREADABLE as error:
-            raise BadRequest(
-                f"generateContentRequest: This must be an object ({describe(error)}).", param="generateContentRequest"
-            ) from error
-        return ask(inner, model)
+            inner = Fields(whole, "generateContentRequest")
+        except WireFault as fault:
+            raise bad_request(fault) from fault
+        return ask(inner.left, model)
     fields.pop("model", None)
     return ask(fields, model) if fields.keys() & (_COUNTED - {"contents"}) else msgspec.json.encode(fields)
 

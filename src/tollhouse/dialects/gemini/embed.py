@@ -13,19 +13,9 @@ from tollhouse.chat.model import Extra
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.embedding import EmbeddingDialect, EmbeddingPeek
-from tollhouse.dialects.gemini.lane import bad_request, resource_name, top_level
-from tollhouse.dialects.gemini.wire import (
-    COUNT,
-    NAME,
-    OBJECT,
-    TEXT,
-    UNREADABLE,
-    Block,
-    Fields,
-    WireFault,
-    describe,
-    encoded,
-)
+from tollhouse.dialects.fields import LAX_COUNT, OBJECT, TEXT, UNREADABLE, WireFault, bad_request, describe
+from tollhouse.dialects.gemini.lane import resource_name, top_level
+from tollhouse.dialects.gemini.wire import NAME, Block, Fields, encoded
 from tollhouse.errors import BadRequest, Untranslatable, UpstreamMalformed
 
 MAX_INPUTS: Final = 2_048
@@ -202,7 +192,7 @@ def _read_one(asked: Fields) -> _Asked:
         raise WireFault(asked.at("taskType"), f"This must be one of {', '.join(_TASKS)}.")
     return _Asked(
         text="\n".join(texts),
-        dimensions=asked.take("outputDimensionality", COUNT),
+        dimensions=asked.take("outputDimensionality", LAX_COUNT),
         task=task,
         title=asked.take("title", TEXT),
         rest=asked.rest(),

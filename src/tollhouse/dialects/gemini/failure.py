@@ -10,7 +10,8 @@ from typing import Final
 import msgspec
 
 from tollhouse.dialects.explanations import BROKE_OFF, MAX_NAME_CHARACTERS, nothing_of, on_one_line, words_of
-from tollhouse.dialects.gemini.wire import UNREADABLE, Block
+from tollhouse.dialects.fields import UNREADABLE
+from tollhouse.dialects.gemini.wire import Block
 from tollhouse.errors import ProviderRefused, StreamFailed, TollhouseError, retry_after
 
 _STATUS_NAMES: Final[Mapping[int, str]] = {

@@ -9,43 +9,30 @@ from tollhouse.chat.model import FinishReason
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Glance, Peek
-from tollhouse.dialects.gemini.failure import decode_failure
-from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_word
-from tollhouse.dialects.gemini.traits import GeminiTraits
-from tollhouse.dialects.gemini.usage import WireUsage, usage_of
-from tollhouse.dialects.gemini.wire import (
-    COUNT,
+from tollhouse.dialects.fields import (
+    LAX_COUNT,
     NULL,
     OBJECT,
     TEXT,
     UNREADABLE,
-    Fields,
     WireFault,
-    camel,
+    bad_request,
     describe,
-    encoded,
+    read_object,
 )
+from tollhouse.dialects.gemini.failure import decode_failure
+from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_word
+from tollhouse.dialects.gemini.traits import GeminiTraits
+from tollhouse.dialects.gemini.usage import WireUsage, usage_of
+from tollhouse.dialects.gemini.wire import Fields, camel, encoded
 from tollhouse.errors import BadRequest, UpstreamMalformed
 
 _ABSENT: Final = msgspec.Raw(b"null")
 
 
-def bad_request(fault: WireFault) -> BadRequest:
-    """The caller's error for a fault in the caller's body."""
-    return BadRequest(str(fault), param=fault.path or None)
-
-
 def top_level(body: bytes) -> dict[str, msgspec.Raw]:
     """A request's fields, still raw, spelled as the client spells them.  Raises `BadRequest`."""
-    if not body:
-        raise BadRequest("The request body is empty: send a JSON object with `contents`.")
-    try:
-        # Raw values are passed on as they are, so nobody else would look at their encoding.
-        if not body.isascii():
-            body.decode()
-        return OBJECT.decode(body)
-    except UNREADABLE as error:
-        raise BadRequest(f"The request body is not a JSON object in UTF-8: {describe(error)}.") from error
+    return read_object(body, "`contents`")
 
 
 def peek(body: bytes) -> Peek:
@@ -59,8 +46,8 @@ def peek(body: bytes) -> Peek:
         config = None if raw_config is None else Fields(raw_config, "generationConfig")
         if raw_config is not None:
             _check_spelled_once(OBJECT.decode(raw_config), "generationConfig.")
-        limit = None if config is None else config.take("maxOutputTokens", COUNT)
-        choices = None if config is None else config.take("candidateCount", COUNT)
+        limit = None if config is None else config.take("maxOutputTokens", LAX_COUNT)
+        choices = None if config is None else config.take("candidateCount", LAX_COUNT)
     except WireFault as fault:
         raise bad_request(fault) from fault
     if limit is not None and limit < 0:

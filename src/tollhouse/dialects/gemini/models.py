@@ -6,8 +6,9 @@ from typing import Final
 import msgspec
 
 from tollhouse.dialects.dialect import ModelCard
+from tollhouse.dialects.fields import UNREADABLE, describe
 from tollhouse.dialects.gemini.lane import resource_name
-from tollhouse.dialects.gemini.wire import UNREADABLE, Block, describe
+from tollhouse.dialects.gemini.wire import Block
 from tollhouse.errors import UpstreamMalformed
 
 _METHODS: Final = ("generateContent", "countTokens")

@@ -14,10 +14,11 @@ import msgspec
 from tollhouse.chat import sse
 from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
+from tollhouse.dialects.fields import NULL, UNREADABLE, describe
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import finish_of, finish_word
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
-from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES, NULL, UNREADABLE, describe
+from tollhouse.dialects.gemini.wire import MAX_CHUNK_BYTES
 from tollhouse.dialects.rebuilt import Tally
 from tollhouse.dialects.unfinished import Unfinished, event_ends
 from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated

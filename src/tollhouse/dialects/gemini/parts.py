@@ -32,8 +32,9 @@ from tollhouse.chat.model import (
     ToolResult,
 )
 from tollhouse.chat.opaque import thought
+from tollhouse.dialects.fields import FLAG, NULL, OBJECT, TEXT, UNREADABLE
 from tollhouse.dialects.gemini.signatures import read_signature
-from tollhouse.dialects.gemini.wire import FLAG, HOME, NAME, NULL, OBJECT, TEXT, UNREADABLE, Block, Fields, encoded
+from tollhouse.dialects.gemini.wire import HOME, NAME, Block, Fields, encoded
 
 EMPTY_OBJECT: Final = msgspec.Raw(b"{}")
 

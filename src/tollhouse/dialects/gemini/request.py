@@ -5,10 +5,11 @@ from typing import Final
 import msgspec
 
 from tollhouse.chat.model import ForeignTool, JsonObject, JsonSchema, Reasoning, Request, Tool, ToolChoice
+from tollhouse.dialects.fields import FLAG, LAX_COUNT, NULL, NUMBER, TEXT, TEXTS, WireFault, bad_request
 from tollhouse.dialects.gemini.contents import read_contents, read_system
-from tollhouse.dialects.gemini.lane import bad_request, top_level
+from tollhouse.dialects.gemini.lane import top_level
 from tollhouse.dialects.gemini.schema import read_schema
-from tollhouse.dialects.gemini.wire import COUNT, FLAG, NAME, NULL, NUMBER, TEXT, TEXTS, Fields, WireFault
+from tollhouse.dialects.gemini.wire import NAME, Fields
 from tollhouse.errors import BadRequest
 
 _Tools = tuple[Tool | ForeignTool, ...]
@@ -63,14 +64,14 @@ def _read(fields: Fields) -> Request:
         max_output_tokens=_read_limit(config),
         temperature=config.take("temperature", NUMBER),
         top_p=config.take("topP", NUMBER),
-        top_k=config.take("topK", COUNT),
+        top_k=config.take("topK", LAX_COUNT),
         stop=tuple(stops or ()),
-        seed=config.take("seed", COUNT),
+        seed=config.take("seed", LAX_COUNT),
         presence_penalty=config.take("presencePenalty", NUMBER),
         frequency_penalty=config.take("frequencyPenalty", NUMBER),
-        choices=max(1, config.take("candidateCount", COUNT) or 1),
+        choices=max(1, config.take("candidateCount", LAX_COUNT) or 1),
         logprobs=config.take("responseLogprobs", FLAG) is True,
-        top_logprobs=config.take("logprobs", COUNT),
+        top_logprobs=config.take("logprobs", LAX_COUNT),
         response_format=_read_format(config),
         reasoning=_read_thinking(config),
         include_usage=True,
@@ -86,7 +87,7 @@ _TEXT_ONLY: Final = (msgspec.Raw(b'["TEXT"]'), msgspec.Raw(b'["Text"]'), msgspec
 
 
 def _read_limit(config: Fields) -> int | None:
-    limit = config.take("maxOutputTokens", COUNT)
+    limit = config.take("maxOutputTokens", LAX_COUNT)
     if limit is not None and limit < 0:
         raise WireFault(config.at("maxOutputTokens"), "This must be 0 or more.")
     return limit
@@ -185,7 +186,7 @@ def _read_thinking(config: Fields) -> Reasoning | None:
     thinking = config.object("thinkingConfig")
     if thinking is None:
         return None
-    budget = thinking.take("thinkingBudget", COUNT)
+    budget = thinking.take("thinkingBudget", LAX_COUNT)
     level = thinking.enum("thinkingLevel", {})
     shown = thinking.take("includeThoughts", FLAG)
     config.put_back("thinkingConfig", thinking)

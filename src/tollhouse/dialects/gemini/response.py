@@ -26,6 +26,7 @@ from tollhouse.chat.model import (
 )
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.explanations import GAVE_UP
+from tollhouse.dialects.fields import LAX_COUNT, NULL, TEXT, UNREADABLE, WireFault, describe
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import PROMPT_BLOCKED, finish_of, finish_word, write_finish
 from tollhouse.dialects.gemini.grounding import CitedText, read_citations, write_citations
@@ -34,19 +35,7 @@ from tollhouse.dialects.gemini.logprobs import WireLogprobs, read_logprobs, writ
 from tollhouse.dialects.gemini.parts import audio_data, call_arguments, inline_data, is_empty, part_name, read_parts
 from tollhouse.dialects.gemini.signatures import write_redacted, write_signature
 from tollhouse.dialects.gemini.usage import WireUsage, usage_fields, usage_of
-from tollhouse.dialects.gemini.wire import (
-    COUNT,
-    HOME,
-    NAME,
-    NULL,
-    TEXT,
-    UNREADABLE,
-    Block,
-    Fields,
-    WireFault,
-    describe,
-    merge_extra,
-)
+from tollhouse.dialects.gemini.wire import HOME, NAME, Block, Fields, merge_extra
 from tollhouse.errors import StreamFailed, UpstreamMalformed
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -121,7 +110,7 @@ def _read_usage(answer: Fields) -> WireUsage | None:
 
 
 def _read_candidate(candidate: Fields, identity: str, place: int, home: str) -> Choice:
-    index = candidate.take("index", COUNT)
+    index = candidate.take("index", LAX_COUNT)
     index = place if index is None else index
     content = candidate.object("content")
     parts = () if content is None else read_parts(content, home)

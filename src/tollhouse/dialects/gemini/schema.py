@@ -15,7 +15,8 @@ from typing import Final, TypeAlias
 import msgspec
 
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.gemini.wire import UNREADABLE, camel, encoded
+from tollhouse.dialects.fields import UNREADABLE
+from tollhouse.dialects.gemini.wire import camel, encoded
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 

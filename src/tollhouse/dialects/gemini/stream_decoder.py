@@ -28,6 +28,7 @@ from tollhouse.chat.model import Opaque, RedactedThinking, Text, Thinking, ToolC
 from tollhouse.chat.opaque import thought
 from tollhouse.chat.sse import Frame
 from tollhouse.chat.usage import Usage
+from tollhouse.dialects.fields import NULL, UNREADABLE, WireFault, describe
 from tollhouse.dialects.gemini.failure import decode_failure
 from tollhouse.dialects.gemini.finish import finish_of, finish_word
 from tollhouse.dialects.gemini.grounding import read_citations
@@ -38,7 +39,7 @@ from tollhouse.dialects.gemini.parts import is_empty, read_part
 from tollhouse.dialects.gemini.response import created_at, invented_id
 from tollhouse.dialects.gemini.signatures import read_signature
 from tollhouse.dialects.gemini.usage import read_counts, usage_of
-from tollhouse.dialects.gemini.wire import HOME, NULL, UNREADABLE, WireFault, describe
+from tollhouse.dialects.gemini.wire import HOME
 from tollhouse.errors import UpstreamMalformed, UpstreamTruncated
 
 # The fields have the wire's names.

@@ -11,7 +11,8 @@ from typing import Final
 import msgspec
 
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.gemini.wire import NULL, UNREADABLE, Block
+from tollhouse.dialects.fields import NULL, UNREADABLE
+from tollhouse.dialects.gemini.wire import Block
 
 _Count = int | float | None
 

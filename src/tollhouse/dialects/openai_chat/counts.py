@@ -43,6 +43,8 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     completion_tokens_details: _OutputParts | None = None
 
 
+_NO_INPUTS: Final = _InputParts()
+_NO_OUTPUTS: Final = _OutputParts()
 _plain: Final = msgspec.json.Decoder(_Plain)
 _any: Final[msgspec.json.Decoder[Json]] = msgspec.json.Decoder()
 
@@ -57,15 +59,13 @@ def read_raw_usage(raw: msgspec.Raw, *, reasoning_outside_output: bool) -> Usage
             fields if isinstance(fields, dict) else None, reasoning_outside_output=reasoning_outside_output
         )
     prompt, output = said.prompt_tokens, said.completion_tokens
-    inputs, outputs = said.prompt_tokens_details, said.completion_tokens_details
-    reasoning = None if outputs is None else outputs.reasoning_tokens
+    inputs, outputs = said.prompt_tokens_details or _NO_INPUTS, said.completion_tokens_details or _NO_OUTPUTS
+    reasoning = outputs.reasoning_tokens
     if reasoning_outside_output or (reasoning and said.total_tokens != prompt + output):
         output, reasoning = _whole_output(
             prompt, output, reasoning, said.total_tokens, is_outside=reasoning_outside_output
         )
-    cached = None if inputs is None else inputs.cached_tokens
-    heard = None if inputs is None else inputs.audio_tokens
-    spoken = None if outputs is None else outputs.audio_tokens
+    cached, heard, spoken = inputs.cached_tokens, inputs.audio_tokens, outputs.audio_tokens
     return Usage(
         input_tokens=prompt,
         cache_read_tokens=_within(cached, prompt) if cached else cached,

@@ -8,6 +8,7 @@ import msgspec
 from tollhouse.chat.call_ids import Messages, refitted
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.fields import read_object
 from tollhouse.dialects.governed import check_governed
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.errors import BadRequest
@@ -16,7 +17,6 @@ MAX_CHOICES: Final = 128
 """OpenAI's own bound on `n`."""
 MAX_MODEL_CHARACTERS: Final = 500
 
-_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
 _string: Final[msgspec.json.Decoder[str | None]] = msgspec.json.Decoder(str | None)
 _boolean: Final = msgspec.json.Decoder(bool | None)
@@ -44,21 +44,7 @@ def read_fields(body: bytes, needs: str = "`model` and `messages`") -> dict[str,
 
     `needs` names the fields without which there is no request.
     """
-    if not body.strip():
-        raise BadRequest(f"The request has no body: send a JSON object with {needs}.")
-    try:
-        # Raw values are not checked for UTF-8 by the JSON reader, and no provider should meet them first.
-        if not body.isascii():
-            str(body, "utf-8")
-        fields = _fields.decode(body)
-    except UnicodeDecodeError as error:
-        raise BadRequest(f"The request is not UTF-8 (byte {error.start}): encode the JSON body as UTF-8.") from error
-    except msgspec.ValidationError as error:
-        raise BadRequest(f"The request is JSON but not an object: send an object with {needs}.") from error
-    except msgspec.DecodeError as error:
-        raise BadRequest(f"The request is not valid JSON: {_reason(error)}.") from error
-    except RecursionError as error:
-        raise BadRequest("The request is nested too deeply to be read: flatten it.") from error
+    fields = read_object(body, needs)
     check_governed(fields)
     return fields
 
@@ -196,10 +182,3 @@ def _include_usage(fields: Mapping[str, msgspec.Raw]) -> bool:
     except msgspec.DecodeError as error:
         param = "stream_options.include_usage"
         raise BadRequest(f"`{param}` must be true or false.", param=param) from error
-
-
-def _reason(error: msgspec.DecodeError) -> str:
-    if "truncated" in str(error):
-        # msgspec's word for half an escaped surrogate pair too.
-        return "it breaks off in the middle of a value, or holds half of an escaped surrogate pair"
-    return str(error).removeprefix("JSON is malformed: ")

@@ -13,24 +13,23 @@ import msgspec
 
 from tollhouse.chat import sse
 from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.fields import NULL, UNREADABLE
 from tollhouse.dialects.openai_responses.encoder import FRAME
 from tollhouse.dialects.openai_responses.failure import BROKEN, encode_event
 
 _NUMBER: Final = b'"sequence_number":'
 _DONE: Final = b'"response.output_item.done"'
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_NULL: Final = msgspec.Raw(b"null")
 
 
 class _Event(msgspec.Struct):
     type: str = ""
     sequence_number: int = -1
     response: dict[str, msgspec.Raw] | None = None
-    item: msgspec.Raw = _NULL
+    item: msgspec.Raw = NULL
 
 
 class _End(msgspec.Struct):
-    error: msgspec.Raw = _NULL
+    error: msgspec.Raw = NULL
     response: dict[str, msgspec.Raw] | None = None
 
 
@@ -89,7 +88,7 @@ class Numbering:
             event.item
             for data in self._done
             for event in _events(data)
-            if event.type == "response.output_item.done" and event.item != _NULL
+            if event.type == "response.output_item.done" and event.item != NULL
         ]
         return (
             out
@@ -102,7 +101,7 @@ def _events(data: bytes) -> Iterable[_Event]:
     for frame in sse.Parser(max_event_bytes=len(data) + 1).feed(data):
         try:
             yield _EVENT.decode(frame.data)
-        except _UNREADABLE:
+        except UNREADABLE:
             continue  # forwarded as it came, and nothing to learn from
 
 

@@ -1,8 +1,6 @@
 """Watches a stream that is forwarded in its own dialect.
 
-Nearly all of a stream is `response.output_text.delta` in one fixed form, so a network read is first taken for nothing but
-those: one replace and one call of the JSON decoder check all its events at once.  Whatever does not fit (other events, other
-spellings, other line ends, comments, garbage) is split into events and looked at one by one.  Bytes are never rewritten.
+Nearly all of a stream is `response.output_text.delta` in one fixed form (`mostly_deltas`).
 """
 
 from typing import Final, Literal
@@ -10,17 +8,16 @@ from typing import Final, Literal
 import msgspec
 
 from tollhouse.chat import sse
-from tollhouse.chat.model import FinishReason
 from tollhouse.chat.usage import Usage
-from tollhouse.dialects.dialect import MAX_EVENT_BYTES, MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES
+from tollhouse.dialects.fields import UNREADABLE
+from tollhouse.dialects.mostly_deltas import MostlyDeltas
 from tollhouse.dialects.openai_chat.failure import bare_failure
 from tollhouse.dialects.openai_chat.wire import Json, read
 from tollhouse.dialects.openai_responses.counts import read_usage
 from tollhouse.dialects.openai_responses.failure import failure_of
 from tollhouse.dialects.openai_responses.finish import finish_of
-from tollhouse.dialects.rebuilt import Tally
-from tollhouse.dialects.unfinished import Unfinished, event_ends
-from tollhouse.errors import StreamFailed, UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated
+from tollhouse.errors import UpstreamMalformed, UpstreamTruncated
 
 
 class _PlainDelta(msgspec.Struct, gc=False):
@@ -59,58 +56,25 @@ MAX_RESPONSE_BYTES: Final = MAX_LARGE_EVENT_BYTES
 _HEAD: Final = b"event: response.output_text.delta\ndata: "
 _PLAIN: Final = msgspec.json.Decoder(_PlainDelta)
 _EVENT: Final = msgspec.json.Decoder(_Event)
-_UNREADABLE: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 _CALLS: Final = frozenset({"function_call", "custom_tool_call"})
 
 
-class ResponsesObserver:
+class ResponsesObserver(MostlyDeltas):
     """See `tollhouse.dialects.dialect.Observer`."""
 
-    __slots__ = (
-        "_has_calls",
-        "_has_refusal",
-        "_held",
-        "_is_ended",
-        "_tally",
-        "_unfinished",
-        "_usage",
-        "failure",
-        "finish",
-        "has_content",
-        "is_final",
-    )
+    __slots__ = ("_has_calls", "_has_refusal", "_is_ended", "_usage")
+
+    MAX_EVENT_BYTES = MAX_RESPONSE_BYTES
+    MAX_END_BYTES = MAX_RESPONSE_BYTES + MAX_EVENT_BYTES
 
     def __init__(self) -> None:
-        self.finish: FinishReason | None = None
-        self.failure: StreamFailed | None = None
-        self.is_final = False
-        self.has_content = False
+        super().__init__()
         self._has_calls = False
         self._has_refusal = False
         self._is_ended = False
         """Whether a response ended well."""
         self._usage = Usage()
-        self._tally = Tally()
-        self._unfinished = Unfinished(MAX_RESPONSE_BYTES)
-        self._held = b""
-
-    def feed(self, data: bytes) -> bytes:
-        """Takes one network read; gives its whole events and keeps an unfinished one.  See `Observer.feed`."""
-        if self.is_final:
-            self._hold(data)
-            return b""
-        buffer = self._unfinished.joined(data) if self._unfinished else data
-        end = buffer.rfind(b"\n\n") + 2
-        if end > 1:
-            whole = buffer if end == len(buffer) else buffer[:end]
-            if self._are_plain_deltas(whole):
-                self._unfinished.keep(buffer[end:])
-                return whole
-        elif b"\r" not in buffer:
-            self._unfinished.keep(buffer)
-            return b""
-        return self._look_closely(buffer)
 
     def close(self) -> bytes:
         """The held-back end; see `Observer.close`.  Nothing can stand in for a missing one: it repeats the whole answer."""
@@ -133,12 +97,11 @@ class ResponsesObserver:
         return self._tally.usage(self._usage)
 
     def _are_plain_deltas(self, events: bytes) -> bool:
-        """Whether whole `events` are text deltas in their usual form and nothing else; if so, counts them."""
         if not events.startswith(_HEAD):
             return False
         try:
             deltas = _PLAIN.decode_lines(events.replace(_HEAD, b""))
-        except _UNREADABLE:
+        except UNREADABLE:
             return False
         if len(deltas) != events.count(b"\n\n"):
             return False
@@ -146,24 +109,6 @@ class ResponsesObserver:
             self._tally.add(each.delta)
         self.has_content = True
         return True
-
-    def _look_closely(self, buffer: bytes) -> bytes:
-        start = 0
-        for end in event_ends(buffer):
-            self._see(buffer[start:end])
-            if self.is_final:
-                if self.failure is not None:
-                    return buffer[:end]
-                self._hold(buffer[start:])
-                return buffer[:start]
-            start = end
-        self._unfinished.keep(buffer[start:])
-        return buffer[:start]
-
-    def _hold(self, data: bytes) -> None:
-        self._held += data
-        if len(self._held) > MAX_RESPONSE_BYTES + MAX_EVENT_BYTES:
-            raise UpstreamTooLarge(f"More than {MAX_EVENT_BYTES} bytes follow the end of the stream.")
 
     def _see(self, event: bytes) -> None:
         for frame in sse.Parser(max_event_bytes=MAX_RESPONSE_BYTES).feed(event):
