@@ -37,6 +37,7 @@ from tollhouse.dialects.openai_chat.pieces import encoded, read_details
 from tollhouse.dialects.openai_chat.reading import (
     breakpoint_at,
     cache_marker,
+    content_at,
     decoded_text,
     fault,
     inline_at,
@@ -396,7 +397,7 @@ class _Conversation:
             case "tool":
                 parts = [self._result(fields, path, name, is_function=word == "function")]
             case _:
-                parts = _content(fields.get("content"), f"{path}.content")
+                parts = content_at(fields.get("content"), f"{path}.content", _part)
                 if fields.get("content") is None:
                     raise fault(f"{path}.content", "is required: a string or an array of parts.")
         extra = rest_of(fields, _MESSAGE)
@@ -420,7 +421,7 @@ class _Conversation:
             parts.append(Thinking(thought, opaque.signature))
         encrypted = [RedactedThinking(data) for data in opaque.encrypted]
         parts += (part for part in encrypted if carried(part) is None)
-        texts = [part for part in _content(fields.get("content"), f"{path}.content") if part != Text("")]
+        texts = [part for part in content_at(fields.get("content"), f"{path}.content", _part) if part != Text("")]
         # Of several texts only their sum came back, so of several signatures only one can be right: the last.
         parts += rejoin([*texts, *(part for part in encrypted[-1:] if carried(part) is not None)])
         refusal = optional_text(fields.get("refusal"), f"{path}.refusal")
@@ -443,7 +444,7 @@ class _Conversation:
         return parts
 
     def _result(self, fields: dict[str, Json], path: str, name: str | None, *, is_function: bool) -> ToolResult:
-        parts = [part for part in _content(fields.get("content"), f"{path}.content") if part != Text("")]
+        parts = [part for part in content_at(fields.get("content"), f"{path}.content", _part) if part != Text("")]
         content = tuple(part for part in parts if isinstance(part, Text | Image | Document | Foreign))
         if len(content) != len(parts):
             raise fault(f"{path}.content", "must be text: a tool's answer cannot hold this kind of part.")
@@ -489,18 +490,6 @@ def _arguments(value: Json, path: str) -> str:
             return msgspec.json.encode(value).decode()
         case _:
             raise fault(path, "must be a string of JSON.")
-
-
-def _content(value: Json, path: str) -> list[Part]:
-    match value:
-        case None:
-            return []
-        case str():
-            return [Text(value)]
-        case list():
-            return [_part(part, f"{path}[{index}]") for index, part in enumerate(value)]
-        case _:
-            raise fault(path, "must be a string or an array of parts.")
 
 
 def _part(value: Json, path: str) -> Part:

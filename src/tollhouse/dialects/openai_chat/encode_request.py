@@ -4,7 +4,6 @@ What OpenAI's form demands and the conversation does not: the answers to a turn'
 in a message of its own, and hold text only.  Pictures and documents in them move into the user message that follows.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final, assert_never
 
@@ -28,9 +27,7 @@ from tollhouse.chat.model import (
     Part,
     RedactedThinking,
     Refusal,
-    Remote,
     Request,
-    Source,
     StoredFile,
     Text,
     Thinking,
@@ -41,13 +38,11 @@ from tollhouse.chat.model import (
 )
 from tollhouse.chat.opaque import GATEWAY, carrier, sent, signed_id
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, service_tier, signed_detail
+from tollhouse.dialects.openai_chat.both import document_text, service_fields, url_of
+from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, signed_detail
 from tollhouse.dialects.openai_chat.reasoning import write_reasoning
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.dialects.openai_chat.wire import NAME, Json
-
-MAX_USER_CHARACTERS: Final = 64
-"""OpenAI's bound on `user`; Claude Code's id of its user is longer."""
 
 LEFT_OUT: Final = "(What stood here is in a form that this model cannot read, and was left out.)"
 """Stands for a user's turn of which nothing else is left."""
@@ -76,7 +71,7 @@ def encode_request(request: Request, traits: OpenAIChatTraits, receipt: Receipt)
     body.update(_format(request, traits, receipt))
     if request.reasoning is not None:
         body.update(write_reasoning(request.reasoning, traits, receipt))
-    body.update(_service(request, traits, receipt))
+    body.update(service_fields(request, traits, receipt, user_field="user", tiers=_KNOWN_TIERS))
     caching.mark(body, request.cache, "top", "cache_control")
     caching.settle()
     if request.extra is not None:
@@ -168,30 +163,6 @@ def _format(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Bod
     if not isinstance(wanted, JsonObject):
         receipt.changed("response_format", "the schema is not passed on: the provider only knows JSON of any form")
     return {"response_format": {"type": "json_object"}}
-
-
-def _service(request: Request, traits: OpenAIChatTraits, receipt: Receipt) -> Body:
-    body: Body = {}
-    if request.user is not None:
-        if not traits.user:
-            receipt.dropped("user", "the provider does not know it")
-        elif len(request.user) > MAX_USER_CHARACTERS:
-            body["user"] = hashlib.sha256(request.user.encode()).hexdigest()
-            receipt.changed("user", f"longer than {MAX_USER_CHARACTERS} characters, sent as its SHA-256")
-        else:
-            body["user"] = request.user
-    if request.service_tier is not None:
-        tier = service_tier(request.service_tier)
-        if traits.service_tier and tier in _KNOWN_TIERS:
-            body["service_tier"] = tier
-        elif tier not in {"auto", "default"}:
-            receipt.dropped("service_tier", f"the provider has none named {tier[:40]!r}")
-    if request.prompt_cache_key is not None:
-        if traits.prompt_cache_key:
-            body["prompt_cache_key"] = request.prompt_cache_key
-        else:
-            receipt.dropped("prompt_cache_key", "the provider does not know it")
-    return body
 
 
 def _tools(request: Request, traits: OpenAIChatTraits, caching: _Caching, receipt: Receipt) -> Body:
@@ -563,7 +534,7 @@ class _Conversation:
         if not self._traits.images:
             self._receipt.dropped(path, "the provider takes no images")
             return None
-        url = self._url(part.source, path)
+        url = url_of(part.source, path, self._receipt)
         if url is None:
             return None
         image: Fields = {"url": url}
@@ -579,7 +550,7 @@ class _Conversation:
             self._receipt.dropped(f"{path}.citations", "OpenAI chat cannot be asked to cite a document")
         source = part.source
         if isinstance(source, Inline) and source.media_type == "text/plain":
-            wire: Fields = {"type": "text", "text": _as_text(part, source.data)}
+            wire: Fields = {"type": "text", "text": document_text(part, source.data)}
         elif not self._traits.documents:
             self._receipt.dropped(path, "the provider takes no documents")
             return None
@@ -592,7 +563,7 @@ class _Conversation:
             if isinstance(source, StoredFile) and source.dialect == NAME:
                 file["file_id"] = source.id
             else:
-                url = self._url(source, path)
+                url = url_of(source, path, self._receipt)
                 if url is None:
                     return None
                 file["file_data"] = url
@@ -601,18 +572,6 @@ class _Conversation:
         _add_extra_json(wire, part.extra, path, self._receipt)
         self._mark(wire, part.cache, path)
         return wire
-
-    def _url(self, source: Source, path: str) -> str | None:
-        match source:
-            case Inline():
-                return f"data:{source.media_type};base64,{source.data}"
-            case Remote():
-                return source.url
-            case StoredFile():
-                self._receipt.dropped(path, f"the file was uploaded to {source.dialect}; this provider cannot read it")
-                return None
-            case _:
-                assert_never(source)
 
     def _mark(self, wire: Fields, marker: CacheMarker | None, path: str) -> None:
         if marker is None:
@@ -632,11 +591,6 @@ class _Conversation:
         if is_plain and not self._traits.text_array_content:
             return between.join(str(part["text"]) for part in parts)
         return list(parts)
-
-
-def _as_text(part: Document, text: str) -> str:
-    about = [line for line in (part.title, part.context) if line]
-    return "\n".join([*about, "", text]) if about else text
 
 
 def _kind(part: Part) -> str:

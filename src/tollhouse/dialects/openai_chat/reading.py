@@ -3,11 +3,12 @@
 import base64
 import binascii
 import re
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from tollhouse.chat.model import CacheMarker, Extra, Inline, Remote, Source
+from tollhouse.chat.model import CacheMarker, Extra, Inline, Part, Remote, Source, Text
 from tollhouse.dialects.openai_chat.pieces import encoded
 from tollhouse.dialects.openai_chat.wire import NAME, Json
 from tollhouse.errors import BadRequest
@@ -44,6 +45,19 @@ def list_at(value: Json, path: str) -> list[Json]:
     if isinstance(value, list):
         return value
     raise fault(path, "must be an array.")
+
+
+def content_at(value: Json, path: str, part_at: Callable[[Json, str], Part]) -> list[Part]:
+    """A message's content: a string, or an array of parts, each read by `part_at`."""
+    match value:
+        case None:
+            return []
+        case str():
+            return [Text(value)]
+        case list():
+            return [part_at(part, f"{path}[{index}]") for index, part in enumerate(value)]
+        case _:
+            raise fault(path, "must be a string or an array of parts.")
 
 
 def text_at(value: Json, path: str) -> str:

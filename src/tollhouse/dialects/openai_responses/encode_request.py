@@ -4,7 +4,7 @@ Nothing of it is to be kept there: the provider's account is the gateway's, and 
 `store` is off, and reasoning is asked for encrypted, to go on with it.
 """
 
-import hashlib
+from collections.abc import Mapping
 from typing import Final, assert_never
 
 import msgspec
@@ -19,8 +19,8 @@ from tollhouse.chat.model import (
     ToolChoice,
 )
 from tollhouse.chat.receipt import Receipt
-from tollhouse.dialects.openai_chat.encode_request import MAX_USER_CHARACTERS
-from tollhouse.dialects.openai_chat.pieces import decoded, service_tier
+from tollhouse.dialects.openai_chat.both import service_fields
+from tollhouse.dialects.openai_chat.pieces import decoded
 from tollhouse.dialects.openai_chat.reasoning import effort_of
 from tollhouse.dialects.openai_chat.wire import NAME as CHAT
 from tollhouse.dialects.openai_chat.wire import Json
@@ -185,27 +185,8 @@ def _effort(wanted: Reasoning, traits: ResponsesTraits, receipt: Receipt) -> str
     return None
 
 
-def _service(request: Request, traits: ResponsesTraits, receipt: Receipt) -> Fields:
-    body: Fields = {}
-    if request.user is not None:
-        if not traits.user:
-            receipt.dropped("user", "the provider does not know it")
-        elif len(request.user) > MAX_USER_CHARACTERS:
-            body["safety_identifier"] = hashlib.sha256(request.user.encode()).hexdigest()
-            receipt.changed("user", f"longer than {MAX_USER_CHARACTERS} characters, sent as its SHA-256")
-        else:
-            body["safety_identifier"] = request.user
-    if request.service_tier is not None:
-        tier = service_tier(request.service_tier)
-        if traits.service_tier and tier in _TIERS:
-            body["service_tier"] = tier
-        elif tier not in {"auto", "default"}:
-            receipt.dropped("service_tier", f"the provider has none named {tier[:40]!r}")
-    if request.prompt_cache_key is not None:
-        if traits.prompt_cache_key:
-            body["prompt_cache_key"] = request.prompt_cache_key
-        else:
-            receipt.dropped("prompt_cache_key", "the provider does not know it")
+def _service(request: Request, traits: ResponsesTraits, receipt: Receipt) -> Mapping[str, Json]:
+    body = service_fields(request, traits, receipt, user_field="safety_identifier", tiers=_TIERS)
     if request.cache is not None:
         receipt.dropped("cache_control", "the Responses API has no marker for the whole prompt")
     return body

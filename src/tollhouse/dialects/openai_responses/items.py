@@ -19,7 +19,6 @@ from tollhouse.chat.model import (
     RedactedThinking,
     Refusal,
     Remote,
-    Source,
     StoredFile,
     Text,
     Thinking,
@@ -28,6 +27,7 @@ from tollhouse.chat.model import (
 )
 from tollhouse.chat.opaque import sent
 from tollhouse.chat.receipt import Receipt
+from tollhouse.dialects.openai_chat.both import document_text, url_of
 from tollhouse.dialects.openai_chat.encode_request import LEFT_OUT
 from tollhouse.dialects.openai_chat.wire import NAME as CHAT
 from tollhouse.dialects.openai_responses.pieces import Fields, mapping, write_annotation
@@ -245,7 +245,7 @@ class ItemWriter:
             case StoredFile() if part.source.dialect in _FILE_DIALECTS:
                 wire["file_id"] = part.source.id
             case _:
-                url = self._url(part.source, path)
+                url = url_of(part.source, path, self._receipt)
                 if url is None:
                     return None
                 wire["image_url"] = url
@@ -259,8 +259,7 @@ class ItemWriter:
         source = part.source
         wire: Fields
         if isinstance(source, Inline) and source.media_type == "text/plain":
-            about = [line for line in (part.title, part.context) if line]
-            wire = {"type": "input_text", "text": "\n".join([*about, "", source.data]) if about else source.data}
+            wire = {"type": "input_text", "text": document_text(part, source.data)}
         elif not self._traits.documents:
             self._receipt.dropped(path, "the provider takes no documents")
             return None
@@ -274,7 +273,7 @@ class ItemWriter:
                 case Remote():
                     wire["file_url"] = source.url
                 case _:
-                    data = self._url(source, path)
+                    data = url_of(source, path, self._receipt)
                     if data is None:
                         return None
                     # A name is needed with data, and refused with an address or an id.
@@ -282,18 +281,6 @@ class ItemWriter:
                     wire["file_data"] = data
         self._finish(wire, part.cache, part.extra, path)
         return wire
-
-    def _url(self, source: Source, path: str) -> str | None:
-        match source:
-            case Inline():
-                return f"data:{source.media_type};base64,{source.data}"
-            case Remote():
-                return source.url
-            case StoredFile():
-                self._receipt.dropped(path, f"the file was uploaded to {source.dialect}; this provider cannot read it")
-                return None
-            case _:
-                assert_never(source)
 
     def _finish(self, wire: Fields, marker: CacheMarker | None, extra: Extra | None, path: str) -> None:
         if marker is not None and self._traits.cache_breakpoints:

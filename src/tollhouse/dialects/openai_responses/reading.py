@@ -22,6 +22,7 @@ from tollhouse.chat.model import (
     Thinking,
 )
 from tollhouse.chat.opaque import unseal
+from tollhouse.dialects.openai_chat import reading
 from tollhouse.dialects.openai_chat.pieces import encoded
 from tollhouse.dialects.openai_chat.reading import (
     decoded_text,
@@ -58,15 +59,7 @@ _AUDIO: Final = frozenset({"type", "input_audio"})
 
 def content_at(value: Json, path: str) -> list[Part]:
     """A message's content: a string or an array of parts."""
-    match value:
-        case None:
-            return []
-        case str():
-            return [Text(value)]
-        case list():
-            return [_part(part, f"{path}[{index}]") for index, part in enumerate(value)]
-        case _:
-            raise fault(path, "must be a string or an array of parts.")
+    return reading.content_at(value, path, _part)
 
 
 def _part(value: Json, path: str) -> Part:
