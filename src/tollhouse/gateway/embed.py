@@ -38,26 +38,26 @@ async def embed(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> Outcome
         names = " or ".join(sorted({candidate.provider.name for candidate in route.candidates}))
         raise Untranslatable(f"Model {route.name[:200]!r} makes no embeddings: provider {names} has none.")
     route = route.with_candidates(able)
-    errand = _Embedding(gateway, call, wire, peek, _masked(gateway, call, wire))
+    errand = _Embedding(gateway, call, wire, peek, *_shown(gateway, call, wire))
     lane = "same" if errand.forwards(able[0]) else "translated"
     return await Run(gateway, call, errand, route, model=model, lane=lane).go()
 
 
-def _masked(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> EmbeddingRequest | None:
-    """The request as a provider may see it; `None` where that is as it came."""
+def _shown(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> tuple[EmbeddingRequest | None, bool]:
+    """The request as a provider may see it, `None` while nobody had to read it, and whether something in it is masked."""
     if gateway.masks is None:
-        return None
+        return None, False
     request = wire.decode_request(call.body)
     shown = iter(mask_texts(gateway.masks, [text for text in request.inputs if isinstance(text, str)]))
     inputs = tuple(next(shown) if isinstance(given, str) else given for given in request.inputs)
     title = None if request.title is None else mask_texts(gateway.masks, [request.title])[0]
     user = None if request.user is None else mask_texts(gateway.masks, [request.user])[0]
     if (inputs, title, user) == (request.inputs, request.title, request.user):
-        return None
-    return msgspec.structs.replace(request, inputs=inputs, title=title, user=user)
+        return request, False
+    return msgspec.structs.replace(request, inputs=inputs, title=title, user=user), True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Embedding:
     """`tollhouse.gateway.errand.Errand` for one call."""
 
@@ -65,19 +65,27 @@ class _Embedding:
     call: Call
     wire: EmbeddingDialect
     peek: EmbeddingPeek
-    masked: EmbeddingRequest | None
+    shown: EmbeddingRequest | None
+    """The request as a provider may see it, once somebody had to read it."""
+    is_masked: bool
+    """Whether that is not as it came."""
 
     def forwards(self, candidate: Candidate) -> bool:
         """Whether a candidate gets the client's own bytes, and the client the candidate's."""
-        return self.masked is None and candidate.provider.embeddings is self.wire
+        return not self.is_masked and candidate.provider.embeddings is self.wire
+
+    def _read(self) -> EmbeddingRequest:
+        if self.shown is None:
+            self.shown = self.wire.decode_request(self.call.body)
+        return self.shown
 
     def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
         theirs, provider = _wire_of(candidate), candidate.provider
         if self.forwards(candidate):
             body = theirs.patch(self.peek, candidate.model)
         else:
-            request = self.masked or self.wire.decode_request(self.call.body)
-            body = theirs.encode_request(msgspec.structs.replace(request, model=candidate.model), receipt)
+            request = msgspec.structs.replace(self._read(), model=candidate.model)
+            body = theirs.encode_request(request, receipt)
         return Outgoing(
             address=candidate.address,
             method=b"POST",
@@ -113,7 +121,7 @@ class _Embedding:
             usage = theirs.glance(body)
         else:
             answer = theirs.decode_response(body)
-            request = self.wire.decode_request(self.call.body)
+            request = self._read()
             if len(answer.vectors) != len(request.inputs):
                 raise UpstreamMalformed(
                     f"The provider gave {len(answer.vectors)} vectors for {len(request.inputs)} texts."
