@@ -192,6 +192,9 @@ class WireTransport:
             self._all_lost.set_result(None)
 
 
+_BLANK, _LINE_FEED, _CARRIAGE_RETURN, _NUL = b" \n\r\0"
+
+
 class _Origin:
     """What is worked out once for each scheme, host and port."""
 
@@ -217,14 +220,8 @@ def _serialise(origin: _Origin, request: Outgoing) -> tuple[bytes, bytes]:
     target, body = request.target, request.body
     key = tuple(request.headers)
     lines = origin.lines.get(key)
-    # `find`, because `in` makes an exception (bytes are no integer) each time before it looks.
-    if (
-        lines is None
-        or target.find(b" ") >= 0
-        or target.find(b"\n") >= 0
-        or target.find(b"\r") >= 0
-        or target.find(b"\0") >= 0
-    ):
+    # Single bytes as numbers: for a text `in` makes an exception (bytes are no integer) each time before it looks.
+    if lines is None or _BLANK in target or _LINE_FEED in target or _CARRIAGE_RETURN in target or _NUL in target:
         lines = _lines(origin, request)
         if len(origin.lines) >= MAX_REMEMBERED_HEADS:
             origin.lines.clear()

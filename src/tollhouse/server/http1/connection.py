@@ -310,6 +310,8 @@ class Connection(asyncio.BufferedProtocol):
         expects_continue = has_body = self._is_coded = False
         hosts = 0
         for name, value in fields:
+            if name not in _LOOKED_AT:  # as nearly all are not
+                continue
             if name == b"host":
                 hosts += 1
             elif name == b"content-length":
@@ -336,7 +338,7 @@ class Connection(asyncio.BufferedProtocol):
             _, _, rest = target.partition(b"://")
             target = b"/" + rest.partition(b"/")[2] if rest else target
         raw_path, _, query = target.partition(b"?")
-        path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
+        path = unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path
         scope: Scope = {
             "type": "http",
             "asgi": _ASGI,
@@ -465,6 +467,8 @@ class _Refused(Exception):  # it ends a callback of the parser, and is an answer
         self.sentence = sentence
 
 
+_LOOKED_AT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"})
+_PERCENT: Final = ord("%")
 _ENDED: Final = Answer.ENDED
 _ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
 _REASONS: Final = {

@@ -258,7 +258,8 @@ class Request:
             self._waiter.set_result(None)
 
     def _send_head(self, body: bytes, *, is_whole: bool) -> None:
-        lines = [*map(b": ".join, self._head)]
+        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status" % self._status
+        lines = [status_line, *map(b": ".join, self._head)]
         # One look at all lines in place of one at each.  `in` is quick for one byte; for more it makes an exception first.
         said = b"".join(lines)
         if _LINE_FEED in said or _CARRIAGE_RETURN in said or _NUL in said:
@@ -282,8 +283,8 @@ class Request:
             lines.append(b"connection: close")
         elif is_old:
             lines.append(b"connection: keep-alive")
-        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status" % self._status
-        head = b"\r\n".join((status_line, *lines, _date_line()))
+        lines.append(_date_line())
+        head = b"\r\n".join(lines)
         self.answer = _SENDING
         if len(body) > JOINED_BYTES:
             self._wire.write(head)
