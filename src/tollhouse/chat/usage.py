@@ -16,7 +16,7 @@ UsageSource = Literal["reported", "rebuilt", "estimated", "none"]
 """Where counts come from: the provider's own word, the chunks that were seen, a guess from sizes, or nowhere."""
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Token counts of one answer.  Counts are at least 0; parts never exceed their totals once `checked`."""
 
     input_tokens: int | None = None

@@ -14,7 +14,7 @@ from tollhouse.errors import CallLost
 NOTHING_USED = Usage()
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """One upstream call and how it ended."""
 
     provider: str

@@ -13,7 +13,7 @@ from tollhouse.errors import Quota
 from tollhouse.policy.identity import Principal
 
 
-class Weight(msgspec.Struct, frozen=True):
+class Weight(msgspec.Struct, frozen=True, gc=False):
     """What a call can use."""
 
     likely_tokens: int

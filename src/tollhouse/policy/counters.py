@@ -80,7 +80,7 @@ class Parts(msgspec.Struct, frozen=True):
         return not (self.rates or self.seats or self.purses)
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One call's wish to pass."""
 
     id: str
@@ -128,7 +128,7 @@ class Level(msgspec.Struct, frozen=True):
     """Until it is full again."""
 
 
-class _Rates(msgspec.Struct, frozen=True):
+class _Rates(msgspec.Struct, frozen=True, gc=False):
     """How the rates of a claim are."""
 
     rates: tuple[Rate, ...] = ()
@@ -142,7 +142,7 @@ class _Rates(msgspec.Struct, frozen=True):
         return tuple(map(level_of, self.rates, self.ahead_ns))
 
 
-class Placed(_Rates, frozen=True):
+class Placed(_Rates, frozen=True, gc=False):
     """The claim stands."""
 
 
@@ -151,7 +151,7 @@ def level_of(rate: Rate, ahead_ns: int) -> Level:
     return Level(rate, max(0, (MINUTE_NS - ahead_ns) * rate.per_minute // MINUTE_NS), ahead_ns / 1e9)
 
 
-class RateFull(_Rates, frozen=True, kw_only=True):
+class RateFull(_Rates, frozen=True, kw_only=True, gc=False):
     """Refused by a rate: the one that needs the longest wait.  The rates are untouched."""
 
     rate: Rate
@@ -184,7 +184,7 @@ class Unseeded(msgspec.Struct, frozen=True):
 Answer = Placed | RateFull | SeatsTaken | PurseEmpty | Unseeded
 
 
-class Ending(msgspec.Struct, frozen=True):
+class Ending(msgspec.Struct, frozen=True, gc=False):
     """How a claim ended."""
 
     claim_id: str
@@ -195,7 +195,7 @@ class Ending(msgspec.Struct, frozen=True):
     """Whether somebody wants to hear what that did to its purses."""
 
 
-class Spending(msgspec.Struct, frozen=True):
+class Spending(msgspec.Struct, frozen=True, gc=False):
     """What settling did to a purse.
 
     No two settlements see the same step, so whoever sees a threshold crossed is the only one.
