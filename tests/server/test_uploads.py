@@ -119,6 +119,24 @@ async def test_googles_sdk_stores_a_file_in_pieces(serving: Serving):
 
 
 @own
+@pytest.mark.parametrize(
+    ("protocol", "kind", "body"),
+    [
+        (b"multipart", b"multipart/related; boundary=x", b"--x\r\n\r\n{}\r\n--x\r\n\r\nhello\r\n--x--"),
+        (b"raw", b"application/json", b'{"one": 1}\n{"two": 2}\n'),
+    ],
+)
+async def test_a_file_in_one_piece_is_not_read_for_a_model(serving: Serving, protocol: bytes, kind: bytes, body: bytes):
+    script = Google()
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        headers = [(b"x-goog-api-key", KEY.encode()), (b"x-goog-upload-protocol", protocol), (b"content-type", kind)]
+        assert (await gateway.ask("/google/upload/v1beta/files", body, headers=headers)).status == 200
+    ((_, target, sent),) = script.asked
+    assert (target, sent["x-goog-upload-protocol"]) == ("/upload/v1beta/files", protocol.decode())
+
+
+@own
 async def test_a_ticket_opens_one_upload_and_nothing_else(serving: Serving):
     script = Google()
     async with Peer(script) as peer:

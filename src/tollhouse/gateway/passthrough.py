@@ -95,6 +95,7 @@ _WITHOUT_OUTPUT: Final = re.compile(
 )
 _UPLOADS: Final = "/upload/"
 _UPLOAD_COMMAND: Final = b"x-goog-upload-command"
+_UPLOAD_PROTOCOL: Final = b"x-goog-upload-protocol"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -327,7 +328,9 @@ def _given(headers: Headers, principal: Principal, provider: Provider) -> dict[b
 
 def _declared(call: Call, request: Request, given: dict[bytes, bytes]) -> Declaration:
     """What the request says of itself; a piece of a file says nothing, whatever it looks like."""
-    if request.path.startswith(_UPLOADS) and b"upload" in given.get(_UPLOAD_COMMAND, b""):
+    if request.path.startswith(_UPLOADS) and (
+        b"upload" in given.get(_UPLOAD_COMMAND, b"") or given.get(_UPLOAD_PROTOCOL) in {b"raw", b"multipart"}
+    ):
         return Declaration("", call.body)
     kind = given.get(b"content-type", b"").decode("latin-1")
     return declare(request.provider, request.path, request.query, kind, call.body)
