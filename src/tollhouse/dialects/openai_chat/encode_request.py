@@ -41,6 +41,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.openai_chat.both import document_text, service_fields, url_of
 from tollhouse.dialects.openai_chat.pieces import decoded, encrypted_detail, signed_detail
 from tollhouse.dialects.openai_chat.reasoning import write_reasoning
+from tollhouse.dialects.openai_chat.tool_choice import leave_out_free_tools
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.dialects.openai_chat.wire import NAME, Json
 
@@ -80,6 +81,8 @@ def encode_request(request: Request, traits: OpenAIChatTraits, receipt: Receipt)
                 body.setdefault(name, raw)
             else:
                 receipt.dropped(name, f"only {request.extra.dialect} knows it")
+    if not traits.tool_choice_free:
+        leave_out_free_tools(body, receipt)
     if request.stream:
         body["stream"] = True
         if traits.asks_usage:

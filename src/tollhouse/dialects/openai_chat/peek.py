@@ -10,6 +10,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
 from tollhouse.dialects.fields import read_object
 from tollhouse.dialects.governed import check_governed
+from tollhouse.dialects.openai_chat.tool_choice import leave_out_free_tools
 from tollhouse.dialects.openai_chat.traits import OpenAIChatTraits
 from tollhouse.errors import BadRequest
 
@@ -70,6 +71,8 @@ def patch(
         fields["messages"] = refitted(messages, traits.call_ids, "tool_call_id", _refit)
     if peek.stream and traits.asks_usage and not peek.include_usage:
         fields["stream_options"] = _asking_usage(fields.get("stream_options"))
+    if not traits.tool_choice_free:
+        leave_out_free_tools(fields, receipt)
     for name in traits.drop_fields:
         if not is_null(fields.pop(name, None)):
             receipt.dropped(name, "this model refuses it")

@@ -72,6 +72,9 @@ class OpenAIChatTraits:
     """`stop` is understood."""
     tool_choice_forced: bool = True
     """`tool_choice` may be `required` or name a tool; else `auto` is all there is."""
+    tool_choice_free: bool = True
+    """The model can choose whether to call a tool; else tools reach it only where `tool_choice` demands a call, in the
+    same-dialect lane too (embedded models whose chat template knows no tools)."""
     text_array_content: bool = True
     """Text may come as an array of parts; else text parts are joined into one string."""
     user: bool = True
