@@ -156,6 +156,14 @@ def test_a_damaged_file_is_refused_in_words_or_loads(edits: list[tuple[int, str]
     assert "plaintext" not in message
 
 
+@pytest.mark.parametrize("form", ["*{}", "!{}", "!!{}", "&a {} *{}", "|{}", "@{}", "[{}", "{{{}", "'{}"])
+def test_a_secret_that_yaml_takes_for_something_else_is_not_told(form: str):
+    """Without quotes, one that begins with an asterisk is an alias, and one with an exclamation mark a tag."""
+    with pytest.raises(ConfigError) as refused:
+        read("auth: {open: true}\nproviders:\n  openai:\n    api_key: " + form.format(*["s3cret-text"] * 2) + "\n", {})
+    assert "s3cret" not in str(refused.value)
+
+
 # ----------------------------------------------------------------------------------------------------------------- find
 
 

@@ -252,9 +252,13 @@ class _Builder:
     def _repeat(self, anchor: str, mark: Mark) -> None:
         found = self._anchors.get(anchor)
         if found is None:
-            inside = any(outer.anchor == anchor for outer in self._stack)
+            # What it says is not quoted: it may be a secret that begins with an asterisk.
+            is_inside = any(outer.anchor == anchor for outer in self._stack)
             raise _Unreadable(
-                mark, f"*{anchor} stands inside itself." if inside else f"*{anchor} has no &{anchor} before it."
+                mark,
+                "This alias stands inside itself."
+                if is_inside
+                else "This alias has no anchor before it; a value that begins with `*` belongs in quotes.",
             )
         self._place(found[0], found[1], None, mark)
 
@@ -301,7 +305,9 @@ class _Builder:
 
     def _refuse_tag(self, tag: str | None, mark: Mark) -> None:
         if tag is not None:
-            self.flaws.append(Flaw(mark, f"Tags such as {tag[:60]!r} are not used here; remove it."))
+            self.flaws.append(
+                Flaw(mark, "Tags are not used here; remove it, or put a value that begins with `!` in quotes.")
+            )
 
 
 def _mark(mark: _Position | None) -> Mark:
