@@ -19,6 +19,8 @@ from support.fake_replies import Answer, Cut, Failure, Stall, faulty, words
 from tollhouse.cli.ask import command
 
 TEXT = words(8)
+AS_FROM_A_TERMINAL = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+"""What a shell starts in the background ignores Ctrl-C, and so would all that the tests start when they run there."""
 
 
 @dataclass
@@ -134,7 +136,7 @@ def test_ctrl_c_ends_it_with_130_and_the_provider_hears_of_it(town: Town, enviro
     never = town.do(asyncio.Event)
     with town.saying(faulty(Answer(text=TEXT), Stall(3, until=never))) as fake:
         child = subprocess.Popen(
-            [sys.executable, "-m", "tollhouse", "ask", "hi", "-m", "openai/gpt-4o-mini"],
+            [sys.executable, "-c", AS_FROM_A_TERMINAL, "-m", "tollhouse", "ask", "hi", "-m", "openai/gpt-4o-mini"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
