@@ -388,7 +388,7 @@ class ProviderSettings:
     """Whether its other paths (files, batches, images, audio) are forwarded as they are, under `/{name}/…`.  What is stored
     at the provider is then within reach of every caller who may use the provider."""
     passthrough_hold_nano: int | None = None
-    """What a call of another path is taken to cost, in nano-USD, where no price says it (a batch, a minute of sound): a hard
+    """What a call of another path is taken to cost where no price says it (a batch, a minute of sound): a hard
     budget holds so much for it, and is charged with it unless the answer tells what was used.  Also the most that is held for
     a form with a picture or a sound in it.  Without it, a hard budget refuses what has no price."""
     options: Mapping[str, str | int | bool] = field(default_factory=_no_items)
