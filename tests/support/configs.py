@@ -17,7 +17,7 @@ TYPES: Mapping[str, ProviderDefaults] = MappingProxyType(
         "groq": ProviderDefaults(key_variable="GROQ_API_KEY"),
         "xai": ProviderDefaults(key_variable="XAI_API_KEY"),
         "openai-compatible": ProviderDefaults(needs_key=False, needs_base_url=True),
-        "local": ProviderDefaults(needs_key=False),
+        "local": ProviderDefaults(needs_key=False, own_model="smollm2-135m-instruct"),
     }
 )
 

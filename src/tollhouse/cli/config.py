@@ -56,14 +56,14 @@ def check(provider_types: Mapping[str, ProviderDefaults] | None, path: str | Non
     file = find_config(path)
     try:
         config = _load(file, provider_types)
-        _check_patterns(config)
+        warnings = _rehearsed(config)
     except ConfigError as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         count = len(error.problems)
         print(f"{file}: {count} problem{'s' if count > 1 else ''}", file=sys.stderr)
         sys.exit(1)
-    for warning in config.warnings:
+    for warning in [*config.warnings, *warnings]:
         print(f"warning: {warning}", file=sys.stderr)
     print(f"{file}: ok ({_counts(config)})")
 
@@ -107,11 +107,11 @@ def _load(file: Path, provider_types: Mapping[str, ProviderDefaults] | None) -> 
     return load(file, os.environ, provider_defaults() if provider_types is None else provider_types)
 
 
-def _check_patterns(config: Config) -> None:
-    """Raises `ConfigError` for a pattern that loads, and that the gateway would not start with."""
-    from tollhouse.policy.redaction.configured import redactor_of
+def _rehearsed(config: Config) -> tuple[str, ...]:
+    """Warnings about what loads.  Raises `ConfigError` for what the gateway would not start with all the same."""
+    from tollhouse.server.rehearsal import rehearse
 
-    redactor_of(config, "secrets")
+    return rehearse(config, os.environ)
 
 
 def _counts(config: Config) -> str:

@@ -173,7 +173,7 @@ def _prepare_signing_key(config: Config, environ: Mapping[str, str]) -> None:
         log.info("a key was made that signs tokens", extra={"kid": kid, "file": str(mint.secrets.path)})
 
 
-def _is_installed(name: str) -> bool:
+def is_installed(name: str) -> bool:
     """Whether a module can be found, without importing it."""
     try:
         return find_spec(name) is not None
@@ -181,7 +181,7 @@ def _is_installed(name: str) -> bool:
         return False
 
 
-def wants_grpc(config: Config, *, is_asked_for: bool, is_installed: Callable[[str], bool] = _is_installed) -> bool:
+def wants_grpc(config: Config, *, is_asked_for: bool, is_installed: Callable[[str], bool] = is_installed) -> bool:
     """Whether gRPC is to be served.
 
     It is on by default; where the extra is missing that is not held against whoever never asked for it, and said in the log.
