@@ -54,7 +54,11 @@ def test_tools_that_need_not_be_called_are_left_out(choice: object) -> None:
 
 @pytest.mark.parametrize(
     "choice",
-    [NAMED, {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}}],
+    [
+        NAMED,
+        {"type": "tool", "name": "get_weather"},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": [NAMED]}},
+    ],
 )
 def test_a_named_tool_becomes_the_only_possible_answer(choice: object) -> None:
     request, fold = rewritten(tools=[PING, WEATHER], tool_choice=choice, response_format={"type": "text"})
@@ -101,16 +105,38 @@ def test_the_client_s_own_system_prompt_stays_first() -> None:
 @pytest.mark.parametrize(
     ("tools", "choice", "reason"),
     [
-        ([PING], NAMED, "none is named 'get_weather'"),
+        ([PING], NAMED, "no function is named 'get_weather'"),
         ([], "required", "there is none"),
         ([{"type": "web_search"}], "required", "there is none"),
         ("many", "required", "cannot be read"),
         ([PING], 7, "cannot be read"),
+        ([{"type": "custom", "custom": {"name": "get_weather"}}], {"type": "custom"}, "there is none"),
+        ([PING], {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": []}}, "there is none"),
     ],
 )
 def test_a_demand_that_no_tool_meets_is_the_caller_s_mistake(tools: object, choice: object, reason: str) -> None:
     with pytest.raises(BadRequest, match=reason):
         rewritten(tools=tools, tool_choice=choice)
+
+
+def test_a_demand_without_any_tools_is_the_caller_s_mistake() -> None:
+    with pytest.raises(BadRequest, match="there is none"):
+        rewritten(tool_choice="required")
+
+
+@pytest.mark.parametrize("choice", ["always", {"type": "function"}])
+def test_a_demand_that_nobody_understands_is_refused_and_not_forgotten(choice: object) -> None:
+    with pytest.raises(BadRequest):
+        rewritten(tools=[PING], tool_choice=choice)
+
+
+def test_a_system_prompt_in_parts_gets_one_more() -> None:
+    parts = [{"type": "text", "text": "Be brief."}]
+    request, _ = rewritten(messages=[{"role": "system", "content": parts}, ASK], tools=[PING], tool_choice="required")
+    first, *rest = request["messages"]
+    assert first["content"][:-1] == parts
+    assert "ping" in first["content"][-1]["text"]
+    assert rest == [ASK]
 
 
 def test_a_schema_of_absurd_depth_is_refused() -> None:
@@ -127,7 +153,7 @@ def test_a_call_reads_the_same_however_it_is_cut(cuts: set[int]) -> None:
     scanner = CallScanner()
     edges = [0, *sorted(cuts), len(CALL)]
     arguments = "".join(scanner.feed(CALL[start:end]) for start, end in itertools.pairwise(edges))
-    assert (scanner.name, arguments, scanner.is_complete, scanner.unread) == ("get_weather", ARGUMENTS, True, "")
+    assert (scanner.name, arguments, scanner.is_complete, scanner.take_unread()) == ("get_weather", ARGUMENTS, True, "")
 
 
 def test_arguments_that_are_a_bare_value_end_before_the_call_does() -> None:
@@ -210,6 +236,15 @@ def test_a_stream_cut_before_it_became_a_call_gives_its_text() -> None:
     choices = folded_stream(["{", '"na'], finish="length")
     assert [choice["delta"].get("content") for choice in choices] == [None, '{"na', None]
     assert [choice["finish_reason"] for choice in choices] == [None, None, "length"]
+
+
+def test_a_stream_that_is_no_call_is_not_held_back_for_ever() -> None:
+    """However it comes to that; the grammar forbids it."""
+    pieces = ["word " * 500] * 3
+    choices = folded_stream(pieces)
+    said = [choice["delta"].get("content") or "" for choice in choices]
+    assert said == ["", "word " * 1000, "word " * 500, ""]
+    assert choices[-1]["finish_reason"] == "stop"
 
 
 def test_a_stream_cut_within_the_arguments_says_length() -> None:

@@ -15,14 +15,20 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tollhouse.dialects.openai_chat.tool_choice import demands_call
+from tollhouse.dialects.openai_chat.wire import Json
 from tollhouse.errors import BadRequest
-
-Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
-"""What JSON decodes to.  msgspec has no recursive types: `Any` stands for it where bytes are decoded."""
+from tollhouse.local.past_calls import told_in_words
 
 MAX_SCHEMA_DEPTH: Final = 64
 _NO_ARGUMENTS: Final[Mapping[str, Json]] = {"type": "object", "properties": {}, "additionalProperties": False}
 _MAX_HEAD_CHARACTERS: Final = 4096
+"""More than a name and what stands around it; an answer that has not begun with a call by then is none."""
+_NULL: Final = msgspec.Raw(b"null")
+_FIELDS: Final = ("tools", "tool_choice", "parallel_tool_calls")
+_ANY: Final = frozenset({"required", "any"})  # Mistral's clients say `any`
+_PAST: Final = (b'"tool_calls"', b'"tool"')
+"""What stands in messages that hold earlier calls or their results."""
 # The grammar lets whitespace stand between tokens.
 _HEAD: Final = re.compile(r'\s*\{\s*"name"\s*:\s*("(?:[^"\\]|\\.)*")\s*,\s*"arguments"\s*:\s*(?=\S)', re.DOTALL)
 
@@ -52,7 +58,10 @@ class _Allowed(msgspec.Struct, frozen=True):
 
 
 class _Choice(msgspec.Struct, frozen=True):
+    """A choice that is an object; with other clients its tool's name stands at the top."""
+
     type: str = "function"
+    name: str | None = None
     function: _Named | None = None
     allowed_tools: _Allowed | None = None
 
@@ -61,43 +70,57 @@ def rewrite_request(body: bytes) -> tuple[bytes, "Fold | None"]:
     """Rewrites an OpenAI chat request so that a model without tools can answer it.
 
     With a `Fold` the answer must go through it.  Without one the answer is as it should be: the body is unchanged, or it
-    lost the tools that the model was free not to use.  Raises `BadRequest` when the demanded tool is not among the tools.
+    lost the tools that the model was free not to use.  Earlier calls and their results become text either way: such a
+    template leaves them out.  Raises `BadRequest` when the demanded tool is not among the tools.
     """
     try:
         request = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-        if "tools" not in request:
+        messages = request.get("messages", msgspec.Raw(b"[]"))
+        has_past = any(mark in bytes(messages) for mark in _PAST)
+        if not has_past and request.keys().isdisjoint(_FIELDS):
             return body, None
-        tools = msgspec.json.decode(request["tools"], type=tuple[_Tool, ...] | None) or ()
-        choice = msgspec.json.decode(request.get("tool_choice", msgspec.Raw(b"null")), type=str | _Choice | None)
-    except msgspec.DecodeError as error:
+        tools = msgspec.json.decode(request.get("tools", _NULL), type=tuple[_Tool, ...] | None) or ()
+        choice = request.get("tool_choice", _NULL)
+        demanded = _demanded([tool.function for tool in tools if tool.function], choice)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The tools cannot be read: {error}.", param="tools") from error
-    for name in ("tools", "tool_choice", "parallel_tool_calls"):
+    for name in _FIELDS:
         request.pop(name, None)
-    demanded = _demanded([tool.function for tool in tools if tool.function], choice)
+    try:
+        turns: list[Json] = msgspec.json.decode(messages, type=list[Any])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # llama.cpp says what is wrong with them
+    else:
+        turns = told_in_words(turns) if has_past else turns
+        request["messages"] = _raw(_explained(turns, demanded) if demanded else turns)
     if not demanded:
         return msgspec.json.encode(request), None
     schema: dict[str, Json] = {"name": "call", "strict": True, "schema": _call_schema(demanded)}
     request["response_format"] = _raw({"type": "json_schema", "json_schema": schema})
-    request["messages"] = _explained(request.get("messages"), demanded)
     return msgspec.json.encode(request), Fold()
 
 
-def _demanded(functions: list[_Function], choice: str | _Choice | None) -> list[_Function]:
+def _demanded(functions: list[_Function], raw: msgspec.Raw) -> list[_Function]:
     """The functions of which the answer must call one; none when it need not call any."""
-    if isinstance(choice, str):
-        names: tuple[str, ...] | None = None if choice == "required" else ()
-    elif choice is None:
-        names = ()
-    elif choice.allowed_tools:
-        allowed = choice.allowed_tools
-        names = tuple(t.function.name for t in allowed.tools if t.function) if allowed.mode == "required" else ()
-    else:
-        names = (choice.function.name,) if choice.function else ()
-    if names == ():
+    if not demands_call(raw):
         return []
+    choice = msgspec.json.decode(raw, type=str | _Choice)
+    names: tuple[str, ...] | None
+    if isinstance(choice, str):
+        if choice not in _ANY:
+            raise BadRequest("`tool_choice` must be `auto`, `none`, `required` or name a tool.", param="tool_choice")
+        names = None
+    elif choice.type in _ANY:
+        names = None
+    elif choice.allowed_tools:
+        names = tuple(tool.function.name for tool in choice.allowed_tools.tools if tool.function)
+    else:
+        names = (choice.function.name if choice.function else choice.name or "",)
     wanted = functions if names is None else [function for function in functions if function.name in names]
     if not wanted:
-        missing = f"none is named {names[0][:100]!r}" if names else "there is none"
+        missing = (
+            f"no function is named {names[0][:100]!r}" if names and names[0] else "there is none that this model knows"
+        )
         raise BadRequest(f"`tool_choice` demands a call of one of the tools, but {missing}.", param="tool_choice")
     return wanted
 
@@ -136,24 +159,22 @@ def _moved(schema: Json, place: str, depth: int) -> Json:
     }
 
 
-def _explained(messages: msgspec.Raw | None, functions: list[_Function]) -> msgspec.Raw:
+def _explained(turns: list[Json], functions: list[_Function]) -> list[Json]:
     """The messages, with the functions described in front: the grammar forces the form, only words give it a sense."""
     lines = ["Call one of these functions. Answer with its name and its arguments as JSON only."]
     lines += [f"- {function.name}: {function.description or 'no description'}" for function in functions]
     words = "\n".join(lines)
-    try:
-        turns: list[Json] = msgspec.json.decode(messages or b"[]", type=list[Any])
-    except msgspec.DecodeError:
-        return messages or msgspec.Raw(b"[]")  # llama.cpp says what is wrong with it
     first = turns[0] if turns else None
-    if isinstance(first, dict) and first.get("role") == "system" and isinstance(first.get("content"), str):
-        turns[0] = {**first, "content": f"{first['content']}\n\n{words}"}
-    else:
-        turns.insert(0, {"role": "system", "content": words})
-    return _raw(turns)
+    if isinstance(first, dict) and first.get("role") == "system":
+        content = first.get("content")
+        if isinstance(content, str):
+            return [{**first, "content": f"{content}\n\n{words}"}, *turns[1:]]
+        if isinstance(content, list):
+            return [{**first, "content": [*content, {"type": "text", "text": words}]}, *turns[1:]]
+    return [{"role": "system", "content": words}, *turns]
 
 
-def _raw(value: Json | dict[str, Json]) -> msgspec.Raw:
+def _raw(value: Json) -> msgspec.Raw:
     return msgspec.Raw(msgspec.json.encode(value))
 
 
@@ -163,22 +184,24 @@ def _raw(value: Json | dict[str, Json]) -> msgspec.Raw:
 class CallScanner:
     """Reads `{"name": …, "arguments": …}` as it comes, in pieces of any size."""
 
-    __slots__ = ("_depth", "_escaped", "_head", "_in_string", "is_complete", "name")
+    __slots__ = ("_depth", "_escaped", "_head", "_in_string", "is_complete", "is_text", "name")
 
     def __init__(self) -> None:
         self.name: str | None = None
         """The function's name once it is known; arguments come after it."""
         self.is_complete = False
         """Whether the arguments' closing brace was seen."""
+        self.is_text = False
+        """Whether too much came without making a call: then none is to come."""
         self._head = ""
         self._depth = 0
         self._in_string = False
         self._escaped = False
 
-    @property
-    def unread(self) -> str:
-        """What came so far without making a call: an answer that was cut, or that is no call at all."""
-        return "" if self.name is not None else self._head
+    def take_unread(self) -> str:
+        """What came without making a call, once: of an answer that was cut, or that is no call at all."""
+        unread, self._head = self._head, ""
+        return unread
 
     def feed(self, text: str) -> str:
         """Takes more of the answer and gives the part of it that belongs to the arguments."""
@@ -186,8 +209,9 @@ class CallScanner:
             return ""
         if self.name is None:
             self._head += text
-            match = _HEAD.match(self._head[:_MAX_HEAD_CHARACTERS])
+            match = None if self.is_text else _HEAD.match(self._head[:_MAX_HEAD_CHARACTERS])
             if match is None:
+                self.is_text = self.is_text or len(self._head) > _MAX_HEAD_CHARACTERS
                 return ""
             self.name = msgspec.json.decode(match[1], type=str)
             text = self._head[match.end() :]
@@ -271,8 +295,8 @@ class StreamFold:
             arguments = scanner.feed(content)
             choice["delta"] = _call_delta(delta, scanner, arguments, None if was_open else _call_id(chunk, choice))
         if finish is not None:
-            if scanner.unread:
-                out.append(_with(chunk, choice, {"content": scanner.unread}, None))
+            if unread := scanner.take_unread():
+                out.append(_with(chunk, choice, {"content": unread}, None))
             choice["finish_reason"] = _finish(finish, scanner)
         elif isinstance(content, str) and not choice["delta"]:
             return out
@@ -282,6 +306,8 @@ class StreamFold:
 
 def _call_delta(delta: dict[str, Json], scanner: CallScanner, arguments: str, call_id: str | None) -> dict[str, Json]:
     rest = {key: value for key, value in delta.items() if key != "content"}
+    if scanner.is_text:
+        return {**rest, "content": scanner.take_unread()}
     if scanner.name is None:
         return rest
     if call_id is not None:
