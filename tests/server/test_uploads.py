@@ -210,6 +210,17 @@ async def test_a_key_in_the_query_opens_googles_other_paths_and_goes_no_further(
 
 
 @own
+@pytest.mark.parametrize("path", ["/upload/v1beta/files", "/v1beta/cachedContents"])
+async def test_who_asks_for_files_at_the_wrong_place_is_told_the_right_one(serving: Serving, path: str):
+    script = Google()
+    async with Peer(script) as peer:
+        gateway = await serving(config(peer))
+        answer = await gateway.ask(path, {"file": {}}, headers=START)
+        assert answer.status == 404
+        assert "`…/google`" in answer.json()["error"]["message"]
+
+
+@own
 async def test_a_key_in_the_query_is_googles_way_alone(serving: Serving):
     script = Google()
     async with Peer(script) as peer:

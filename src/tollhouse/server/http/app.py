@@ -106,15 +106,18 @@ def _guess(scope: Scope) -> Dialect[Any]:
     return ANTHROPIC if is_anthropic else OPENAI_CHAT
 
 
+def _where(path: str) -> str:
+    if path.startswith(("/upload/", "/v1beta/")):
+        return "Google's files and the like are below a provider's name: give the client `…/google` as the address of the API."
+    return "Chat is at /v1/chat/completions, /v1/responses and /v1/messages, the models at /v1/models."
+
+
 def _refusing(methods: Mapping[str, Handler]) -> Handler:
     """What is done with a method that is not among those of a path."""
 
     async def refuse(exchange: Exchange) -> None:
         if methods:
             raise MethodNotAllowed(exchange.method, allowed=sorted(methods))
-        raise NotFound(
-            f"There is nothing at {exchange.method} {exchange.path[:200]!r}.",
-            hint="Chat is at /v1/chat/completions, /v1/responses and /v1/messages, the models at /v1/models.",
-        )
+        raise NotFound(f"There is nothing at {exchange.method} {exchange.path[:200]!r}.", hint=_where(exchange.path))
 
     return refuse
