@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from support.books import BOOK, MTOK, ask, keep, priced, write
 from support.call_records import make_call
+from support.valkey import Server, valkey, valkey_server
 from tollhouse.chat.usage import Usage
 from tollhouse.cli import tollhouse
 from tollhouse.errors import BadRequest, ConfigError, NotFound, StoreUnavailable
@@ -19,6 +20,9 @@ from tollhouse.ledger import store
 from tollhouse.ledger.prices import PRICES_FILE
 from tollhouse.policy.counters import Placed, Purse, claim_of
 from tollhouse.policy.shared_memory import SharedCounters
+from tollhouse.policy.valkey import ValkeySettings, open_counters
+
+__all__ = ["valkey", "valkey_server"]
 
 PRICES = """
 prices:
@@ -281,6 +285,31 @@ def test_at_rest_nothing_may_be_held_and_budgets_must_be_exact(url: str, folder:
         "WRONG  spending: Budget key:dev/day/2026-11-21 has spent $7.100000000 by the counters and $2.600000000 by the"
         in (drifted.output)
     )
+
+
+@pytest.mark.parametrize("name", ["global/total/ever", "key:ci/total/ever"])
+def test_budgets_of_the_configuration_and_of_the_database_are_compared_in_a_shared_store_too(
+    url: str, folder: Path, valkey: Server, name: str
+):
+    config = folder / "tollhouse.yaml"
+    config.write_text(
+        "auth: {open: true}\nproviders: {openai: {api_key: sk-1}}\nbudgets: [{scope: global, total: 100}]\n"
+        f"ledger: {{url: '{url}'}}\nstate: {{url: '{valkey.url}'}}\n"
+    )
+    made = CliRunner().invoke(tollhouse, ["key", "create", "ci", "--total", "9", "--config", str(config)])
+    assert made.exit_code == 0, made.output
+
+    async def die_in_a_call() -> None:
+        counters = await open_counters(ValkeySettings(url=valkey.url))
+        purse = Purse(name, 100 * MTOK)
+        await counters.seed(purse, spent_nano=0, before_us=1)
+        assert isinstance(await counters.place(claim_of(id="x", began_at_us=2, purses=(purse,), hold_nano=5)), Placed)
+        await counters.aclose()
+
+    asyncio.run(die_in_a_call())
+    result = run("verify", "--at-rest")
+    assert result.exit_code == 1
+    assert f"WRONG  holds: Budget {name} has $0.000000005 held, though nothing is under way." in result.output
 
 
 def test_without_counters_holds_cannot_be_said_to_be_zero(url: str):

@@ -333,6 +333,8 @@ def _pruned_before_us(retention: timedelta | None, config: "Config | None") -> i
 def _purses(address: str, config: "Config | None", folder: Path) -> "list[Purse]":
     import asyncio
 
+    from tollhouse.cli.budgets import all_budgets
+    from tollhouse.cli.register import Register
     from tollhouse.ledger.address import counters_folder
     from tollhouse.ledger.spending import SpendReader
     from tollhouse.policy import purses_at_rest
@@ -341,9 +343,9 @@ def _purses(address: str, config: "Config | None", folder: Path) -> "list[Purse]
         if config is not None and config.state.url is not None:
             from tollhouse.policy.valkey import ValkeySettings, open_counters
 
+            names = purses_at_rest.names_of(all_budgets(Register(address, config)), time.time_ns() // 1000)
             counters = await open_counters(ValkeySettings(url=config.state.url))
             try:
-                names = purses_at_rest.names_of(config.budgets, time.time_ns() // 1000)
                 states = list(await counters.purses(names))
             finally:
                 await counters.aclose()

@@ -36,7 +36,7 @@ COLUMNS: Final = ("budget", "limit", "spent", "held", "left", "resets (UTC)")
 def command(*, key: str, tenant: str, as_json: bool, config_file: str | None, url: str | None) -> None:
     """Reads only; a gateway need not run."""
     register = opened(config_file, url)
-    wanted = [each for each in _settings(register) if _is_asked_for(each.scope, key, tenant)]
+    wanted = [each for each in all_budgets(register) if _is_asked_for(each.scope, key, tenant)]
     found = asyncio.run(_standings(register, wanted))
     if as_json:
         for standing in found:
@@ -47,7 +47,7 @@ def command(*, key: str, tenant: str, as_json: bool, config_file: str | None, ur
         print("No budgets." if not (key or tenant) else "No budgets of its own.")
 
 
-def _settings(register: Register) -> "list[BudgetSettings]":
+def all_budgets(register: Register) -> "list[BudgetSettings]":
     """All budgets: the configuration's, then the database's."""
     from tollhouse.server.admin.book_operations import ManyBudgets, budgets_of_register
     from tollhouse.server.admin.operation import MAX_PAGE
