@@ -537,3 +537,19 @@ async def test_without_a_budget_the_configurations_word_is_no_cost(serving: Serv
         assert (await gateway.ask("/openai/v1/batches", {"input_file_id": "f"})).status == 200
         (row,) = gateway.rows()
         assert row["cost_nano"] is None
+
+
+async def swallow(visit: Visit) -> None:
+    """Takes a request and hangs up."""
+    await visit.request()
+    visit.cut()
+
+
+@own
+async def test_what_its_provider_took_and_never_answered_is_charged_with_what_was_held(serving: Serving):
+    """It may have begun the work; the budget must not be there a second time."""
+    async with Peer(swallow) as peer:
+        gateway = await serving(config(peer, HARD, provider=FLAT))
+        answers = [await gateway.ask("/openai/v1/batches", {"input_file_id": "f"}) for _ in range(3)]
+        assert [answer.status for answer in answers] == [502, 502, 402]
+        assert [row["cost_nano"] for row in gateway.rows()] == [4_000_000] * 2
