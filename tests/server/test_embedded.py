@@ -7,10 +7,14 @@ import pytest
 
 from support.local_model import gguf_bytes
 from tollhouse.config.load import load
+from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
 from tollhouse.local.catalogue import DEFAULT_MODEL
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.embedded import local_settings, start_local
+from tollhouse.server.listener import Place
+from tollhouse.server.wiring import LocalAddress
+from tollhouse.server.worker import Job, read_job, write_job
 
 
 def configured(folder: Path, options: str) -> Path:
@@ -65,3 +69,9 @@ def test_a_model_gets_no_more_context_than_it_knows(tmp_path: Path):
 def test_a_context_that_is_asked_for_is_given(tmp_path: Path):
     config = load(configured(tmp_path, "context_tokens: 512"), {}, defaults_by_type())
     assert local_settings(config, config.providers["mine"], {}).context_tokens == 512
+
+
+def test_workers_are_told_which_models_know_tools():
+    local = {name: LocalAddress("http://127.0.0.1:9/v1", Secret("s"), name == "able") for name in ("tiny", "able")}
+    job = Job(config_file="tollhouse.yaml", place=Place("127.0.0.1", 8080), local=local)
+    assert read_job(write_job(job)) == job

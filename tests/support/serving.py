@@ -13,6 +13,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.http2 import Http2Listener, until_listening
 from tollhouse.server.listener import Place, Server, reserve
+from tollhouse.server.wiring import LocalAddress
 from tollhouse.server.worker import Job, Worker
 from tollhouse.upstream.address import parse_address
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
@@ -160,10 +162,12 @@ async def start(
     *,
     grpc: bool = False,
     overrides: Overrides = NOTHING_OVERRULED,
+    local: Mapping[str, LocalAddress] = MappingProxyType({}),
 ) -> Running:
     """Starts a gateway from a configuration's text; `auth`, `ledger` and `logging` are added where it has none.
 
-    `listen` is the HTTP server; by default the one that the configuration asks for, which alone speaks TLS.
+    `listen` is the HTTP server; by default the one that the configuration asks for, which alone speaks TLS.  `local` says
+    where the embedded models are.
     """
     ledger = folder / "ledger.db"
     if re.search("^auth:", text, re.MULTILINE) is None:
@@ -179,7 +183,7 @@ async def start(
     place, held = reserve(Place("127.0.0.1", 0, is_encrypted=config.server.tls is not None), "gateway")
     rpc, held_rpc = reserve(Place("127.0.0.1", 0), "gRPC listener") if grpc else (None, None)
     worker = await Worker.open(
-        Job(config_file=str(file), place=place, grpc=rpc, overrides=overrides), config, {}, listen=listen
+        Job(config_file=str(file), place=place, local=local, grpc=rpc, overrides=overrides), config, {}, listen=listen
     )
     await worker.start()
     for each in (held, held_rpc):

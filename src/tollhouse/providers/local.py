@@ -18,11 +18,19 @@ _TRAITS: Final = replace(
     user=False,
 )
 
+_TOOLLESS: Final = replace(_TRAITS, tool_choice_free=False)
+
 
 def traits_for(model: str) -> OpenAIChatTraits:
     """The same for every model: they are small, and only read text."""
     del model
     return _TRAITS
+
+
+def traits_without_tools(model: str) -> OpenAIChatTraits:
+    """Those of a model whose chat template knows no tools: it is made to call one where that is demanded."""
+    del model
+    return _TOOLLESS
 
 
 KIND: Final = ProviderKind(

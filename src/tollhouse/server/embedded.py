@@ -30,7 +30,7 @@ async def start_local(config: Config, environ: Mapping[str, str], stack: AsyncEx
         model = LocalModel(local_settings(config, provider, environ), environ=environ)
         stack.push_async_callback(model.stop)
         await model.start()
-        running[provider.name] = LocalAddress(model.base_url, Secret(model.api_key))
+        running[provider.name] = LocalAddress(model.base_url, Secret(model.api_key), model.supports_tools)
     return running
 
 

@@ -29,6 +29,7 @@ from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.kept_responses import KeepingBounds
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.ledger.record import CallRecord
+from tollhouse.local.forced_calls import ForcedCalls
 from tollhouse.policy.access import networks
 from tollhouse.policy.certificates import CertificateRules
 from tollhouse.policy.gate import Gate, Patience
@@ -39,6 +40,7 @@ from tollhouse.policy.rules import Rules
 from tollhouse.policy.tokens.issuer_keys import IssuerBook
 from tollhouse.policy.tokens.secrets_file import SecretsFile
 from tollhouse.policy.tokens.verifier import TokenVerifier
+from tollhouse.providers.local import traits_without_tools
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
 from tollhouse.server.serving import Keeping, Serving
@@ -59,6 +61,8 @@ class LocalAddress:
 
     base_url: str
     api_key: Secret
+    supports_tools: bool
+    """Whether its chat template knows tools; if not, calls are forced."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -131,7 +135,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
     addresses: dict[str, Address] = {}
     for name, settings in config.providers.items():
         try:
-            provider = build_provider(_with_local(settings, engine.local))
+            provider = _provider(settings, _running(settings, engine.local))
             addresses[name] = parse_address(provider.base_url)
         except (BadAddress, ValueError) as error:
             problems.append(config.places.problem(f"providers.{name}", str(error)))
@@ -242,7 +246,7 @@ def _router(
             provider=provider,
             model=model,
             traits=provider.traits_for(model),
-            transport=engine.transport(config.providers[provider.name].proxy),
+            transport=_transport(config.providers[provider.name], engine),
             address=address,
             target=target(address, provider.path(provider.chat_path, model)),
             stream_target=target(address, provider.path(provider.stream_path or provider.chat_path, model)),
@@ -286,11 +290,22 @@ def _answer_store(wanted: ResponseCacheSettings, url: str | None) -> AnswerStore
     )
 
 
-def _with_local(settings: ProviderSettings, local: Mapping[str, LocalAddress]) -> ProviderSettings:
-    running = local.get(settings.name)
+def _running(settings: ProviderSettings, local: Mapping[str, LocalAddress]) -> LocalAddress | None:
+    """The embedded model behind a provider, if one is: after a reload, its name may be that of another provider."""
+    return local.get(settings.name) if settings.type == "local" and settings.base_url is None else None
+
+
+def _provider(settings: ProviderSettings, running: LocalAddress | None) -> Provider:
     if running is None:
-        return settings
-    return replace(settings, base_url=running.base_url, api_key=running.api_key)
+        return build_provider(settings)
+    provider = build_provider(replace(settings, base_url=running.base_url, api_key=running.api_key))
+    return provider if running.supports_tools else replace(provider, traits_for=traits_without_tools)
+
+
+def _transport(settings: ProviderSettings, engine: Engine) -> Transport:
+    transport = engine.transport(settings.proxy)
+    running = _running(settings, engine.local)
+    return transport if running is None or running.supports_tools else ForcedCalls(transport)
 
 
 def _deadlines(settings: DeadlineSettings) -> Deadlines:

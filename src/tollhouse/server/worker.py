@@ -416,7 +416,8 @@ def read_job(text: str) -> Job:
         config_file=fields["config_file"],
         place=Place(fields["host"], fields["port"]),
         local={
-            name: LocalAddress(entry["base_url"], Secret(entry["api_key"])) for name, entry in fields["local"].items()
+            name: LocalAddress(entry["base_url"], Secret(entry["api_key"]), entry["supports_tools"])
+            for name, entry in fields["local"].items()
         },
         reports_folder=fields["reports_folder"],
         grpc=Place(fields["host"], fields["grpc_port"]) if fields["grpc_port"] else None,
@@ -432,7 +433,11 @@ def write_job(job: Job) -> str:
             "host": job.place.host,
             "port": job.place.port,
             "local": {
-                name: {"base_url": entry.base_url, "api_key": entry.api_key.reveal()}
+                name: {
+                    "base_url": entry.base_url,
+                    "api_key": entry.api_key.reveal(),
+                    "supports_tools": entry.supports_tools,
+                }
                 for name, entry in job.local.items()
             },
             "reports_folder": job.reports_folder,
