@@ -164,7 +164,8 @@ class Run(UnderWay, Generic[AnswerT]):
         if answered.error is not None:
             self._record.outcome, self._record.message = answered.error.code, for_the_operator(answered.error)
         else:
-            self._record.first_byte_us = self._elapsed_us(answered.began_at)
+            began_at = self._gateway.monotonic() if answered.began_at is None else answered.began_at
+            self._record.first_byte_us = int((began_at - self._call.arrived) * 1e6)
         if self._hold is None:
             raise AssertionError("an answered errand was admitted")
         usage, is_known = answered.usage, self._errand.is_free or answered.error is not None

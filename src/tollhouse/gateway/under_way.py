@@ -176,6 +176,6 @@ class UnderWay:
         else:
             hold.settle(cost_nano=record.cost_nano, input_tokens=usage.input_tokens, output_tokens=usage.output_tokens)
 
-    def _elapsed_us(self, until: float | None = None) -> int:
-        """Microseconds since the request arrived; `until` is in monotonic seconds."""
-        return int(((self._gateway.monotonic() if until is None else until) - self._call.arrived) * 1e6)
+    def _elapsed_us(self) -> int:
+        """Microseconds since the request arrived."""
+        return int((self._gateway.monotonic() - self._call.arrived) * 1e6)

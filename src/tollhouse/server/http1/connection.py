@@ -362,9 +362,8 @@ class Connection(asyncio.BufferedProtocol):
         hub = self._hub
         self._active = request
         request.scope["tollhouse.request"] = request
-        task = request.task = hub.loop.create_task(self._answer(request))
-        hub.tasks.add(task)
-        task.add_done_callback(hub.tasks.discard)
+        request.task = hub.loop.create_task(self._answer(request))
+        hub.tasks.add(request.task)
 
     async def _answer(self, request: Request) -> None:
         """The outer edge of a request: whatever escapes the app breaks the connection and ends here."""
@@ -382,6 +381,9 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self.abort()
         finally:
+            if request.task is not None:
+                # Here and not in a callback, which would be a step of the loop for each request.
+                self._hub.tasks.discard(request.task)
             # The request, its scope and its task refer to each other: a circle, which the collector would have to find.
             del request.scope["tollhouse.request"]
             request.task = None
