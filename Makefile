@@ -77,7 +77,7 @@ lock:
 		pyproject.toml requirements/build.in --extra demo -o requirements/demo.txt
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		pyproject.toml requirements/build.in requirements/dev.in --extra demo --extra aiohttp --extra http2 --extra uvicorn \
-		--extra postgres --extra valkey --extra export --extra grpc --extra llm -o requirements/dev.txt
+		--extra postgres --extra valkey --extra export --extra grpc --extra llm --extra otel -o requirements/dev.txt
 
 # It holds old releases of several libraries, so it needs an environment of its own; its tests are skipped without it.
 vibectl: .venv-vibectl/bin/vibectl
