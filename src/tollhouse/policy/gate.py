@@ -126,14 +126,13 @@ class Gate:
         try:
             answer = await self._counters.place(claim)
             if type(answer) is Placed:
-                return GateHold(self, bound, claim, answer)
+                return GateHold(self, claim.id, claim.hold_nano, answer, [bound], bound.alerts)
             began = self._monotonic()
             answer = await self._insist(bound, claim, answer, extends=False)
         except StoreUnavailable as error:
             raise _unchecked(error) from error
-        hold = GateHold(self, bound, claim, answer)
-        hold.waited_seconds = self._monotonic() - began
-        return hold
+        waited_seconds = self._monotonic() - began
+        return GateHold(self, claim.id, claim.hold_nano, answer, [bound], bound.alerts, waited_seconds)
 
     async def check(self) -> None:
         """Makes certain what was not: call it about once a second.  Raises nothing for a store that is away."""
@@ -298,41 +297,37 @@ class Gate:
                 self._unconfirmed[name] = budget
 
 
-class GateHold:
+class GateHold(msgspec.Struct, eq=False):
     """The `Hold` of a claim that stands."""
 
-    __slots__ = ("_gate", "_placed", "bounds", "held_nano", "id", "is_watched", "waited_seconds")
-
-    def __init__(self, gate: Gate, bound: Bound, claim: Claim, placed: Placed) -> None:
-        self.id = claim.id
-        self.held_nano = claim.hold_nano
-        self.waited_seconds = 0.0
-        self._gate = gate
-        self._placed = placed
-        self.bounds = [bound]
-        self.is_watched = bound.alerts
-        """Whether somebody wants to hear of one of its budgets."""
+    gate: Gate
+    id: str
+    held_nano: int
+    placed: Placed
+    bounds: list[Bound]
+    is_watched: bool
+    """Whether somebody wants to hear of one of its budgets."""
+    waited_seconds: float = 0.0
 
     @property
     def quotas(self) -> Sequence[Quota]:
         """See `Hold.quotas`."""
-        placed = self._placed
-        return _tightest(placed.rates, placed.ahead_ns)
+        return _tightest(self.placed.rates, self.placed.ahead_ns)
 
     async def extend(self, ask: Ask) -> None:
         """See `Hold.extend`."""
-        await self._gate.extend(self, ask)
+        await self.gate.extend(self, ask)
 
     def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
         """See `Hold.settle`."""
         tokens = None if input_tokens is None and output_tokens is None else (input_tokens or 0) + (output_tokens or 0)
         done = self.spent if self.is_watched else None
-        self._gate.settler.settle(self.id, cost_nano=cost_nano or 0, tokens=tokens, done=done)
+        self.gate.settler.settle(self.id, cost_nano=cost_nano or 0, tokens=tokens, done=done)
 
     def spent(self, spending: Sequence[Spending]) -> None:
         """What settling did."""
         if spending:
-            self._gate.watch([bound for bound in self.bounds if bound.alerts], spending)
+            self.gate.watch([bound for bound in self.bounds if bound.alerts], spending)
 
 
 def _beside(claim: Claim, standing: Sequence[Bound]) -> Claim:
