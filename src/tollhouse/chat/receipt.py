@@ -6,20 +6,20 @@ Encoders note each loss once, with the path in the caller's request and why.  Th
 
 from typing import Final
 
+import msgspec
+
 HEADER: Final = "x-tollhouse-receipt"
 MAX_ENTRIES: Final = 50
 MAX_HEADER_CHARACTERS: Final = 1_000
 
 
-class Receipt:
+class Receipt(msgspec.Struct, eq=False):
     """Collects losses in order, each once; past `MAX_ENTRIES` only counts them."""
 
-    __slots__ = ("_more", "losses")
-
-    def __init__(self) -> None:
-        self.losses: dict[str, None] = {}
-        """What was noted; to be looked at only."""
-        self._more = 0
+    losses: dict[str, None] = {}  # each receipt gets one of its own
+    """What was noted; to be looked at only."""
+    more: int = 0
+    """How many losses are not among them."""
 
     def dropped(self, path: str, why: str) -> None:
         """Something at `path` does not reach the provider (or the client)."""
@@ -35,7 +35,7 @@ class Receipt:
         if len(self.losses) < MAX_ENTRIES:
             self.losses[entry] = None
         else:
-            self._more += 1
+            self.more += 1
 
     def __bool__(self) -> bool:
         return bool(self.losses)
@@ -48,8 +48,8 @@ class Receipt:
     def header(self) -> str:
         """One line of printable ASCII, bounded, fit for a header and for the ledger; empty when nothing was lost."""
         line = "; ".join(self.losses)
-        if self._more:
-            line += f"; and {self._more} more"
+        if self.more:
+            line += f"; and {self.more} more"
         line = "".join(c if " " <= c <= "~" else "?" for c in line)
         if len(line) > MAX_HEADER_CHARACTERS:
             line = line[: MAX_HEADER_CHARACTERS - 1] + "~"
