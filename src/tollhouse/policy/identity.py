@@ -296,14 +296,17 @@ class KeyRing:
             roll = self._rolls.roll
             if roll is not self._joined_for:
                 self._join(roll)
-            key = self._joined.get(presented) or roll.key(presented)
+            configured = self._joined.get(presented)
+            key = configured or roll.key(presented)
             if key is not None and hmac.compare_digest(key.digest, presented):
                 if key.ending is not None and key.ending.has_come(self._now_us()):
                     raise _ended(key.principal.key, key.ending)
-                if key.principal.key in self._names and presented not in self._joined:
-                    raise _two_of_one_name(key.principal.key)
-                check_readable(key.principal)
-                return key.principal
+                principal = key.principal
+                if configured is None and principal.key in self._names:
+                    raise _two_of_one_name(principal.key)
+                if principal.shared is not NOTHING_SHARED:
+                    check_readable(principal)
+                return principal
             if self._tokens is not None and credential.startswith(TOKEN_START):
                 try:
                     return self._tokens.identify(credential, presented, roll)
