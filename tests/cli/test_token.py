@@ -156,6 +156,7 @@ def test_tokens_are_listed_shown_and_revoked(run: Run, tmp_path: Path):
     listed = run("list").stdout
     assert ann.jti in listed
     assert "$5.00 in all" in listed
+    assert "tenant" not in listed  # of which no token has one
     assert "bob" in listed
     assert json.loads(run("list", "--json", "--subject", "bob").stdout)["jti"] == bob.jti
     shown = run("show", ann.jti).stdout

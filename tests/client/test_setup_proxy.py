@@ -141,6 +141,16 @@ def test_status_says_who_said_what(person: Person):
     assert "the gateway's default" in result.output
 
 
+def test_status_names_the_file_of_a_profile_once(person: Person):
+    address = NOBODY.replace("http://", f"http://{KEY}@")
+    person.types("configure", "home", address, "--no-test", "--protocol", "json")
+
+    said = person.types("status").output
+    assert said.count(str(person.store.file)) == 1
+    assert "token     the profile's" in said
+    assert "url" in said.partition("said by")[2]
+
+
 @pytest.mark.parametrize(
     ("words", "url"),
     [

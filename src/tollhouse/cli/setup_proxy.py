@@ -281,7 +281,8 @@ def status() -> None:
         rows["address"] = str(settings.server)
         rows["profile"] = settings.profile or "none"
         rows["protocol"] = settings.protocol
-        rows["token"] = settings.origins.get("token", "none" if settings.token is None else "in the address")
+        origin = settings.origins.get("token", "none" if settings.token is None else "in the address")
+        rows["token"] = "the profile's" if _in_profile(settings, origin) else origin
         if settings.fallback_to_direct:
             rows["when it is down"] = "providers are asked directly"
     else:
@@ -290,9 +291,27 @@ def status() -> None:
     rows["model"] = settings.model or nobody
     if settings.fallback_models:
         rows["after it"] = ", ".join(settings.fallback_models)
-    said = [f"{name}: {origin}" for name, origin in settings.origins.items() if name != "token"]
-    rows["said by"] = "; ".join(said) or "nobody: these are the defaults"
+    rows["said by"] = _said_by(settings) or "nobody: these are the defaults"
     _print_fields(rows)
+
+
+def _in_profile(settings: "Settings", origin: str) -> str:
+    """The file in which the profile says it; empty where something else does."""
+    file, inside, _ = origin.partition(f": profiles.{settings.profile}")
+    return file if settings.profile and inside else ""
+
+
+def _said_by(settings: "Settings") -> str:
+    """Who decided what, with one mention of the file for all that the profile says."""
+    kept: dict[str, list[str]] = {}
+    others: list[str] = []
+    for name, origin in settings.origins.items():
+        if file := _in_profile(settings, origin):
+            kept.setdefault(file, []).append(name)
+        elif name != "token":
+            others.append(f"{name}: {origin}")
+    said = [f"{', '.join(names)}: profile {settings.profile!r} in {file}" for file, names in kept.items()]
+    return "; ".join([*said, *others])
 
 
 @command.command("list", help="List the gateways that are kept.")

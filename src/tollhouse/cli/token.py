@@ -164,9 +164,14 @@ def list_(*, subject: str, all_too: bool, as_json: bool, config_file: str | None
         for token in found
     ]
     if rows:
-        print_table(("id", "subject", "tenant", "state", "may use", "limits"), rows)
+        # What says nothing of any token would only make the lines longer.
+        shown = [n for n, name in enumerate(_LISTED) if name not in {"tenant", "limits"} or any(row[n] for row in rows)]
+        print_table([_LISTED[n] for n in shown], [[row[n] for n in shown] for row in rows])
     else:
         print("No tokens that are good; `tollhouse token create` issues one.")
+
+
+_LISTED: Final = ("id", "subject", "tenant", "state", "may use", "limits")
 
 
 @command.command("show", help="Say everything about a token, but the token.")
