@@ -306,16 +306,16 @@ class _Run(UnderWay):
             receipt.changed("max_tokens", f"lowered to {self._cap}, for which a budget has enough left")
         self._is_attempting = True
         self._failure = None
-        incoming = self._incoming = await candidate.transport.send(
-            Outgoing(
-                address=candidate.address,
-                method=b"POST",
-                target=candidate.stream_target if peek.stream else candidate.target,
-                headers=provider.headers(gateway.wall(), call.headers, same_dialect=speaks_alike),
-                body=body,
-            ),
-            deadlines,
+        outgoing = Outgoing(
+            address=candidate.address,
+            method=b"POST",
+            target=candidate.stream_target if peek.stream else candidate.target,
+            headers=provider.headers(gateway.wall(), call.headers, same_dialect=speaks_alike),
+            body=body,
         )
+        if record.trace is not None:
+            outgoing = self._traced(outgoing, candidate)
+        incoming = self._incoming = await candidate.transport.send(outgoing, deadlines)
         if incoming.status >= 300:
             raise await refusal(incoming, candidate, gateway.wall())
         if peek.stream:
@@ -417,11 +417,13 @@ class _Run(UnderWay):
             self._record.first_byte_us = self._elapsed_us()
         self._record.status = 200
         await sink.head(200, self._begin(SSE_HEAD, candidate))
+        recorder = self._recorder
         while is_open:
             if out:
                 await sink.body(out, more=True)
             data = await incoming.read_some()
-            self._listen(data)
+            if recorder is not None:
+                recorder.feed(data)
             out = watch.feed(data) if data else b""
             if self._record.first_byte_us is None and watch.has_content:
                 self._record.first_byte_us = self._elapsed_us()
@@ -440,10 +442,6 @@ class _Run(UnderWay):
         await self._until_safe(self._settle(usage if _is_said(usage) else self._used()))
         await sink.body(out, more=False)
         await _drain(incoming)
-
-    def _listen(self, data: bytes) -> None:
-        if self._recorder is not None:
-            self._recorder.feed(data)
 
     async def _keep(self, keeper: Keeper, candidate: Candidate, response: Response | None, lost: str) -> None:
         """Keeps an answer as its client saw it: with what stands behind the placeholders."""
@@ -484,7 +482,8 @@ class _Run(UnderWay):
             is_open and not watch.has_content and (not out or (len(out) < MAX_HELD_BYTES and monotonic() < release_at))
         ):
             data = await incoming.read_some()
-            self._listen(data)
+            if self._recorder is not None:
+                self._recorder.feed(data)
             if data:
                 out += watch.feed(data)
             is_open = bool(data) and not watch.is_final
