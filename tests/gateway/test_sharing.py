@@ -16,7 +16,7 @@ from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.dialects.dialect import Dialect
 from tollhouse.errors import ModelNotFound, RateLimited, UpstreamTruncated
-from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.gateway.call import Call, Headers, Sink, Tracing
 from tollhouse.gateway.coalesce import Coalescer, Flight
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.gateway.sharing import Asked, Keeper, Sharing, answer
@@ -101,6 +101,7 @@ class House:
     answers_with: Candidate = LAB
     response: Response | None = SAID
     shows_receipts: bool = True
+    tracing: Tracing | None = None
     admission: Admission = field(default_factory=Unlimited)
     now: float = 100.0
 

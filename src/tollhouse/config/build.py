@@ -9,6 +9,7 @@ from typing import Final, Literal, TypeVar
 
 from tollhouse.config import values
 from tollhouse.config.admin import read_admin
+from tollhouse.config.headers import read_headers
 from tollhouse.config.keys import read_auth
 from tollhouse.config.limits import Mentions, read_budgets, read_limits
 from tollhouse.config.places import Places
@@ -35,6 +36,7 @@ from tollhouse.config.schema import (
 )
 from tollhouse.config.secret import Secret
 from tollhouse.config.section import Collector, Section, Spot, root_spot
+from tollhouse.config.telemetry import read_telemetry
 from tollhouse.config.tls import check_plain_text, read_tls
 from tollhouse.config.tree import Items, Node, Scalar, Table
 from tollhouse.config.values import Given, Reader, Refused, did_you_mean
@@ -99,6 +101,7 @@ def build(
         prices=overrides,
         state=state,
         logging=_logging(file.section_once_named("logging", "log")),
+        telemetry=read_telemetry(file.section("telemetry")),
         cache=_cache(file.section("cache"), has_state=state.url is not None),
         responses=_kept_responses(file.section("responses")),
         limits=read_limits(file.section("limits"), mentions),
@@ -200,7 +203,7 @@ def _provider(
         api_key=api_key,
         base_url=base_url,
         models=models,
-        headers=frozen_map(_headers(section)),
+        headers=frozen_map(read_headers(section)),
         deadlines=_deadline_overrides(section),
         proxy=section.read_optional("proxy", values.proxy_url, show=values.without_password),
         passthrough=section.read("passthrough", values.boolean, default=True),
@@ -325,22 +328,6 @@ def _model(
     return ModelSettings(
         name=name, alias=alias, context_tokens=context_tokens, max_output_tokens=max_output_tokens, api=api
     )
-
-
-def _headers(section: Section) -> dict[str, Secret]:
-    headers: dict[str, Secret] = {}
-    for entry, spot in section.members("headers"):
-        value = spot.read(values.header_value)
-        try:
-            name = values.header_name(entry.key)
-        except Refused as refused:
-            section.spot.collector.flaw(entry.mark, spot.written, refused.sentence)
-            continue
-        if name in headers:
-            spot.flaw(f"The header {name!r} is given twice.")
-        if value is not None:
-            headers[name] = value
-    return headers
 
 
 def _options(section: Section, kind: str, defaults: ProviderDefaults) -> dict[str, str | int | bool]:

@@ -26,12 +26,18 @@ NEEDS_RESTART: Final = (
     "logging.format",
     "logging.calls",
     "logging.bodies_path",
+    "telemetry.",
 )
 """How paths begin that a running gateway cannot change: its listeners, its processes, its stores, where its lines go."""
 
 _NAMES: Final = {"aliases": "models", "default_model": "models.default"}
 """Where a record's field has another name than the file's section."""
-UNITS: Final = {"retention_seconds": "retention", "ttl_seconds": "ttl", "max_wait_seconds": "max_wait"}
+UNITS: Final = {
+    "retention_seconds": "retention",
+    "ttl_seconds": "ttl",
+    "max_wait_seconds": "max_wait",
+    "timeout_seconds": "timeout",
+}
 """The same of keys whose values carry their unit."""
 
 

@@ -485,6 +485,28 @@ class LoggingSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TraceSettings:
+    """Where traces are sent.  A change needs a restart."""
+
+    endpoint: str
+    """The collector's address for OTLP over HTTP: `http://127.0.0.1:4318`, to which `/v1/traces` is added unless it ends so."""
+    sample: float = 0.1
+    """The part of the calls that is traced, 0 to 1, of those whose callers do not decide it (`traceparent`)."""
+    headers: Mapping[str, Secret] = field(default_factory=_no_items)
+    """What the collector wants to see: lower-case name to value."""
+    timeout_seconds: float = 10.0
+    """How long one batch may take, its retries included; then it is lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySettings:
+    """What others are told of the calls, beside metrics and logs."""
+
+    traces: TraceSettings | None = None
+    """Spans of the calls, sent to an OpenTelemetry collector; needs the extra `otel`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseCacheSettings:
     """Whole answers that are kept and given again to an identical request."""
 
@@ -583,6 +605,7 @@ class Config:
     prices: PriceSettings = field(default_factory=PriceSettings)
     state: StateSettings = field(default_factory=StateSettings)
     logging: LoggingSettings = field(default_factory=LoggingSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     cache: CacheSettings = field(default_factory=CacheSettings)
     responses: ResponsesSettings = field(default_factory=ResponsesSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)

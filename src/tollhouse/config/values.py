@@ -296,6 +296,13 @@ def fraction(given: Given) -> float:
     return float(given.text)
 
 
+def fraction_or_zero(given: Given) -> float:
+    """A part of a whole, from nothing (0) to all of it (1)."""
+    if not given.may_be_number or not _AMOUNT.fullmatch(given.text) or not 0 <= float(given.text) <= 1:
+        raise Refused(f"Must be a fraction from 0 to 1 such as 0.1 for a tenth, not {given}.")
+    return float(given.text)
+
+
 def dollars(given: Given) -> int:
     """An amount of US dollars as a whole number of nano-USD; exact, or refused."""
     if not given.may_be_number or not _AMOUNT.fullmatch(given.text):

@@ -8,11 +8,13 @@ import msgspec
 from tollhouse.chat.model import Extra, Request
 from tollhouse.dialects.dialect import Dialect, Peek
 from tollhouse.errors import ModelMissing
-from tollhouse.ledger.record import CallRecord
+from tollhouse.ledger.record import CallRecord, Trace
 from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.identity import Principal
 
 Headers = Sequence[tuple[bytes, bytes]]
+Tracing = Callable[[Headers], Trace]
+"""Finds or makes up a call's place in a trace, by what its caller's headers say."""
 
 MAX_NOTED_CHARACTERS: Final = 200
 """Of what a client calls a model, as the record has it."""
@@ -97,8 +99,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
             raise ModelMissing  # the default may be another provider's
         return f"{self.provider}/{model}"
 
-    def opened(self) -> CallRecord:
-        """The record of this call, as it begins."""
+    def opened(self, tracing: Tracing | None = None) -> CallRecord:
+        """The record of this call, as it begins; `tracing` gives it its place in a trace."""
         principal = self.principal
         record = CallRecord(
             id=self.id,
@@ -111,6 +113,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         )
         if principal.tags:
             record.tags = dict(principal.tags)
+        if tracing is not None:
+            record.trace = tracing(self.headers)
         return record
 
     def ask(self, route: str, target: str, weigh: Callable[[], Weight], note: bytes) -> Ask:

@@ -220,7 +220,7 @@ class Run(UnderWay, Generic[AnswerT]):
         self._candidate, self._receipt = candidate, receipt
         self._is_attempting = True
         deadlines = self._within(candidate.deadlines, plan.remaining(gateway.monotonic()))
-        incoming = await candidate.transport.send(outgoing, deadlines)
+        incoming = await candidate.transport.send(self._traced(outgoing, candidate), deadlines)
         try:
             answered = await self._errand.read(incoming, candidate)
         finally:

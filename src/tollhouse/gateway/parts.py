@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from tollhouse.gateway.call import Tracing
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Router
 from tollhouse.gateway.weight import Scales
@@ -48,6 +49,8 @@ class Parts:
     monotonic: Callable[[], float]
     wall: Callable[[], float]
     random: Callable[[], float]
+    tracing: Tracing | None = None
+    """Gives calls their place in a trace; `None` where nothing is traced."""
 
     def write(self, record: CallRecord) -> "asyncio.Future[None]":
         """Hands a finished record to the books and to telemetry."""

@@ -20,7 +20,7 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import Peek
 from tollhouse.errors import RateLimited, TollhouseError
-from tollhouse.gateway.call import Call, Headers, Sink, note_route
+from tollhouse.gateway.call import Call, Headers, Sink, Tracing, note_route
 from tollhouse.gateway.coalesce import Coalescer, Flight, Same
 from tollhouse.gateway.failures import JSON_HEAD, error_headers
 from tollhouse.gateway.follow import Copying
@@ -120,6 +120,8 @@ class Parts(Protocol):
     def monotonic(self) -> Callable[[], float]: ...
     @property
     def wall(self) -> Callable[[], float]: ...
+    @property
+    def tracing(self) -> Tracing | None: ...
     def write(self, record: CallRecord) -> "asyncio.Future[None]":
         """Hands a finished record to the books and to telemetry."""
         ...
@@ -167,7 +169,7 @@ async def answer(
     copying = Copying(
         call=call,
         sink=sink,
-        record=_record(asked, "shared"),
+        record=_record(asked, "shared", parts),
         write=parts.write,
         error_headers=lambda error: _error_headers(call, error, parts),
         headers=lambda is_leader: leads if is_leader else (_SHARED,),
@@ -185,9 +187,9 @@ def _asked(call: Call, route: Callable[[str], Route]) -> Asked | None:
         return None  # the run will say what is wrong, if anything is
 
 
-def _record(asked: Asked, how: str) -> CallRecord:
+def _record(asked: Asked, how: str, parts: Parts) -> CallRecord:
     call, candidate = asked.call, asked.route.candidates[0]
-    record = call.opened()
+    record = call.opened(parts.tracing)
     note_route(record, asked.peek.model, asked.route.name)
     record.provider, record.model = candidate.provider.name, candidate.model
     record.streamed = asked.peek.stream
@@ -209,7 +211,7 @@ async def _admitted(asked: Asked, parts: Parts) -> Hold | None:
 async def _give(hit: Hit, asked: Asked, parts: Parts, sink: Sink) -> None:
     """Answers with what was kept; the row is there before the last byte, as always."""
     call, candidate = asked.call, asked.route.candidates[0]
-    record = _record(asked, "hit")
+    record = _record(asked, "hit", parts)
     receipt = Receipt()
     body = replay(hit.response, asked.request, call.dialect, receipt)
     lost = "; ".join(filter(None, (hit.lost, receipt.header())))

@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+import msgspec
+
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import ProviderError, ProviderRefused, TollhouseError
@@ -23,7 +25,8 @@ from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.ledger.prices import ModelPrice
 from tollhouse.ledger.record import Attempt, opening_of
 from tollhouse.policy.admission import Hold, Weight
-from tollhouse.upstream.transport import Deadlines
+from tollhouse.telemetry.trace_context import TRACEPARENT, traceparent
+from tollhouse.upstream.transport import Deadlines, Outgoing
 
 MAX_DETAIL_CHARACTERS: Final = 200
 
@@ -48,7 +51,7 @@ class UnderWay:
     def __init__(self, gateway: Parts, call: Call) -> None:
         self._gateway = gateway
         self._call = call
-        self._record = call.opened()
+        self._record = call.opened(gateway.tracing)
         self._receipt = Receipt()
         self._hold: Hold | None = None
         self._held_for: tuple[str, ...] = ()
@@ -95,6 +98,14 @@ class UnderWay:
     def _price_of(self, candidate: Candidate) -> ModelPrice | None:
         return self._gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
 
+    def _traced(self, outgoing: Outgoing, candidate: Candidate) -> Outgoing:
+        """The request of the next attempt, told which trace it is in where its provider goes on with traces."""
+        trace = self._record.trace
+        if trace is None or not candidate.provider.continues_traces:
+            return outgoing
+        field = (TRACEPARENT, traceparent(trace, len(self._record.attempts)))
+        return msgspec.structs.replace(outgoing, headers=[*outgoing.headers, field])
+
     # -- what became of an attempt
 
     def _note_failure(self, candidate: Candidate, error: TollhouseError, status: int | None) -> None:
@@ -111,7 +122,7 @@ class UnderWay:
         self._note_attempt(error.code, status, detail, was_sent=was_sent)
 
     def _note_attempt(self, outcome: str, status: int | None, detail: str = "", *, was_sent: bool = True) -> None:
-        record = self._record
+        record, began = self._record, self._began
         self._is_attempting = False
         if was_sent:
             self._has_reached = True
@@ -121,9 +132,10 @@ class UnderWay:
                 model=record.model,
                 outcome=outcome,
                 status=status,
-                duration_us=int((self._gateway.monotonic() - self._began) * 1e6),
+                duration_us=int((self._gateway.monotonic() - began) * 1e6),
                 was_sent=was_sent,
                 detail=detail[:MAX_DETAIL_CHARACTERS],
+                began_us=0 if record.trace is None else int((began - self._call.arrived) * 1e6),
             ),
         )
 

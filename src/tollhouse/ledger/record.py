@@ -28,6 +28,25 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=
     """Whether anything went to the provider: not when no connection came about."""
     detail: str = ""
     """What went wrong, for the operator: it may name the provider's address.  Not in the ledger."""
+    began_us: int = 0
+    """From the request's arrival to the attempt's beginning; only known of calls that have a `trace`."""
+
+
+class Trace(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """Where a call stands among the doings of others: the ids of W3C Trace Context (https://www.w3.org/TR/trace-context/)."""
+
+    trace_id: str
+    """32 hexadecimal digits: what the call is a part of."""
+    span_id: str
+    """16 hexadecimal digits: the call itself."""
+    parent_id: str = ""
+    """16 hexadecimal digits: the caller's own part, which this call is a part of; empty when the caller named none."""
+    is_sampled: bool = False
+    """Whether it is sent to the collector."""
+
+    def attempt_id(self, number: int) -> str:
+        """The span id of an attempt, counted from 0: known before the attempt is, for it is told to a gateway behind."""
+        return f"{int(self.span_id, 16) ^ (number + 1):016x}"
 
 
 class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -86,6 +105,8 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The address that it came from; in the log only its network, where `logging.redact` has `ip`."""
     tags: Mapping[str, str] | None = None
     """What the operator noted about the key."""
+    trace: Trace | None = None
+    """Its place in a trace, where `telemetry.traces` is on."""
 
     @property
     def reached_provider(self) -> bool:

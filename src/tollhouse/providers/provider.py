@@ -121,6 +121,8 @@ class Provider:
     """The client's headers that go on to the provider when both speak the same dialect."""
     signs_bare: bool
     """Whether clients of its dialect cannot tell what it signed from what the dialect's own company signed."""
+    continues_traces: bool
+    """Whether it is a gateway of ours, and is told which trace a call is in; nobody else is."""
     passthrough: bool
     """Whether callers may use its other paths as they are."""
     traits_for: Callable[[str], Any]
@@ -234,6 +236,7 @@ class ProviderKind:
     other: OtherDialect | None = None
     other_paths: OtherPaths | None = None
     signs_bare: bool = False
+    continues_traces: bool = False
     fixed_headers: Headers = ()
     forward_headers: frozenset[bytes] = frozenset()
     facts_for: Callable[[str], ModelFacts] = _nothing_known
@@ -284,6 +287,7 @@ class ProviderKind:
             chat_path=self.chat_path,
             stream_path=self.stream_path,
             signs_bare=self.signs_bare,
+            continues_traces=self.continues_traces,
             passthrough=settings.passthrough,
             embeddings=self.embeddings,
             embeddings_path=self.embeddings_path,

@@ -53,6 +53,7 @@ COMPLETIONS: Final = ProviderKind(
     base_url=None,
     needs_key=False,
     needs_base_url=True,
+    continues_traces=True,
     complete_base_url=without_version,
     chat_path="/v1/chat/completions",
     models_path="/v1/models",
