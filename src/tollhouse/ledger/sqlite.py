@@ -40,6 +40,7 @@ _BAD_VALUES: Final = (
 _PRUNE: Final = (
     "DELETE FROM calls WHERE seq IN (SELECT seq FROM calls WHERE started_at_us < ? ORDER BY started_at_us LIMIT ?)"
 )
+_UNLESS_THERE: Final = "ON CONFLICT (id) DO NOTHING"
 
 
 class SqliteStorage:
@@ -247,16 +248,24 @@ class _Layout:
 
     def values(self, rows: Sequence[Row]) -> list[Value]:
         """What is bound to the parameters of `statement`."""
-        return [*self._pick_alike(rows[0]), *chain.from_iterable(map(self._pick_each, rows))]
+        return [*chain.from_iterable(map(self._pick_each, rows)), *self._pick_alike(rows[0])]
 
     def statement(self, count: int) -> str:
         """The statement for so many rows."""
-        alike = [f"?{number}" for number in range(1, len(self._alike) + 1)]
-        each = ",".join(alike + ["?"] * len(self._each))
+        columns = self._each + self._alike
+        into = f"INSERT INTO calls ({','.join(columns)})"
+        if count == 1:
+            return f"{into} VALUES {_marks(columns)} {_UNLESS_THERE}"
+        # Not `?1` in each row: Python 3.12.0 to 3.12.3 warn of each parameter that has a number.
         return (
-            f"INSERT INTO calls ({','.join(self._alike + self._each)}) "  # noqa: S608 - our own names
-            f"VALUES {','.join([f'({each})'] * count)} ON CONFLICT (id) DO NOTHING"
+            f"WITH fresh ({','.join(self._each)}) AS (VALUES {','.join([_marks(self._each)] * count)}) "  # noqa: S608 - our own names
+            f"{into} SELECT {','.join([*self._each, *('?' for _ in self._alike)])} FROM fresh "
+            f"WHERE true {_UNLESS_THERE}"  # without a WHERE, SQLite takes the ON for that of a join
         )
+
+
+def _marks(columns: Sequence[str]) -> str:
+    return f"({','.join('?' * len(columns))})"
 
 
 def _picker(columns: Sequence[str]) -> Callable[[Row], Row]:
