@@ -56,7 +56,7 @@ from tollhouse.dialects.openai_chat.reasoning import write_reasoning
 from tollhouse.dialects.openai_responses import traits as responses_traits
 from tollhouse.errors import ProviderRefused, TollhouseError
 from tollhouse.ledger import record as record_module
-from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.ledger.record import Attempt, CallRecord, Trace
 from tollhouse.providers.provider import ProviderKind
 from tollhouse.providers.registry import PROVIDER_TYPES
 from tollhouse.server.admin.operations import OPERATIONS
@@ -89,6 +89,8 @@ SETTINGS: Final[Mapping[str, type]] = MappingProxyType(
         "ledger": schema.LedgerSettings,
         "state": schema.StateSettings,
         "logging": schema.LoggingSettings,
+        "telemetry": schema.TelemetrySettings,
+        "traces": schema.TraceSettings,
         "cache": schema.CacheSettings,
         "responses": schema.ResponseCacheSettings,
         "kept-responses": schema.ResponsesSettings,
@@ -170,6 +172,14 @@ _SPELLED: Final[Mapping[tuple[str, str], tuple[Row, ...]]] = {
         ),
     ),
     ("alias", "targets"): (("route", "a name, or a list of names", "required", "What is tried, in this order."),),
+    ("traces", "sample"): (
+        (
+            "sample",
+            "fraction",
+            "`0.1`",
+            "The part of the calls that is traced, 0 to 1, of those whose callers do not decide it (`traceparent`).",
+        ),
+    ),
     ("model", "max_output_tokens"): (
         (
             "max_output_tokens",
@@ -244,6 +254,7 @@ _DEFAULTS: Final[Mapping[tuple[str, str], str]] = {
     ("kept-responses", "max_response_bytes"): "`16MiB`",
     ("model", "api"): "as the model needs",
     ("cache", "responses"): "nothing is kept",
+    ("telemetry", "traces"): "nothing is sent",
     ("ledger", "retention_seconds"): "for ever",
     ("ledger", "state_folder"): "see there",
     ("key", "models"): "all",
@@ -343,6 +354,7 @@ _TYPE_WORDS: Final[Mapping[object, str]] = {
     schema.RateSettings: "limits",
     schema.ResponseCacheSettings: "responses",
     schema.Scope: "scope",
+    schema.TraceSettings: "traces",
 }
 
 
@@ -878,6 +890,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "calls-log": _logged(record_module, CallRecord, _CALL_WORDS),
         "calls-log.usage": _logged(usage_module, Usage, _USAGE_WORDS),
         "calls-log.attempts": _logged(record_module, Attempt, _ATTEMPT_WORDS),
+        "calls-log.trace": _logged(record_module, Trace, {}),
         "commands": _command_line,
         "server-commands": _server_command_line,
         "clients.proved": _proved_clients,
