@@ -15,7 +15,7 @@ from tollhouse.chat.usage import Usage
 from tollhouse.config.load import parse
 from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, TollhouseError
-from tollhouse.ledger.record import Attempt, CallRecord
+from tollhouse.ledger.record import Attempt, CallRecord, Trace
 from tollhouse.providers.registry import PROVIDER_TYPES, defaults_by_type
 from tollhouse.telemetry.calls_log import CallsLog
 
@@ -92,6 +92,8 @@ _PLACES: Mapping[str, str] = {
     "ledger": _MINIMAL % "" + "ledger: {~: 1}",
     "state": _MINIMAL % "" + "state: {~: 1}",
     "logging": _MINIMAL % "" + "logging: {~: 1}",
+    "telemetry": _MINIMAL % "" + "telemetry: {~: 1}",
+    "traces": _MINIMAL % "" + "telemetry: {traces: {endpoint: 'http://127.0.0.1:4318', ~: 1}}",
     "cache": _MINIMAL % "" + "cache: {~: 1}",
     "responses": _MINIMAL % "" + "cache: {responses: {ttl: 1m, ~: 1}}",
     "limits": _MINIMAL % "" + "limits: {~: 1}",
@@ -130,6 +132,7 @@ def test_every_field_that_a_line_of_the_calls_log_can_have_is_documented() -> No
     assert list(line) == ["at", *documented_fields("calls-log")]
     assert set(line["usage"]) == set(documented_fields("calls-log.usage"))
     assert set(line["attempts"][0]) == set(documented_fields("calls-log.attempts"))
+    assert set(line["trace"]) == set(documented_fields("calls-log.trace"))
 
 
 def full_record() -> CallRecord:
@@ -154,12 +157,14 @@ def full_record() -> CallRecord:
                 duration_us=1,
                 was_sent=False,
                 detail="no",
+                began_us=1,
             ),
         ),
         wait_us=1,
         held_nano=1,
         settled_nano=1,
         tags={"team": "a"},
+        trace=Trace(trace_id="a" * 32, span_id="b" * 16, parent_id="c" * 16, is_sampled=True),
     )
 
 
