@@ -331,7 +331,7 @@ async def test_where_certificates_are_optional_a_call_over_grpc_is_one_like_any_
     listener = running.worker._grpc
     assert isinstance(listener, GrpcListener)
     assert listener._relay is not None
-    async with grpc.aio.insecure_channel(listener._relay.inner_address) as channel:
+    async with grpc.aio.insecure_channel(f"unix:{listener._relay._inner}") as channel:
         with pytest.raises(grpc.aio.AioRpcError, match="the gateway's own") as refused:
             await VibectlClient(channel).execute(prompt())
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED

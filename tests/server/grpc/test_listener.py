@@ -1,5 +1,9 @@
 """The listener itself: what it says of itself, what it puts up with, and what it does not take in."""
 
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -9,11 +13,18 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
+from support.certificates import Pki
 from support.clients import settings
 from support.fake_provider import FakeProvider
 from support.serving import Running, Serving
 from support.vibectl_client import BEARER, VibectlClient, calling, prompt
+from tollhouse.config.schema import TlsSettings
+from tollhouse.errors import GatewayError
+from tollhouse.server.grpc.listener import GrpcListener
+from tollhouse.server.grpc.relay import TlsRelay
 from tollhouse.server.grpc.vibectl import NAME
+from tollhouse.server.listener import Place
+from tollhouse.server.tls import LiveTls
 
 
 def health_of(client: VibectlClient) -> Any:
@@ -126,3 +137,29 @@ async def test_compressed_messages_are_refused(serving: Serving, fake_provider: 
             await call(prompt(user=["x" * 100_000]).SerializeToString(), metadata=BEARER, timeout=60)
     assert caught.value.code() in {grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.INTERNAL}
     assert not fake_provider.calls
+
+
+@pytest.fixture
+def nothing_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder for temporary files, short enough for a socket, that is empty afterwards."""
+    folder = Path(tempfile.mkdtemp())
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    yield
+    folder.rmdir()
+
+
+@pytest.mark.usefixtures("nothing_left")
+async def test_a_port_that_is_taken_after_all_leaves_nothing_behind(tmp_path: Path):
+    """As where a stranger takes it between the look at it and the start."""
+    pair = Pki(tmp_path).server()
+    tls = LiveTls(TlsSettings(cert=str(pair.cert), key=str(pair.key)), "test")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        place = Place("127.0.0.1", taken.getsockname()[1])
+        door: Any = None  # nobody gets as far
+        relay = TlsRelay(place, tls, max_connections=1)
+        listener = GrpcListener(place, door, (), relay=relay, max_message_bytes=1000, max_concurrent_rpcs=1)
+        with pytest.raises(GatewayError, match="something else listens there already"):
+            await listener.start()
+        await listener.stop(1)

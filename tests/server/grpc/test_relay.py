@@ -42,7 +42,7 @@ class Behind:
         )
         self.place, self._held = reserve(Place("127.0.0.1", 0), "gRPC listener")
         self.relay = TlsRelay(self.place, tls, max_connections=max_connections)
-        self.inner = Path(unquote(self.relay.inner_address.removeprefix("unix:")))
+        self.inner = Path(unquote(self.relay.open().removeprefix("unix:")))
         self._server: asyncio.Server | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
@@ -241,6 +241,6 @@ def test_a_folder_whose_path_is_too_long_is_named(tmp_path: Path, monkeypatch: p
     pair = pki.server()
     tls = LiveTls(TlsSettings(cert=str(pair.cert), key=str(pair.key)), "test")
     with pytest.raises(GatewayError, match="too long for a Unix socket") as refused:
-        TlsRelay(Place("127.0.0.1", 1), tls, max_connections=1)
+        TlsRelay(Place("127.0.0.1", 1), tls, max_connections=1).open()
     assert "TMPDIR" in str(refused.value.hint)
     assert not list(long.iterdir())

@@ -84,7 +84,7 @@ class GrpcListener:
         address, relay = self._place.address, self._relay
         try:
             if relay is not None:
-                self._server.add_insecure_port(relay.inner_address)
+                self._server.add_insecure_port(relay.open())
             elif self._credentials is None:
                 self._server.add_insecure_port(address)
             else:
@@ -93,6 +93,8 @@ class GrpcListener:
             if relay is not None:
                 await relay.start()
         except (RuntimeError, OSError) as error:
+            if relay is not None:
+                relay.close()
             raise GatewayError(
                 f"The gRPC listener cannot listen on {address}: something else listens there already.",
                 hint="Stop it, or change `server.grpc_port`.",

@@ -28,8 +28,8 @@ from tollhouse.telemetry import logs
 HIGH_WATER_BYTES: Final = 262_144
 LOW_WATER_BYTES: Final = 65_536
 """How much waits for a slow reader before the other side is no longer read, and how little before it is again."""
-MAX_PATH_BYTES: Final = 100
-"""A Unix socket's path has 108 bytes on Linux and 104 on macOS, the final zero included."""
+MAX_PATH_BYTES: Final = 90
+"""A Unix socket's path has 108 bytes on Linux and 104 on macOS, the final zero included; connections' numbers come after."""
 
 log = logs.get("server")
 
@@ -38,33 +38,37 @@ class TlsRelay:
     """Listens for one gRPC server.  Made and used on its event loop."""
 
     def __init__(self, place: Place, tls: LiveTls, *, max_connections: int) -> None:
-        """Makes the folder of the socket, and listens nowhere.  Raises `GatewayError` when the folder cannot be had."""
+        """Listens nowhere, and makes nothing, until `open`."""
         self._place = place
         self._context = tls.context_for("h2")
         self._max_connections = max_connections
+        self._folder: Path | None = None
+        self._inner = ""
         self._last = 0
         self._clients: dict[str, Client] = {}
         self._open: set[_Outer] = set()
         self._joining: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
+
+    def open(self) -> str:
+        """Makes the folder of the socket, and gives the address at which the library is to listen, in its own spelling.
+
+        Raises `GatewayError` when the folder cannot be had.
+        """
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="tollhouse-grpc-"))  # 0700
+            folder = self._folder = Path(tempfile.mkdtemp(prefix="tollhouse-grpc-"))  # 0700
         except OSError as error:
             raise GatewayError(
                 f"There is no folder for the gRPC listener's socket: {error.strerror}.",
                 hint="Name one that can be written to in TMPDIR.",
             ) from error
-        self._inner = str(self._folder / "server")
+        self._inner = str(folder / "server")
         if len(self._inner.encode()) > MAX_PATH_BYTES:
             self.close()
             raise GatewayError(
                 f"The path of the gRPC listener's socket is too long for a Unix socket: {self._inner}.",
                 hint="Name a folder with a shorter path in TMPDIR.",
             )
-
-    @property
-    def inner_address(self) -> str:
-        """Where the library is to listen, in its own spelling."""
         return f"unix:{quote(self._inner)}"
 
     def client_of(self, context: Context) -> Client | None:
@@ -98,7 +102,8 @@ class TlsRelay:
         for outer in tuple(self._open):
             outer.abort()
         # What an interrupted end leaves behind is a socket that nobody listens on, in a folder that nobody else may enter.
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     # ------------------------------------------------------------------------------------------- for its connections
 
@@ -121,7 +126,7 @@ class TlsRelay:
         """Connects to the library in a client's name.  The outer edge of the task: it ends the connection when it fails."""
         loop = asyncio.get_running_loop()
         self._last += 1
-        name = str(self._folder / str(self._last))
+        name = f"{self._inner}.{self._last}"
         outer.name = f"unix:{name}"
         self._clients[outer.name] = outer.client
         end = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
