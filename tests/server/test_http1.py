@@ -553,8 +553,12 @@ async def test_a_stop_lets_requests_end_and_closes_what_is_idle() -> None:
 async def test_an_answered_request_leaves_nothing_for_the_collector() -> None:
     left: list[weakref.ref[object]] = []
 
+    class Mark:
+        """Lives as long as the request's scope."""
+
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        left.append(weakref.ref(asyncio.current_task()))
+        scope["mark"] = mark = Mark()
+        left.append(weakref.ref(mark))
         await echo(scope, receive, send)
 
     gc.disable()
@@ -566,6 +570,45 @@ async def test_an_answered_request_leaves_nothing_for_the_collector() -> None:
                 await client.until(b"\r\n\r\n")
             await client.send(BYE)
             await client.rest()
-            assert left[0]() is None
+            assert [mark() for mark in left] == [None, None, None]
     finally:
         gc.enable()
+
+
+async def test_a_task_answers_one_request_after_another_and_ends_with_its_server() -> None:
+    answering: list[asyncio.Task[None] | None] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        answering.append(asyncio.current_task())
+        await echo(scope, receive, send)
+
+    async with serving(app) as server:
+        client = await server.client()
+        for _ in range(3):
+            await client.send(GET)
+            await client.until(b"\r\n\r\n")
+    assert len({*answering}) == 1
+    task = answering[0]
+    assert task is not None
+    await asyncio.wait([task], timeout=10)
+    assert task.done()
+
+
+async def test_a_task_that_was_cancelled_takes_no_other_request() -> None:
+    answering: list[asyncio.Task[None]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        answering.append(task)
+        if len(answering) == 1:
+            task.cancel()  # comes in vain: nothing is awaited after it
+        await echo(scope, receive, send)
+
+    async with serving(app) as server:
+        client = await server.client()
+        for _ in range(2):
+            await client.send(GET)
+            await client.until(b"\r\n\r\n")
+    assert answering[0].done()
+    assert answering[0] is not answering[1]

@@ -31,6 +31,8 @@ MAX_UNREAD_BYTES: Final = 1_048_576
 """Body bytes that wait for the app; past it the socket is not read.  One network read may come on top."""
 MAX_PIPELINED: Final = 16
 """Requests that may wait behind the one being answered; a client that sends more at once is cut off."""
+MAX_IDLE_TASKS: Final = 256
+"""Tasks without a request that are kept for the next."""
 MAX_CONNECTIONS: Final = 16_384
 """Connections at a time, idle ones included.  How many calls are answered at a time is `server.max_concurrent_calls`."""
 TLS_HANDSHAKE: Final = 0x16
@@ -86,6 +88,38 @@ class Hub:
         self.tasks: set[asyncio.Task[None]] = set()
         """One for each request being answered; the listener awaits them."""
         self.is_stopping = False
+        self._idle: list[tuple[asyncio.Task[None], asyncio.Future[tuple[Connection, Request]]]] = []
+        """Tasks that have answered a request and take another: making one for each costs as much as parsing its head."""
+
+    def begin(self, connection: "Connection", request: Request) -> None:
+        """Has a request answered by a task, which stands in `request.task` and `tasks` until it is."""
+        idle = self._idle
+        while idle:
+            task, waiting = idle.pop()
+            if not waiting.done():
+                waiting.set_result((connection, request))
+                break
+        else:
+            task = self.loop.create_task(self._work(connection, request))
+        request.task = task
+        self.tasks.add(task)
+
+    def dismiss(self) -> None:
+        """Lets go of the tasks that wait.  Those at work end with their requests once `is_stopping`."""
+        while self._idle:
+            self._idle.pop()[1].cancel()
+
+    async def _work(self, connection: "Connection", request: Request) -> None:
+        task = asyncio.current_task()
+        while task is not None:
+            await connection.answer(request)
+            del connection, request
+            # One that was asked to end, even in vain, takes nothing more.
+            if self.is_stopping or task.cancelling() or len(self._idle) >= MAX_IDLE_TASKS:
+                return
+            waiting: asyncio.Future[tuple[Connection, Request]] = self.loop.create_future()
+            self._idle.append((task, waiting))
+            connection, request = await waiting
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -359,13 +393,11 @@ class Connection(asyncio.BufferedProtocol):
         return scope
 
     def _begin(self, request: Request) -> None:
-        hub = self._hub
         self._active = request
         request.scope["tollhouse.request"] = request
-        request.task = hub.loop.create_task(self._answer(request))
-        hub.tasks.add(request.task)
+        self._hub.begin(self, request)
 
-    async def _answer(self, request: Request) -> None:
+    async def answer(self, request: Request) -> None:
         """The outer edge of a request: whatever escapes the app breaks the connection and ends here."""
         try:
             await self._hub.app(request.scope, request.receive, request.send)
@@ -382,7 +414,6 @@ class Connection(asyncio.BufferedProtocol):
                 self.abort()
         finally:
             if request.task is not None:
-                # Here and not in a callback, which would be a step of the loop for each request.
                 self._hub.tasks.discard(request.task)
             # The request, its scope and its task refer to each other: a circle, which the collector would have to find.
             del request.scope["tollhouse.request"]

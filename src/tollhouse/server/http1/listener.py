@@ -69,6 +69,7 @@ class Http1Listener:
             self._server.close()
         for connection in tuple(hub.connections):
             connection.close_when_idle()
+        hub.dismiss()
         if hub.tasks:
             await asyncio.wait(hub.tasks, timeout=limit_seconds)
         if hub.tasks:
