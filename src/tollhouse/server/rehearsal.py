@@ -57,6 +57,12 @@ def _missing(config: Config, is_there: Callable[[str], bool]) -> Iterator[str]:
         ("ledger.url", "asyncpg", "postgres", is_postgresql(config.ledger.url)),
         ("state.url", "redis", "valkey", config.state.url is not None),
         ("server.http2", "granian", "http2", config.server.http2),
+        (
+            "telemetry.traces",
+            "opentelemetry.exporter.otlp.proto.http",
+            "otel",
+            config.telemetry.traces is not None,
+        ),
         *(
             (f"providers.{provider.name}", "xllamacpp", "local", True)
             for provider in config.providers.values()

@@ -20,6 +20,7 @@ from tollhouse.config.schema import (
 )
 from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
+from tollhouse.gateway.call import Tracing
 from tollhouse.gateway.coalesce import Coalescer
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
@@ -75,6 +76,8 @@ class Engine:
     bodies: BodyStore | None = None
     finished: Callable[[CallRecord], None]
     unexpected: Callable[[str, BaseException], None]
+    tracing: Tracing | None = None
+    """Gives calls their place in a trace; `None` where nothing is traced."""
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
     """Embedded models by the configured name of their provider."""
     scales: Scales = field(default_factory=Scales)
@@ -182,6 +185,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         monotonic=time.monotonic,
         wall=time.time,
         random=random.random,
+        tracing=engine.tracing,
         sharing=engine.sharing(config),
     )
     return Serving(

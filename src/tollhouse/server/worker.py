@@ -9,6 +9,7 @@ import gc
 import importlib
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -16,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import msgspec
 
 from tollhouse._version import __version__
 from tollhouse.config.load import diff, load
 from tollhouse.config.overrides import NOTHING_OVERRULED, Overrides
-from tollhouse.config.schema import Config
+from tollhouse.config.schema import Config, TraceSettings
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat, openai_responses
 from tollhouse.dialects.anthropic.traits import AnthropicTraits
@@ -34,6 +35,7 @@ from tollhouse.errors import AddressNotAllowed, ConfigError, NotInstalled, Tollh
 from tollhouse.ledger import price_books
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission
+from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
@@ -54,7 +56,11 @@ from tollhouse.telemetry.bodies_file import path_of
 from tollhouse.telemetry.calls_log import CallsLog
 from tollhouse.telemetry.metrics import Metrics, Snapshot
 from tollhouse.telemetry.outlet import Outlet
+from tollhouse.telemetry.trace_context import Tracing
 from tollhouse.upstream.health import ProviderHealth
+
+if TYPE_CHECKING:
+    from tollhouse.telemetry.traces import Traces
 
 LOG_FLUSH_SECONDS: Final = 0.25
 CUT_SECONDS: Final = 5.0
@@ -104,6 +110,8 @@ class Worker:
             CallsLog(self._outlet.put, redactor, hides_client="ip" in config.logging.redact) if self._outlet else None
         )
         self._bodies = _bodies(config, environ)
+        traces = config.telemetry.traces
+        self._traces = None if traces is None else _traces(traces, redactor, self._type_of)
         self.stores = stores
         self._engine = Engine(
             stores=stores,
@@ -111,6 +119,7 @@ class Worker:
             bodies=self._bodies,
             finished=self._finished,
             unexpected=_unexpected,
+            tracing=None if traces is None else Tracing(traces.sample, random.getrandbits),
             local=job.local,
         )
         self.running = RunningCalls()
@@ -218,7 +227,7 @@ class Worker:
         await self.stores.aclose()
         await self._engine.aclose()
         self._flush()
-        for closing in (self._outlet, self._bodies):
+        for closing in (self._outlet, self._bodies, self._traces):
             if closing is not None:
                 await asyncio.to_thread(closing.close)
 
@@ -334,6 +343,13 @@ class Worker:
         self._metrics.finished(record)
         if self._calls_log is not None and self._calls_log.finished(record):
             self._calls_log.flush()
+        if self._traces is not None:
+            self._traces.finished(record)
+
+    def _type_of(self, provider: str) -> str:
+        """The type of a provider by its name; of one that is configured no more, the name."""
+        settings = self.config.providers.get(provider)
+        return provider if settings is None else settings.type
 
     async def _flush_often(self) -> None:
         while True:
@@ -367,6 +383,21 @@ def _bodies(config: Config, environ: Mapping[str, str]) -> BodyStore | None:
         },
         {"vibectl": _vibectl_as_json, **READABLES},
     )
+
+
+def _traces(settings: TraceSettings, redactor: Redactor, type_of: Callable[[str], str]) -> "Traces":
+    try:
+        from tollhouse.telemetry.traces import Traces
+    except ImportError as error:
+        raise NotInstalled(
+            "`telemetry.traces` needs the OpenTelemetry SDK, which is not installed.",
+            hint="pip install 'tollhouse[otel]'",
+        ) from error
+
+    def lost(spans: int, reason: str) -> None:
+        logs.get("telemetry").warning("spans were lost", extra={"spans": spans, "reason": reason})
+
+    return Traces(settings, redactor, type_of=type_of, lost=lost)
 
 
 def _vibectl_as_json() -> Readable:
