@@ -114,7 +114,7 @@ async def test_earlier_calls_and_results_reach_the_model_as_words(llama: FakePro
     assert b"talk" in await incoming.read_all(1 << 20)
     assert llama.calls[0].json["messages"] == [
         {"role": "user", "content": "Weather in Paris?"},
-        {"role": "assistant", "content": '{"name": "get_weather", "arguments": {"city":"Paris"}}'},
+        {"role": "assistant", "content": 'I call get_weather with {"city":"Paris"}.'},
         {"role": "user", "content": "Result of get_weather: 18 degrees"},
     ]
 

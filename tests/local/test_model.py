@@ -14,12 +14,12 @@ import pytest_asyncio
 
 from support.local_model import shared_model
 from tollhouse.errors import LocalModelUnavailable, ProviderRefused
+from tollhouse.local.forced_calls import ForcedCalls
 from tollhouse.local.lifecycle import Restarts, State
 from tollhouse.local.runner import LocalModel
 from tollhouse.local.settings import LocalSettings, settings_for
 from tollhouse.local.store import StoredModel
 from tollhouse.local.talk import Finished, Turn, Words, stream_answer
-from tollhouse.local.tools import rewrite_request
 from tollhouse.upstream.address import parse_address, target
 from tollhouse.upstream.transport import Deadlines, Outgoing, Transport
 from tollhouse.upstream.wire import WireTransport
@@ -124,22 +124,28 @@ async def test_a_demanded_tool_call_is_a_tool_call(transport: Transport, model: 
         }
         for name in ("weather", "mayor")
     ]
+    ask = Turn("user", "What is the weather in Paris?")
     request = {
-        "messages": [Turn("user", "What is the weather in Paris?")],
+        "messages": [ask],
         "tools": tools,
         "tool_choice": "required",
         "max_tokens": 200,
         "temperature": 0,
     }
-    body, fold = rewrite_request(msgspec.json.encode(request))
-    assert fold is not None
-    status, answer = await call(transport, request_to(model, "/chat/completions", body))
+    forced = ForcedCalls(transport)
+    status, answer = await call(forced, request_to(model, "/chat/completions", msgspec.json.encode(request)))
     assert status == 200
-    choice = msgspec.json.decode(fold.response(answer))["choices"][0]
+    choice = msgspec.json.decode(answer)["choices"][0]
     function = choice["message"]["tool_calls"][0]["function"]
     assert choice["finish_reason"] == "tool_calls"
     assert function["name"] in {"weather", "mayor"}
     assert list(msgspec.json.decode(function["arguments"])) == ["city"]
+
+    told = {"role": "tool", "tool_call_id": choice["message"]["tool_calls"][0]["id"], "content": "18 degrees, sunny"}
+    after = {"messages": [ask, choice["message"], told], "max_tokens": 40, "temperature": 0}
+    status, answer = await call(forced, request_to(model, "/chat/completions", msgspec.json.encode(after)))
+    assert status == 200
+    assert "18" in msgspec.json.decode(answer)["choices"][0]["message"]["content"]
 
 
 async def test_a_killed_process_comes_back_and_answers(stored: StoredModel) -> None:

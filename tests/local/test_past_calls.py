@@ -19,10 +19,7 @@ CALLS: Json = {
     "content": "Let me see.",
     "tool_calls": [call("a", "x", '{"n":1}'), call("b", "y", "")],
 }
-SAID: Json = {
-    "role": "assistant",
-    "content": 'Let me see.\n{"name": "x", "arguments": {"n":1}}\n{"name": "y", "arguments": {}}',
-}
+SAID: Json = {"role": "assistant", "content": 'Let me see.\nI call x with {"n":1}.\nI call y with {}.'}
 
 
 def test_a_conversation_without_calls_stays_as_it_is() -> None:

@@ -268,5 +268,5 @@ async def test_a_client_reads_the_result_of_its_call_to_the_model(stage: Stage):
     assert second.json()["choices"][0]["message"]["content"] == fake_llama.PROSE
     said = stage.llama.calls[1].json["messages"]
     assert [message["role"] for message in said] == ["user", "assistant", "user"]
-    assert json.loads(said[1]["content"]) == {"name": "weather", "arguments": ARGUMENTS}
+    assert said[1]["content"] == f"I call weather with {call['function']['arguments']}."
     assert said[2]["content"] == "Result of weather: 18 degrees"

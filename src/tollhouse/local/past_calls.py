@@ -2,15 +2,16 @@
 
 Such a template writes a turn of calls as an empty one, and the role of a result as it came, which the model was never
 trained on (SmolLM2, seen in llama.cpp's `/apply-template`, November 2026) or which is refused (Gemma).
-"""
 
-import msgspec
+A call is told as a sentence.  As the JSON that a forced call is, a small model only says it again (SmolLM2 did, at
+temperatures 0 and 0.2), where after the sentence it answers with the result.
+"""
 
 from tollhouse.dialects.openai_chat.wire import Json
 
 
 def told_in_words(turns: list[Json]) -> list[Json]:
-    """The messages with earlier calls as the JSON that the model is made to answer with, and their results as the user's."""
+    """The messages with earlier calls as what the model said, and their results as what the user did."""
     told: list[Json] = []
     names: dict[str, str] = {}
     results: list[str] = []
@@ -55,8 +56,7 @@ def _call_in_words(turn: dict[str, Json], names: dict[str, str]) -> dict[str, Js
             continue
         name = str(function.get("name"))
         names[str(call.get("id"))] = name
-        # Arguments are JSON already; a model that was cut may have left a part of it.
-        said.append(f'{{"name": {_quoted(name)}, "arguments": {function.get("arguments") or "{}"}}}')
+        said.append(f"I call {name} with {function.get('arguments') or '{}'}.")
     rest = {key: value for key, value in turn.items() if key != "tool_calls"}
     return {**rest, "content": "\n".join(said)}
 
@@ -65,7 +65,3 @@ def _text(content: Json) -> str:
     if isinstance(content, list):
         return "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
-
-
-def _quoted(text: str) -> str:
-    return msgspec.json.encode(text).decode()
