@@ -273,6 +273,7 @@ def test_a_configuration_does_not_differ_from_itself_read_again():
         ("name: dev", "name: dev, budget: {daily: 1}", "auth.keys", False),
         ("ledger:", "prices: {lab/x: {input: 1}}\nledger:", "prices.lab/x", False),
         ("ledger:", "logging: {level: debug}\nledger:", "logging.level", True),
+        ("ledger:", "telemetry: {traces: {endpoint: 'http://h:4318'}}\nledger:", "telemetry.traces", True),
     ],
 )
 def test_a_change_is_named_by_its_path(old: str, new: str, path: str, needs_restart: bool):

@@ -27,6 +27,12 @@ def loaded(folder: Path, text: str) -> Config:
         ("ledger: {url: 'postgresql://localhost/x'}", "asyncpg", "ledger.url", "postgres"),
         ("state: {url: 'redis://localhost'}", "redis", "state.url", "valkey"),
         ("server: {http2: true}", "granian", "server.http2", "http2"),
+        (
+            "telemetry: {traces: {endpoint: 'http://127.0.0.1:4318'}}",
+            "opentelemetry.exporter.otlp.proto.http",
+            "telemetry.traces",
+            "otel",
+        ),
         ("server: {grpc_port: 50051}", "grpc_health", "server.grpc_port", "grpc"),
         ("providers: {mine: {type: local}}", "xllamacpp", "providers.mine", "local"),
     ],

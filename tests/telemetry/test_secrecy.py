@@ -1,4 +1,4 @@
-"""A whole gateway with a credential planted in every place that a caller or a provider can write to: no log has it."""
+"""A whole gateway with a credential planted in every place that a caller or a provider can write to: no log or trace has it."""
 
 import io
 import logging
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.collector import Collector
 from support.fake_provider import FakeProvider
 from support.fake_replies import HTML_PAGE, Answer, ErrorAfter, Failure, Raw, Reply, faulty
 from support.serving import KEY, SERVERS, Running, start
@@ -24,28 +25,34 @@ class Witness:
     def __init__(self, folder: Path, log: io.StringIO) -> None:
         self._folder = folder
         self._log = log
+        self.spans = 0
+        """How many its collector was sent."""
 
     @asynccontextmanager
     async def gateway(self, provider: FakeProvider) -> AsyncIterator[Running]:
         logging.getLogger("tollhouse").setLevel(logging.DEBUG)
         base = provider.base_url("openai")
-        running = await start(
-            f"providers: {{lab: {{type: openai-compatible, base_url: '{base}', api_key: {OURS}}}}}\n"
-            "models: {fast: lab/small}\nretry: {max_attempts: 2, backoff_base: 1ms}",
-            self._folder,
-            SERVERS["granian"],
-        )
-        try:
-            yield running
-            # A receipt says which of the caller's own fields were dropped; it is not looked at here.
-            self._rows = repr([{**row, "receipt": ""} for row in running.rows()])
-        finally:
-            await running.close()
+        async with Collector() as collector:
+            running = await start(
+                f"providers: {{lab: {{type: openai-compatible, base_url: '{base}', api_key: {OURS}}}}}\n"
+                "models: {fast: lab/small}\nretry: {max_attempts: 2, backoff_base: 1ms}\n"
+                f"telemetry: {{traces: {{endpoint: '{collector.url}', sample: 1}}}}",
+                self._folder,
+                SERVERS["granian"],
+            )
+            try:
+                yield running
+                # A receipt says which of the caller's own fields were dropped; it is not looked at here.
+                self._rows = repr([{**row, "receipt": ""} for row in running.rows()])
+            finally:
+                await running.close()
+            self.spans = len(collector.spans)
+            self._traces = b"".join(collector.bodies).decode("latin-1")
 
     def said(self) -> str:
-        """What it said of itself and of its calls, and its ledger's rows."""
+        """What it said of itself and of its calls, its ledger's rows, and what its collector was sent."""
         calls = (self._folder / "calls.log").read_text()
-        return self._log.getvalue() + calls + self._rows
+        return self._log.getvalue() + calls + self._rows + self._traces
 
 
 @pytest.fixture
@@ -66,6 +73,12 @@ SPOILT: Sequence[tuple[str, Sequence[tuple[bytes, bytes]], object]] = [
     ("/v1/chat/completions", [*AS_US, (b"cookie", PLANTED.encode()), (b"x-request-id", PLANTED.encode())], question()),
     ("/v1/chat/completions", [*AS_US, (b"x-forwarded-for", PLANTED.encode())], question()),
     ("/v1/chat/completions", [*AS_US, (b"content-type", PLANTED.encode())], question()),
+    (
+        "/v1/chat/completions",
+        [*AS_US, (b"traceparent", PLANTED.encode()), (b"tracestate", PLANTED.encode())],
+        question(),
+    ),
+    ("/v1/chat/completions", [*AS_US, (b"baggage", b"key=" + PLANTED.encode())], question()),
     (f"/v1/chat/completions?key={PLANTED}", AS_US, question()),
     (f"/v1/{PLANTED}", AS_US, question()),
     (f"/v1/models/{PLANTED}", AS_US, question()),
@@ -101,6 +114,7 @@ async def test_a_name_that_is_a_credential_is_logged_as_one(witness, fake_provid
     async with witness.gateway(fake_provider) as gateway:
         await gateway.ask("/v1/chat/completions", question(model=PLANTED), headers=AS_US)
     assert '"requested_model":"[secret]"' in witness.said()
+    assert witness.spans == 1
 
 
 REPLIES: Sequence[Reply] = [
@@ -123,6 +137,7 @@ async def test_what_a_provider_says_reaches_no_log(witness, fake_provider, reply
     fake_provider.default = reply
     async with witness.gateway(fake_provider) as gateway:
         answer = await gateway.ask(path, question(max_tokens=5, stream=stream), headers=AS_US)
+    assert witness.spans >= 2
     for secret in (PLANTED, KEY, OURS):
         assert secret not in witness.said()
     assert OURS not in answer.body.decode(), "nor does the gateway's own key reach the caller"

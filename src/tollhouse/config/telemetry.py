@@ -6,6 +6,7 @@ from tollhouse.config import values
 from tollhouse.config.headers import read_headers
 from tollhouse.config.schema import TelemetrySettings, TraceSettings, frozen_map
 from tollhouse.config.section import Section
+from tollhouse.config.values import Given, Refused
 
 
 def read_telemetry(section: Section) -> TelemetrySettings:
@@ -15,6 +16,13 @@ def read_telemetry(section: Section) -> TelemetrySettings:
     return TelemetrySettings(traces=traces)
 
 
+def _endpoint(given: Given) -> str:
+    try:
+        return values.base_url(given)
+    except Refused as refused:
+        raise Refused(refused.sentence.replace("`api_key`", "`headers`")) from refused
+
+
 def _traces(section: Section) -> TraceSettings | None:
     """`None` when there is no usable `endpoint`, which is reported."""
     defaults = TraceSettings(endpoint="")
@@ -22,7 +30,7 @@ def _traces(section: Section) -> TraceSettings | None:
         "endpoint",
         "The section has no `endpoint`, the collector's address for OTLP over HTTP: http://127.0.0.1:4318, say.",
     )
-    endpoint = section.read_optional("endpoint", values.base_url)
+    endpoint = section.read_optional("endpoint", _endpoint)
     sample = section.read("sample", values.fraction_or_zero, defaults.sample)
     headers = read_headers(section)
     timeout_seconds = section.read_optional("timeout", values.seconds)
