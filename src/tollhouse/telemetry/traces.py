@@ -222,7 +222,7 @@ class _WayOut(SpanExporter):
             left = self._taken - self._sent - self._failed
             self._failed += left
         self._tell_after = 0.0
-        self._tell("the gateway ended before the collector had taken them" if left else self._session.said)
+        self._tell("the gateway ended before the collector had taken them" if left else "")
         return not left
 
     # ------------------------------------------------------------------------------------- in the library's thread
@@ -242,7 +242,7 @@ class _WayOut(SpanExporter):
             else:
                 self._failed += len(spans)
         if not is_sent:
-            self._tell(self._session.said)
+            self._tell("")
         return result
 
     def shutdown(self) -> None:
@@ -252,13 +252,14 @@ class _WayOut(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
     def _tell(self, why: str) -> None:
+        """`why`, and how the last request ended, which is often the reason of the reason."""
         with self._lock:
             lost = self._refused + self._failed - self._told
             if not lost or self._monotonic() < self._tell_after:
                 return
             self._tell_after = self._monotonic() + REPORT_SECONDS
             self._told += lost
-        self._tell_lost(lost, why)
+        self._tell_lost(lost, "; ".join(filter(None, (why, self._session.said))))
 
 
 class _Session(requests.Session):
