@@ -154,11 +154,11 @@ async def listen(process: Process) -> None:
 
 
 @asynccontextmanager
-async def serving(folder: Path, *arguments: str, **environ: str) -> AsyncIterator[Process]:
-    """`tollhouse serve` with these arguments, from its start; it is killed at the end if it still runs then."""
+async def serving(folder: Path, *arguments: str, command: str = "serve", **environ: str) -> AsyncIterator[Process]:
+    """A command with these arguments, from its start; it is killed at the end if it still runs then."""
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tollhouse", "serve", *arguments),
-        stdin=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-m", "tollhouse", command, *arguments),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         cwd=folder,

@@ -7,6 +7,7 @@ official SDKs, unchanged, as clients; the ledger that the gateway wrote.
 import os
 import re
 import secrets
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import IO, Final
 
 import click
@@ -57,6 +59,7 @@ logging: {{calls: "{calls}", level: warning}}
 def command(keep: bool, port: int, prompt: str) -> None:
     """Runs the demonstration; exit status 0 means that both answers came and both rows are in the ledger."""
     console = Console(highlight=False)
+    _leave_in_order()
     _require_sdks()
     _fetch_model(console)
     with tempfile.TemporaryDirectory(prefix="tollhouse-demo-") as folder:
@@ -76,6 +79,18 @@ def command(keep: bool, port: int, prompt: str) -> None:
             _show_next_steps(console, url, key, keep=keep)
             if keep:
                 _wait_for_interrupt()
+
+
+def _leave_in_order() -> None:
+    """Lets SIGTERM and SIGHUP end this process as Ctrl-C does: through every `finally`, and so with the gateway."""
+    for number in (signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ())):
+        if signal.getsignal(number) == signal.SIG_DFL:  # `nohup` has SIGHUP ignored, and it stays so
+            signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    del frame
+    sys.exit(128 + number)  # as a shell says it of who died of the signal
 
 
 def _require_sdks() -> None:
@@ -109,13 +124,15 @@ def _fetch_model(console: Console) -> None:
 def _gateway(console: Console, config: Path) -> Iterator[str]:
     """The gateway in a process of its own; gives its address once it answers."""
     process = subprocess.Popen(  # noqa: S603  # our own command line, and a file that we wrote
-        [sys.executable, "-m", "tollhouse", "serve", "--config", str(config)],
+        [sys.executable, "-m", "tollhouse", "serve", "--end-with-stdin", "--config", str(config)],
+        # It ends when our end of this is closed, so whatever becomes of us, it does not stay.
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,  # Ctrl-C reaches this process, which then stops the gateway in order
     )
-    if process.stdout is None or process.stderr is None:
+    if process.stdin is None or process.stdout is None or process.stderr is None:
         raise RuntimeError("the process has pipes")
     complaints: list[str] = []
     listener = threading.Thread(target=_gather, args=(process.stderr, complaints), daemon=True)
@@ -133,6 +150,7 @@ def _gateway(console: Console, config: Path) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        process.stdin.close()
 
 
 def _announced(process: "subprocess.Popen[str]", complaints: list[str], listener: threading.Thread) -> str:

@@ -1,9 +1,11 @@
 """`tollhouse serve`: run the gateway."""
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -12,6 +14,8 @@ from tollhouse.errors import ConfigError, TollhouseError
 if TYPE_CHECKING:
     from tollhouse.config.overrides import Overrides
     from tollhouse.server.supervisor import Announcement
+
+STDIN: Final = 0
 
 
 @click.command("serve", help="Run the gateway until SIGTERM or Ctrl-C; SIGHUP reads the configuration again.")
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     help="gRPC port, in place of server.grpc_port; 0 is no gRPC.",
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes, in place of server.workers.")
+@click.option("--end-with-stdin", is_flag=True, help="End when standard input does: with the program that holds it.")
 def command(
     *,
     config_file: str | None,
@@ -34,10 +39,13 @@ def command(
     admin_port: int | None,
     grpc_port: int | None,
     workers: int | None,
+    end_with_stdin: bool,
 ) -> None:
     """Runs in the foreground."""
     from tollhouse.config.overrides import Overrides
 
+    if end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     run(
         config_file,
         Overrides(host=host, port=port, admin_port=admin_port, grpc_port=grpc_port, workers=workers),
@@ -79,6 +87,16 @@ def run(
         sys.exit(1)
     finally:
         outlet.close()
+
+
+def _end_with_stdin() -> None:
+    """Asks this process to end, as SIGTERM does, when nobody holds the other end of its standard input any more.
+
+    Not through `sys.stdin`: an interpreter that ends while a thread holds the lock of its buffer aborts.
+    """
+    while os.read(STDIN, 4096):  # nothing ever comes; this waits for the end
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _told(line: str) -> None:
