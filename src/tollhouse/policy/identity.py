@@ -214,6 +214,8 @@ EMPTY_ROLL: Final = EmptyRoll()
 
 TOKEN_START: Final = b"eyJ"
 """How a signed token begins: `{"` in base64, the start of its header (RFC 7515, section 3.1)."""
+TOKEN_DOTS: Final = 2
+"""Between the three parts of one, whatever it begins with: a key has none."""
 NOT_OURS: Final = (TokenMalformed, TokenIncomplete, TokenWrongIssuer, TokenKeyUnknown)
 """What is said of a token that nobody here has vouched for."""
 
@@ -307,7 +309,7 @@ class KeyRing:
                 if principal.shared is not NOTHING_SHARED:
                     check_readable(principal)
                 return principal
-            if self._tokens is not None and credential.startswith(TOKEN_START):
+            if self._tokens is not None and _looks_like_a_token(credential):
                 try:
                     return self._tokens.identify(credential, presented, roll)
                 except NOT_OURS:
@@ -403,6 +405,11 @@ def not_allowed(principal: Principal, alias: str) -> ModelNotAllowed:
         allowed=shown,
         hint="GET /v1/models lists what this key can use.",
     )
+
+
+def _looks_like_a_token(credential: bytes) -> bool:
+    """Whether it is told, where it is none, what is wrong with it as a token, and not that no such key is known."""
+    return credential.startswith(TOKEN_START) or credential.count(b".") == TOKEN_DOTS
 
 
 def _ended(name: str, ending: Ending) -> Unauthenticated:
