@@ -212,6 +212,22 @@ async def test_the_code_in_the_head_counts_and_not_what_the_body_calls_it(
     assert found.is_relayed is is_relayed
 
 
+async def test_what_the_gateway_says_is_nobodys_cause(tmp_path: Path):
+    """An error that is its own cause sends whoever follows causes round in circles."""
+    said = response(error("unauthenticated"), status=401, headers=[("x-tollhouse-code", "unauthenticated")])
+    async with Peer(gateway(*[said] * 6)) as peer, client(peer.url, tmp_path) as calling:
+        for asking in (
+            calling.chat("hi", model="m"),
+            calling.stream("hi", model="m").open(),
+            calling.embed("hi", model="m"),
+            calling.count_tokens("hi", model="m"),
+            calling.models(),
+        ):
+            with pytest.raises(NotAuthenticated) as caught:
+                await asking
+            assert caught.value.__cause__ is None
+
+
 async def test_what_the_gateway_has_tried_to_the_end_is_not_tried_again(tmp_path: Path):
     refused = response(
         error("rate_limit_exceeded"),

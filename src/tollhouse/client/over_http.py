@@ -17,7 +17,7 @@ from tollhouse.chat.fold import unfold
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Marks
-from tollhouse.client.failures import NotSpoken
+from tollhouse.client.failures import CallFailed, NotSpoken
 from tollhouse.client.messages import SETTLE_SECONDS
 from tollhouse.client.translate import Scene, failure, of_refusal
 from tollhouse.dialects.dialect import Dialect
@@ -217,6 +217,8 @@ class Talk:
             finally:
                 incoming.close()
             response = self._provider.dialect.decode_response(data, self._traits)
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         return response, place.marks(self._name, incoming.headers, receipt, self._label(response.model))
@@ -231,6 +233,8 @@ class Talk:
             body = provider.counting.encode_request(meant, self._traits, Receipt())
             data, _ = await place.ask(b"POST", self._path(provider.count_tokens_path), body, until)
             return provider.counting.decode_count(data)
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name)) from error
 
@@ -252,6 +256,8 @@ class Talk:
             if incoming.status >= 300:
                 with closing(incoming):
                     raise await place.refusal(incoming, self._name)
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name), request_id=request_id) from error
         marks = place.marks(self._name, incoming.headers, receipt, self._label(self._model))
@@ -270,6 +276,8 @@ class Talk:
             path = self._path(provider.embeddings_path)
             data, headers = await place.ask(b"POST", path, body, until, model=self._name)
             answer = provider.embeddings.decode_response(data)
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene_of(self._name)) from error
         return answer, place.marks(self._name, headers, receipt, self._label(answer.model))

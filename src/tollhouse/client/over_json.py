@@ -11,6 +11,7 @@ from tollhouse.chat.events import Event
 from tollhouse.chat.model import Request
 from tollhouse.chat.receipt import Receipt
 from tollhouse.client.answer import Answer, Counted, Embedded, Marks, ModelInfo, Models, ServerInfo
+from tollhouse.client.failures import CallFailed
 from tollhouse.client.opening import opened_event, opened_response
 from tollhouse.client.over_http import MAX_ERROR_BYTES, Asides, HttpLive, Place, Talk, request_id_of
 from tollhouse.client.over_typed import settled
@@ -99,6 +100,8 @@ class JsonDoor:
             finally:
                 incoming.close()
             counted = decode_count(data)
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene_of(request.model)) from error
         is_estimate = incoming.header(b"x-tollhouse-count") == b"estimated"
@@ -120,6 +123,8 @@ class JsonDoor:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             malformed = UpstreamMalformed("its list of models cannot be read")
             raise failure(malformed, place.scene, request_id=request_id) from error
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene, request_id=request_id) from error
         marks = Marks(mode="proxy", protocol=place.protocol, where=place.scene.where, request_id=request_id)
@@ -170,6 +175,8 @@ class JsonDoor:
                 await incoming.read_all(MAX_ERROR_BYTES)
             finally:
                 incoming.close()
+        except CallFailed:
+            raise
         except TollhouseError as error:
             raise failure(error, place.scene) from error
         return loop.time() - began
