@@ -1,11 +1,13 @@
 """What is said of a call in its spans, and what is not."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 
 from support import planted
+from tollhouse.chat.usage import Usage
 from tollhouse.ledger.record import Attempt, CallRecord, Trace
 from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.rules import KINDS
@@ -144,3 +146,43 @@ def test_times_are_the_records_in_nanoseconds():
     assert (second.start_ns, second.end_ns) == (began + 300_000, began + 800_000)
     assert first.attributes["tollhouse.was_sent"] is False
     assert (first.error, second.error) == ("", None), "a provider is not to blame for a client that left"
+
+
+def test_every_attribute_stands_on_the_page_of_traces():
+    record = CallRecord(
+        id="r",
+        started_at_us=0,
+        door="openai_chat",
+        tenant="x",
+        project="x",
+        key="x",
+        requested_model="x",
+        provider="x",
+        model="x",
+        streamed=True,
+        lane="x",
+        status=200,
+        finish="stop",
+        usage=Usage(
+            input_tokens=1,
+            cache_read_tokens=1,
+            cache_write_tokens=1,
+            output_tokens=1,
+            reasoning_tokens=1,
+            input_audio_tokens=1,
+            output_audio_tokens=1,
+            source="reported",
+        ),
+        cost_nano=1,
+        price_version="1",
+        receipt="x",
+        first_byte_us=1,
+        attempts=(Attempt(provider="p", model="m", outcome="x", status=500, was_sent=False),),
+        route="x",
+        wait_us=1,
+        cache="x",
+    )
+    names = {name for span in spans(record) for name in span.attributes}
+    assert len(names) == 33
+    page = (Path(__file__).parents[2] / "docs/tracing.md").read_text()
+    assert not [name for name in names if name not in page]
