@@ -217,6 +217,23 @@ async def test_a_strict_model_refuses_tools_that_need_not_be_called_and_meets_a_
     assert met.json()["choices"][0]["finish_reason"] == "tool_calls"
 
 
+async def test_a_free_form_tool_beside_functions_leaves_a_word(stage: Stage):
+    asked = chat("required")
+    asked["tools"].insert(0, {"type": "custom", "custom": {"name": "shell"}})
+    answer = await stage.gateway.ask("/v1/chat/completions", asked)
+    assert answer.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
+    assert answer.headers["x-tollhouse-receipt"].startswith("dropped tools[0]: this model can only be made")
+    refused = await stage.gateway.ask("/v1/chat/completions", {**asked, "model": "exact"})
+    assert (refused.status, refused.json()["error"]["code"]) == (400, "untranslatable")
+
+
+async def test_the_path_under_its_own_name_is_a_conversation_too_and_leaves_the_word(stage: Stage):
+    answer = await stage.gateway.ask("/tiny/v1/chat/completions", chat("auto", model="tiny"))
+    assert answer.headers["x-tollhouse-receipt"].startswith("dropped tools: ")
+    called = await stage.gateway.ask("/tiny/v1/chat/completions", chat("required", model="tiny"))
+    assert called.json()["choices"][0]["finish_reason"] == "tool_calls"
+
+
 async def test_a_model_that_knows_tools_gets_them_as_they_came(stage: Stage):
     asked = chat("required", model="able/able")
     answer = await stage.gateway.ask("/v1/chat/completions", asked)

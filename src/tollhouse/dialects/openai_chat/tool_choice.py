@@ -4,6 +4,7 @@ Some models can be made to call a tool, by a grammar, but were never taught to c
 """
 
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Final, TypeVar
 
 import msgspec
@@ -38,16 +39,38 @@ def demands_call(choice: object) -> bool:
 
 
 def leave_out_free_tools(fields: MutableMapping[str, ValueT], receipt: Receipt) -> None:
-    """Takes the tools out of a request that leaves it to the model whether to call one, and notes that."""
+    """Takes the tools out of a request that leaves it to the model whether to call one, and notes that.
+
+    In one that demands a call it notes the tools that no grammar of functions makes the model call.
+    """
     for name in _OF_FUNCTIONS:
         if _is_something(fields.pop(name, None)):
             receipt.dropped(name, "this model knows only `tools`")
-    if "tools" not in fields or demands_call(fields.get("tool_choice")):
+    if "tools" not in fields:
+        return
+    if demands_call(fields.get("tool_choice")):
+        _note_other_tools(fields["tools"], receipt)
         return
     if _is_something(fields.pop("tools")):
         receipt.dropped("tools", "this model cannot choose to call one, only be made to by `tool_choice`")
     for name in _OF_TOOLS:
         fields.pop(name, None)
+
+
+class _Tool(msgspec.Struct, frozen=True):
+    type: str = "function"
+
+
+def _note_other_tools(tools: object, receipt: Receipt) -> None:
+    """Of a request in the client's own bytes only: of what is translated all have become functions."""
+    if not isinstance(tools, msgspec.Raw):
+        return
+    with suppress(
+        msgspec.DecodeError, UnicodeDecodeError
+    ):  # whoever has to meet the demand says what is wrong with them
+        for number, tool in enumerate(msgspec.json.decode(tools, type=tuple[_Tool, ...] | None) or ()):
+            if tool.type != "function":
+                receipt.dropped(f"tools[{number}]", "this model can only be made to call functions")
 
 
 def _is_something(value: object) -> bool:
