@@ -298,6 +298,27 @@ async def test_a_wait_that_one_candidate_asked_for_holds_behind_one_that_cannot_
     assert len(fake_provider.calls) == 1, "30 s are the client's to wait"
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+async def test_a_candidate_that_cannot_say_it_is_not_billed_for_the_one_before_it(
+    serving: Serving, fake_provider: FakeProvider, stream: bool
+):
+    """The first may have read the prompt before it broke off; the second was never asked."""
+    model = PROVIDERS["openai"]
+    fake_provider.reply_to(model, faulty(Answer(text="late"), Reset("before_head")))
+    exact = f"{{route: [openai/{model}, anthropic/{PROVIDERS['anthropic']}], strict: true}}"
+    gateway = await serving(settings(fake_provider, exact=exact) + "\nretry: {max_attempts: 2, backoff_base: 1ms}")
+    asks = CLIENTS["openai"]
+    refused = await gateway.ask(asks.path, asks.question("exact", stream=stream, seed=7))
+    assert refused.status == 400
+    assert [call.flavour for call in fake_provider.calls] == ["openai"]
+    (row,) = gateway.rows()
+    assert (row["attempts"], row["provider"], row["model"], row["lane"]) == (1, "openai", model, "same")
+    assert row["receipt"] == ""
+    # $0.15 per million tokens.
+    assert row["cost_nano"] == row["input_tokens"] * 150
+    assert row["input_tokens"] > 0
+
+
 async def test_an_endless_error_body_does_not_hide_its_status(serving: Serving, fake_provider: FakeProvider):
     fake_provider.default = Failure(status=503, message="x" * 400_000)
     gateway = await serving(

@@ -278,30 +278,31 @@ class _Run(UnderWay):
         record.price_version = gateway.prices.version
         price = self._price_of(candidate)
         weigh = partial(self._weigh, candidate, price, peek)
+        # Those of a candidate that was tried before stay with it; the receipt is of the one that answers.
+        receipt = Receipt() if self._receipt.losses else self._receipt
         try:
             try:
                 await self._place(route, candidate, weigh, len(call.body) // estimate.BYTES_PER_TOKEN)
             except BudgetExceeded as error:
                 await self._place_less(route, candidate, price, peek, error)
+            if is_same:
+                body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt, self._cap)
+            else:
+                request = msgspec.structs.replace(self._decoded(), model=candidate.model)
+                if self._cap is not None:
+                    request = msgspec.structs.replace(request, max_output_tokens=self._cap)
+                body = provider.dialect.encode_request(request, candidate.traits, receipt)
+            if route.strict and receipt.losses:
+                raise Untranslatable(
+                    f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
+                    lost=receipt.entries,
+                )
         except TollhouseError:
+            if self._former is not None and receipt is self._receipt:
+                self._receipt = Receipt()
             self._turn_back()
             raise
-        self._candidate, self._price = candidate, price
-        receipt = self._receipt
-        if receipt.losses:  # those of a candidate that was tried before; the receipt is of the one that answers
-            receipt = self._receipt = Receipt()
-        if is_same:
-            body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt, self._cap)
-        else:
-            request = msgspec.structs.replace(self._decoded(), model=candidate.model)
-            if self._cap is not None:
-                request = msgspec.structs.replace(request, max_output_tokens=self._cap)
-            body = provider.dialect.encode_request(request, candidate.traits, receipt)
-        if route.strict and receipt.losses:
-            raise Untranslatable(
-                f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
-                lost=receipt.entries,
-            )
+        self._candidate, self._price, self._receipt = candidate, price, receipt
         if self._cap is not None:
             receipt.changed("max_tokens", f"lowered to {self._cap}, for which a budget has enough left")
         self._is_attempting = True

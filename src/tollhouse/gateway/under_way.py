@@ -90,7 +90,7 @@ class UnderWay:
         self._held_for += (target,)
 
     def _turn_back(self) -> None:
-        """There is no room for a candidate: what was used until now, if anything, was the former one's."""
+        """A candidate is not asked after all: what was used until now, if anything, was the former one's."""
         if self._former is not None:
             record = self._record
             record.provider, record.model, record.lane = self._former
