@@ -142,7 +142,8 @@ async def settled(books: Books) -> list[int | None]:
     return books.settled
 
 
-def run(books: Books, errand: Errand, answers: Scripted) -> Run[str]:
+def run(books: Books, errand: Errand, answers: Scripted, *models: str) -> Run[str]:
+    """`models` are the candidates: of provider `lab`, `small` alone unless given."""
     gateway = Gateway(
         router=router(),
         books=books,
@@ -172,8 +173,10 @@ def run(books: Books, errand: Errand, answers: Scripted) -> Run[str]:
         arrived=0.0,
         arrived_at_us=0,
     )
-    one = replace(candidate(provider("lab"), "small", None), transport=answers)
-    return Run(gateway, call, errand, Route(name=one.name, candidates=(one,)), model="small", lane="same")
+    lab = provider("lab")
+    candidates = tuple(replace(candidate(lab, model, None), transport=answers) for model in models or ("small",))
+    route = Route(name=candidates[0].name, candidates=candidates)
+    return Run(gateway, call, errand, route, model="small", lane="same")
 
 
 async def left_while_waiting(books: Books, first: Answer | TollhouseError) -> None:
@@ -207,6 +210,27 @@ async def test_who_leaves_after_a_silence_pays_what_is_likely():
         await task
     assert [(row.cost_nano, row.usage) for row in books.rows] == [(COST, LIKELY)]
     assert await settled(books) == [COST]
+
+
+class Crowded(Books):
+    """Has no room for a second candidate, and never will."""
+
+    async def extend(self, ask: Ask) -> None:
+        del ask
+        await asyncio.Event().wait()
+
+
+async def test_who_leaves_while_another_candidate_has_no_room_yet_pays_the_one_before_it():
+    books = Crowded()
+    script = Scripted([UpstreamTimeout("Slow.", phase="first_byte")])
+    task = asyncio.get_running_loop().create_task(run(books, Errand(), script, "small", "large").go())
+    await script.is_over.wait()
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert [(row.model, row.cost_nano, row.usage) for row in books.rows] == [("small", COST, LIKELY)]
 
 
 @pytest.mark.parametrize("error", [BadRequest("No form for this."), ClientLeft("Gone."), ValueError("A defect.")])

@@ -214,7 +214,7 @@ class Run(UnderWay, Generic[AnswerT]):
 
         try:
             await self._place(self._route, candidate, weigh, self._errand.likely().input_tokens or 0)
-        except TollhouseError:
+        except (TollhouseError, asyncio.CancelledError):
             self._turn_back()
             raise
         self._candidate, self._receipt = candidate, receipt

@@ -297,7 +297,7 @@ class _Run(UnderWay):
                     f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
                     lost=receipt.entries,
                 )
-        except TollhouseError:
+        except (TollhouseError, asyncio.CancelledError):
             if self._former is not None and receipt is self._receipt:
                 self._receipt = Receipt()
             self._turn_back()
