@@ -526,7 +526,12 @@ async def test_more_connections_than_the_bound_are_refused() -> None:
         first = await server.client()
         await first.send(GET)
         await first.until(b"host=h ")
-        assert (await server.ask(b"")).startswith(b"HTTP/1.1 503 ")
+        answer = await server.ask(b"")
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nx-tollhouse-code: overloaded\r\n" in answer, (
+            "clients try again where it is the gateway that is busy"
+        )
+        assert b'"type":"server_error","code":"overloaded"' in answer
 
 
 async def test_a_stop_lets_requests_end_and_closes_what_is_idle() -> None:

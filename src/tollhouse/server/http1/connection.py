@@ -21,6 +21,7 @@ from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
+from tollhouse.errors import BadRequest, Overloaded
 from tollhouse.server.http.asgi import App, Headers, Scope
 from tollhouse.server.http1.request import Answer, Request
 from tollhouse.server.tls import tls_extension
@@ -42,7 +43,10 @@ LOW_WATER_BYTES: Final = 65_536
 HIGH_WATER_BYTES: Final = 262_144
 
 _LARGE_HEAD: Final = b"The request's head is larger than 64 KiB."
-_NO_ANSWER: Final = b'{"error":{"type":"invalid_request_error","code":"bad_request","message":"%b"}}'
+_BAD_REQUEST: Final = (b"invalid_request_error", BadRequest.code.encode())
+_OVERLOADED: Final = (b"server_error", Overloaded.code.encode())
+"""The type and the stable code of an error."""
+_NO_ANSWER: Final = b'{"error":{"type":"%b","code":"%b","message":"%b"}}'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +195,7 @@ class Connection(asyncio.BufferedProtocol):
         socket.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         self._timer = self._hub.loop.call_later(self._hub.patience.heartbeat, self._beat)
         if len(self._hub.connections) > self._hub.max_connections:
-            self._refuse(503, b"Too many connections are open; try again in a moment.")
+            self._refuse(503, b"Too many connections are open; try again in a moment.", _OVERLOADED)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the interface's; our buffer has one size
         """Where to read into."""
@@ -446,14 +450,14 @@ class Connection(asyncio.BufferedProtocol):
             else:
                 self._socket.pause_reading()
 
-    def _refuse(self, status: int, sentence: bytes) -> None:
+    def _refuse(self, status: int, sentence: bytes, error: tuple[bytes, bytes] = _BAD_REQUEST) -> None:
         """Answers bytes that are no request, unless an answer is under way, and closes."""
         if self._active is None and self._socket is not None:
-            body = _NO_ANSWER % sentence
+            body = _NO_ANSWER % (*error, sentence)
             self._socket.write(
                 b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
-                b"x-tollhouse-code: bad_request\r\nconnection: close\r\n\r\n%b"
-                % (status, _REASONS[status], len(body), body)
+                b"x-tollhouse-code: %b\r\nconnection: close\r\n\r\n%b"
+                % (status, _REASONS[status], len(body), error[1], body)
             )
             self._close()
         else:
