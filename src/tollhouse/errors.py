@@ -446,6 +446,8 @@ class ProviderRefused(ProviderError):
         self.kind = kind
         self.provider_code = provider_code
         self.retry_after_seconds = retry_after_seconds
+        self.is_relayed = False
+        """Whether the provider is a gateway and this the error of one behind it, which it asked as often as it may."""
 
 
 class ConnectFailed(ProviderError):

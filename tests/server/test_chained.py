@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from support.fake_gemini import SIGNATURE
 from support.fake_provider import FakeProvider
-from support.fake_replies import Answer, Call, words
+from support.fake_replies import Answer, Call, Failure, words
 from support.replaying import ASK, GATHERED, IDS, RESULTS, WHOLE, gone_on
 from support.serving import KEY, Running, start
 from tollhouse.server.http1.listener import Http1Listener
@@ -85,6 +86,33 @@ async def test_what_a_provider_behind_it_signed_goes_back_through_both(
     assert [part["thoughtSignature"] for part in sent[1]["parts"]] == [SIGNATURE]
     assert sent[2]["parts"][0]["functionResponse"]["name"] == "f"
     assert front.rows()[-1]["receipt"] == ""
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+@pytest.mark.parametrize(("status", "asked"), [(503, 3), (429, 3), (400, 1)])
+async def test_both_together_ask_a_provider_no_oftener_than_the_one_behind_may(
+    tmp_path: Path, fake_provider: FakeProvider, path: str, status: int, asked: int
+):
+    fake_provider.default = Failure(status=status)
+    retry = "retry: {max_attempts: 3, backoff_base: 1ms, backoff_cap: 1ms}"
+    provider = f"{{base_url: '{fake_provider.base_url('openai')}', api_key: x}}"
+    texts = {"behind": f"providers: {{openai: {provider}}}\nmodels: {{smart: openai/gpt-4o-mini}}\n{retry}"}
+    async with AsyncExitStack() as stack:
+
+        async def started(name: str) -> Running:
+            (tmp_path / name).mkdir()
+            gateway = await start(texts[name], tmp_path / name, Http1Listener)
+            stack.push_async_callback(gateway.close)
+            return gateway
+
+        inner = f"{{type: tollhouse, base_url: {(await started('behind')).url}, api_key: {KEY}, models: [smart]}}"
+        texts["front"] = f"providers: {{inner: {inner}}}\n{retry}"
+        front = await started("front")
+        answer = await front.ask(path, {**question(), "model": "inner/smart", "max_tokens": 50})
+
+    assert answer.status == status
+    assert answer.headers["x-tollhouse-code"] == "provider_refused"
+    assert len(fake_provider.calls) == asked
 
 
 async def test_its_signs_of_life_are_shown_without_a_call(front: Running):

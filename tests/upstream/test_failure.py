@@ -45,6 +45,13 @@ def test_a_status_has_one_verdict(status: int, expected: Verdict):
     assert verdict(ProviderRefused("no", status=status)) is expected
 
 
+@pytest.mark.parametrize(("status", "expected"), [(429, NEXT), (502, NEXT), (503, NEXT), (400, FINAL)])
+def test_what_a_gateway_tells_of_its_provider_is_not_asked_of_it_again(status: int, expected: Verdict):
+    error = ProviderRefused("no", status=status)
+    error.is_relayed = True
+    assert verdict(error) is expected
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

@@ -32,6 +32,8 @@ MIN_SECRET_CHARACTERS: Final = 4
 """Shorter keys are placeholders (`x`) of servers that want none; masking those would only spoil words."""
 CODE: Final = b"x-tollhouse-code"
 """The header with an error's stable code, which some dialects have no place for; over gRPC it is the entry of this name."""
+OF_PROVIDERS: Final = b"provider_"
+"""How the codes of errors begin that a gateway tells of a provider's failure, `tollhouse.errors.ProviderError`."""
 JSON_HEAD: Final = (b"content-type", b"application/json")
 
 Ending = type[ClientLeft | Draining | KeyRevoked | TokenRevoked]
@@ -83,6 +85,7 @@ async def refusal(incoming: Incoming, candidate: Candidate, now_seconds: float) 
         error.message = without_key(error.message, provider.authenticate(now_seconds))
     error.provider = provider.name
     error.retry_after_seconds = parse_retry_after(incoming.headers, now_seconds=now_seconds, body=body)
+    error.is_relayed = (incoming.header(CODE) or b"").startswith(OF_PROVIDERS)
     return error
 
 

@@ -89,7 +89,10 @@ def verdict(error: TollhouseError) -> Verdict:
     if error.status is not None:
         if isinstance(error, ProviderRefused | StreamFailed) and _OUT_OF_QUOTA in {error.kind, error.provider_code}:
             return Verdict.NEXT_CANDIDATE
-        return verdict_of_status(error.status)
+        allowed = verdict_of_status(error.status)
+        if isinstance(error, ProviderRefused) and error.is_relayed and allowed is Verdict.RETRY_SAME_OR_NEXT:
+            return Verdict.NEXT_CANDIDATE  # retries over retries would multiply, and the waits between them
+        return allowed
     return next((verdict for kind, verdict in _BY_ERROR if isinstance(error, kind)), Verdict.FINAL)
 
 
