@@ -1,9 +1,13 @@
 """Encryption in front of the gRPC server: who is told to be there, and that bytes pass as fast as they are taken."""
 
 import asyncio
+import os
+import socket
 import ssl
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -244,3 +248,32 @@ def test_a_folder_whose_path_is_too_long_is_named(tmp_path: Path, monkeypatch: p
         TlsRelay(Place("127.0.0.1", 1), tls, max_connections=1).open()
     assert "TMPDIR" in str(refused.value.hint)
     assert not list(long.iterdir())
+
+
+def test_what_relays_that_were_killed_left_behind_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    pair = Pki(tmp_path).server()
+    tls = LiveTls(TlsSettings(cert=str(pair.cert), key=str(pair.key)), "test")
+    with ExitStack() as stack:
+        parent = Path(stack.enter_context(tempfile.TemporaryDirectory()))  # a socket's path has to be short
+        monkeypatch.setattr("tempfile.tempdir", str(parent))
+        dead, empty, alive, new, other = (
+            parent / name
+            for name in (*(f"tollhouse-grpc-{name}" for name in ("dead", "empty", "alive", "new")), "other")
+        )
+        for folder in (dead, empty, alive, new, other):
+            folder.mkdir(mode=0o700)
+        for folder in (dead, alive, new, other):
+            bound = stack.enter_context(socket.socket(socket.AF_UNIX))
+            bound.bind(str(folder / "server"))
+            if folder is alive:
+                bound.listen()
+        for folder in (dead, empty, alive, other):
+            os.utime(folder, (0, 0))
+        link = parent / "tollhouse-grpc-link"
+        link.symlink_to(other)
+
+        relay = TlsRelay(Place("127.0.0.1", 1), tls, max_connections=1)
+        relay.open()
+        relay.close()
+
+        assert {*parent.iterdir()} == {alive, new, other, link}

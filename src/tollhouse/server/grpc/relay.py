@@ -13,7 +13,10 @@ import os
 import shutil
 import socket
 import ssl
+import stat
 import tempfile
+import time
+from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import quote, unquote
@@ -30,6 +33,13 @@ LOW_WATER_BYTES: Final = 65_536
 """How much waits for a slow reader before the other side is no longer read, and how little before it is again."""
 MAX_PATH_BYTES: Final = 90
 """A Unix socket's path has 108 bytes on Linux and 104 on macOS, the final zero included; connections' numbers come after."""
+PREFIX: Final = "tollhouse-grpc-"
+SOCKET: Final = "server"
+"""How a relay's folder begins, and what it calls the socket in it."""
+MAX_LOOKED_AT: Final = 10_000
+"""How many names in the folder of temporary files are looked at for what others left behind."""
+STARTING_SECONDS: Final = 60.0
+"""How long a folder may have been without change before it counts as left behind: one that was just made has no socket yet."""
 
 log = logs.get("server")
 
@@ -56,13 +66,14 @@ class TlsRelay:
         Raises `GatewayError` when the folder cannot be had.
         """
         try:
-            folder = self._folder = Path(tempfile.mkdtemp(prefix="tollhouse-grpc-"))  # 0700
+            folder = self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))  # 0700
         except OSError as error:
             raise GatewayError(
                 f"There is no folder for the gRPC listener's socket: {error.strerror}.",
                 hint="Name one that can be written to in TMPDIR.",
             ) from error
-        self._inner = str(folder / "server")
+        _remove_left_behind(folder.parent)
+        self._inner = str(folder / SOCKET)
         if len(self._inner.encode()) > MAX_PATH_BYTES:
             self.close()
             raise GatewayError(
@@ -101,7 +112,8 @@ class TlsRelay:
             task.cancel()
         for outer in tuple(self._open):
             outer.abort()
-        # What an interrupted end leaves behind is a socket that nobody listens on, in a folder that nobody else may enter.
+        # What an interrupted end leaves behind is a socket that nobody listens on, in a folder that nobody else may enter; the
+        # next relay removes it.
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -146,6 +158,37 @@ class TlsRelay:
         except asyncio.CancelledError:
             end.close()
             raise
+
+
+def _remove_left_behind(parent: Path) -> None:
+    """Removes the folders of relays that were killed: this user's own, unchanged for a while, and nobody listens in them."""
+    try:
+        with os.scandir(parent) as entries:
+            found = [Path(entry.path) for entry in islice(entries, MAX_LOOKED_AT) if entry.name.startswith(PREFIX)]
+    except OSError:
+        return  # it can be written to and not be read
+    for folder in found:
+        if _is_left_behind(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_left_behind(folder: Path) -> bool:
+    try:
+        facts = folder.lstat()
+    except OSError:
+        return False
+    is_ours = stat.S_ISDIR(facts.st_mode) and facts.st_uid == os.geteuid()
+    if not is_ours or time.time() - facts.st_mtime < STARTING_SECONDS:
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as caller:
+        caller.setblocking(False)  # noqa: FBT003  # a listener whose queue is full says so, and is alive
+        try:
+            caller.connect(str(folder / SOCKET))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            return False
+    return False
 
 
 class _Side(asyncio.Protocol):
