@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tollhouse.policy.access import networks
-from tollhouse.server.http.callers import MAX_HOPS, caller_address
+from tollhouse.server.http.callers import MAX_HOPS, caller_address, caller_scheme
 
 OURS = networks(["10.0.0.0/8", "2001:db8:aaaa::/48", "127.0.0.1/32"])
 PROXY = "10.0.0.1"
@@ -102,3 +102,24 @@ def test_a_caller_cannot_make_itself_another_however_it_lies(lie: bytes, caller:
     """The outermost proxy appends the caller's true address to whatever it was sent."""
     assert caller_address(PROXY, [lie + b", " + caller.encode()], OURS) == caller
     assert caller_address(PROXY, [lie, caller.encode(), b"10.0.0.2"], OURS) == caller
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "scheme"),
+    [
+        (PROXY, [], "http"),
+        (PROXY, [b"https"], "https"),
+        (PROXY, [b"http"], "http"),
+        (PROXY, [b"http, HTTPS "], "https"),
+        (PROXY, [b"http", b"https"], "https"),
+        (PROXY, [b"javascript"], "http"),
+        (PROXY, [b""], "http"),
+        ("192.0.2.7", [b"https"], "http"),
+    ],
+)
+def test_a_trusted_proxy_says_whether_its_caller_spoke_tls(peer: str, forwarded: list[bytes], scheme: str):
+    assert caller_scheme("http", peer, forwarded, OURS) == scheme
+
+
+def test_without_trusted_proxies_nobody_is_asked_how_the_caller_spoke():
+    assert caller_scheme("https", PROXY, [b"http"], None) == "https"

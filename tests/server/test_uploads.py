@@ -158,6 +158,19 @@ async def test_a_ticket_opens_one_upload_and_nothing_else(serving: Serving):
 
 
 @own
+@pytest.mark.parametrize(("proxies", "scheme"), [("['127.0.0.0/8']", "https"), ("['192.0.2.0/24']", "http")])
+async def test_behind_a_proxy_that_ends_tls_the_address_is_the_callers(serving: Serving, proxies: str, scheme: str):
+    """Told http://, a client would send its file and its ticket in plain text, or find nobody there."""
+    async with Peer(Google()) as peer:
+        gateway = await serving(config(peer, f"server: {{trusted_proxies: {proxies}}}"))
+        headers = [*START, (b"x-forwarded-proto", b"https")]
+        answer = await gateway.ask("/google/upload/v1beta/files", {"file": {}}, headers=headers)
+    assert answer.headers["x-goog-upload-url"].startswith(
+        f"{gateway.url.replace('http', scheme)}/google/upload/v1beta/files?"
+    )
+
+
+@own
 async def test_a_key_that_is_sent_with_a_piece_comes_before_the_ticket(serving: Serving):
     script = Google()
     async with Peer(script) as peer:

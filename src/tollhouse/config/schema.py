@@ -90,7 +90,8 @@ class ServerSettings:
     insecure: bool = False
     """Whether plain text may leave this machine.  Without it, a listener on another address than loopback needs `tls`."""
     trusted_proxies: tuple[str, ...] = ()
-    """Networks whose `X-Forwarded-For` says who the caller is.  From anywhere else the header is ignored."""
+    """Networks whose `X-Forwarded-For` says who the caller is, and `X-Forwarded-Proto` whether it spoke TLS.  From anywhere
+    else these headers are ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

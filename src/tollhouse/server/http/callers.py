@@ -2,7 +2,8 @@
 
 Each proxy appends to `X-Forwarded-For` the address that it was called from, so the field is read from its end: the first
 address that is not one of our own proxies' is the caller's.  What stands left of that, the caller may have written itself.
-From a peer that is no trusted proxy the field says nothing at all.
+From a peer that is no trusted proxy the field says nothing at all.  The same goes for `X-Forwarded-Proto`, by which a proxy
+that ends TLS says that its caller spoke it.
 """
 
 import ipaddress
@@ -12,6 +13,8 @@ from typing import Final
 from tollhouse.policy.access import Networks
 
 FORWARDED: Final = b"x-forwarded-for"
+FORWARDED_SCHEME: Final = b"x-forwarded-proto"
+SCHEMES: Final = ("http", "https")
 MAX_HOPS: Final = 32
 """Entries that are looked at, from the end.  Of a longer chain of our own proxies the last one looked at is the caller."""
 
@@ -33,6 +36,17 @@ def caller_address(peer: str, forwarded: Sequence[bytes], trusted: Networks | No
         if not trusted.contain(found):
             break
     return address
+
+
+def caller_scheme(scheme: str, peer: str, forwarded: Sequence[bytes], trusted: Networks | None) -> str:
+    """How the caller's address of the gateway begins: with `scheme`, or with what the proxy `peer` says, if it is trusted.
+
+    `forwarded` are the values of all `X-Forwarded-Proto` fields in their order; the last word is that of the nearest proxy.
+    """
+    if trusted is None or not forwarded or not trusted.contain(peer):
+        return scheme
+    said = forwarded[-1].rpartition(b",")[2].strip().lower().decode("latin-1")
+    return said if said in SCHEMES else scheme
 
 
 def _last_entries(forwarded: Sequence[bytes]) -> list[bytes]:

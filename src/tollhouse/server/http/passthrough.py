@@ -18,9 +18,11 @@ from tollhouse.errors import Unauthenticated
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.passthrough import METHODS, TICKET, Request, kept_query, pass_through
 from tollhouse.gateway.pipeline import Gateway
+from tollhouse.policy.access import Networks
 from tollhouse.policy.tickets import MAX_CREDENTIAL_BYTES, NoTicket, seal, unseal
 from tollhouse.providers.provider import Provider
 from tollhouse.server.http import gemini, responses
+from tollhouse.server.http.callers import FORWARDED_SCHEME, caller_scheme
 from tollhouse.server.http.chat import count
 from tollhouse.server.http.exchange import Exchange
 from tollhouse.server.http.front import Door, Front, Handler, Route, Work, answer
@@ -66,7 +68,7 @@ def door(front: Front) -> Door:
                 exchange.query_key = gemini.query_key(exchange)
             if exchange.credential() is None and provider.other_paths is not None:
                 exchange.query_key = _ticketed(exchange, provider)
-            await front.carry(exchange, "passthrough", partial(_forward, provider))
+            await front.carry(exchange, "passthrough", partial(_forward, provider, front.serving.proxies))
 
         methods: dict[str, Handler] = dict.fromkeys(METHODS, forward)
         return Route(provider.dialect if provider.dialect in {ANTHROPIC, GEMINI} else OPENAI_CHAT, methods)
@@ -74,13 +76,15 @@ def door(front: Front) -> Door:
     return Door(prefixes={"/": find})
 
 
-async def _forward(provider: Provider, gateway: Gateway, call: Call, exchange: Exchange) -> None:
+async def _forward(
+    provider: Provider, proxies: Networks | None, gateway: Gateway, call: Call, exchange: Exchange
+) -> None:
     request = Request(
         method=exchange.method,
         provider=provider.name,
         path=_path_below(exchange),
         query=exchange.scope["query_string"],
-        address_of=partial(_address_of, exchange, provider),
+        address_of=partial(_address_of, exchange, provider, proxies),
     )
     await pass_through(gateway, call, request, exchange)
 
@@ -90,12 +94,15 @@ def _path_below(exchange: Exchange) -> str:
     return "/" + raw.decode("latin-1").removeprefix("/").partition("/")[2]
 
 
-def _address_of(exchange: Exchange, provider: Provider, target: str) -> str:
+def _address_of(exchange: Exchange, provider: Provider, proxies: Networks | None, target: str) -> str:
     """Where the caller reaches `target`, below the provider's name; with a ticket, for clients that send no key there."""
     written = next((value for name, value in exchange.headers if name == b"host"), b"")
     host, port = exchange.scope.get("server") or ("localhost", None)
+    peer, _ = exchange.scope.get("client") or ("", 0)
+    forwarded = [value for name, value in exchange.headers if name == FORWARDED_SCHEME]
+    scheme = caller_scheme(exchange.scope["scheme"], peer, forwarded, proxies)
     authority = written.decode("ascii") if _AUTHORITY.fullmatch(written) else host if port is None else f"{host}:{port}"
-    address = f"{exchange.scope['scheme']}://{authority}/{provider.name}{target}"
+    address = f"{scheme}://{authority}/{provider.name}{target}"
     credential, secret, now = exchange.credential(), _secret_of(provider), time.time()
     if credential is None or len(credential) > MAX_CREDENTIAL_BYTES or not secret:
         return address
