@@ -22,6 +22,7 @@ from tollhouse.errors import (
     RateLimited,
     TollhouseError,
     Untranslatable,
+    retry_after,
 )
 from tollhouse.gateway.call import Call, note_route
 from tollhouse.gateway.failures import (
@@ -29,7 +30,6 @@ from tollhouse.gateway.failures import (
     for_the_operator,
     is_about_the_candidate,
     refusal,
-    retry_after,
 )
 from tollhouse.gateway.parts import Parts
 from tollhouse.gateway.plan import Plan, RetryPolicy

@@ -20,6 +20,7 @@ from tollhouse.errors import (
     TollhouseError,
     UpstreamMalformed,
     UpstreamTimeout,
+    retry_after,
 )
 from tollhouse.gateway.routing import Candidate
 from tollhouse.policy.rules import is_upstream, scope_of
@@ -153,13 +154,3 @@ def for_the_operator(error: TollhouseError) -> str:
     if isinstance(error, ProviderRefused | StreamFailed):
         return " ".join(name for name in (error.kind, error.provider_code) if name)
     return "" if isinstance(error, UpstreamMalformed) else error.message
-
-
-def retry_after(error: TollhouseError) -> float | None:
-    match error:
-        case RateLimited() | ProviderRefused():
-            return error.retry_after_seconds
-        case BudgetExceeded():
-            return error.resets_in_seconds
-        case _:
-            return None

@@ -36,6 +36,7 @@ from tollhouse.errors import (
     TollhouseError,
     Untranslatable,
     UpstreamMalformed,
+    retry_after,
 )
 from tollhouse.gateway import estimate
 from tollhouse.gateway import sharing as shared
@@ -49,7 +50,6 @@ from tollhouse.gateway.failures import (
     for_the_operator,
     is_about_the_candidate,
     refusal,
-    retry_after,
 )
 from tollhouse.gateway.parts import Parts
 from tollhouse.gateway.plan import Plan
