@@ -137,7 +137,11 @@ def test_rating_again_prints_what_changed_by_model(url: str, prices: str):
     assert lines[7].startswith("2 calls changed; prices 0.")
     assert lines[8] == "1 call left alone: these prices, or the call's counts, say nothing about them."
     assert lines[9] == "What they cost before is kept as rerating 1; `tollhouse ledger explain` shows it."
-    assert "before    $2.6000 by " in run("explain", "a", url=url).output
+    bill = run("explain", "a", url=url).output.splitlines()
+    assert bill[-2].startswith("before    $2.6000 by ")
+    assert bill[-1].startswith("          rated again ")
+    assert bill[-1].endswith(" (rerating 1)")
+    assert max(map(len, bill)) <= 80
     assert run("verify", url=url).exit_code == 0
 
 

@@ -63,7 +63,7 @@ def test_all_unset_variables_are_named_at_once():
 
 
 def test_sources_tell_where_text_came_from():
-    assert run("${HOST}${file:/run/secrets/x}").sources == ("environment variable HOST", "file /run/secrets/x")
+    assert run("${HOST}${file:/run/secrets/x}").sources == ("$HOST", "file /run/secrets/x")
     assert run("plain $${HOST}").sources == ()
 
 

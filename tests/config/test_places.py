@@ -28,7 +28,7 @@ def test_each_value_says_where_it_came_from():
     origins = {place.path: place.origin for place in places}
     assert origins["server.port"] == "tollhouse.yaml:1"
     assert origins["server.admin_host"] == "default"
-    assert origins["auth.keys[0].key"] == "environment variable TOLLHOUSE_KEY, tollhouse.yaml:3"
+    assert origins["auth.keys[0].key"] == "$TOLLHOUSE_KEY, tollhouse.yaml:3"
     assert origins["providers.openai.type"] == "default"
 
 
@@ -36,4 +36,4 @@ def test_a_key_taken_from_the_usual_variable_says_so():
     config = read("auth: {open: true}\nproviders: {groq: }\n", KEYS)
     place = config.places.get("providers.groq.api_key")
     assert place is not None
-    assert place.origin == "environment variable GROQ_API_KEY (default)"
+    assert place.origin == "$GROQ_API_KEY (default)"

@@ -19,9 +19,7 @@ def test_every_line_with_a_value_says_where_it_came_from():
     lines = show(read(EXAMPLE).places).splitlines()
     assert "  port: 8080                                 # tollhouse.yaml:1" in lines
     assert "  admin_host: 127.0.0.1                      # default" in lines
-    assert (
-        '    api_key: "***"                           # environment variable OPENAI_API_KEY, tollhouse.yaml:5' in lines
-    )
+    assert '    api_key: "***"                           # $OPENAI_API_KEY, tollhouse.yaml:5' in lines
     assert "    - anthropic/claude-sonnet-4-5            # tollhouse.yaml:10" in lines
     assert all(" # " in line or line.endswith(":") for line in lines)
 

@@ -19,7 +19,7 @@ def quoted(text: str) -> Given:
 
 
 def from_variable(text: str) -> Given:
-    return Given(text, references=("${X}",), sources=("environment variable X",))
+    return Given(text, references=("${X}",), sources=("$X",))
 
 
 def refusal(reader: Callable[[Given], object], given: Given) -> str:

@@ -119,8 +119,8 @@ def _print_bill(found: "Explanation") -> None:
     for each in found.earlier:
         was = "not known" if each.was_nano is None else dollars(each.was_nano)
         print(
-            f"before    {was} by {shown(each.was_version)}; rated again {moment_at(each.at_us):%Y-%m-%d %H:%M} UTC by "
-            f"{shown(each.actor)} (rerating {each.rerate})"
+            f"before    {was} by {shown(each.was_version)}\n"
+            f"          rated again {moment_at(each.at_us):%Y-%m-%d %H:%M} UTC by {shown(each.actor)} (rerating {each.rerate})"
         )
 
 

@@ -73,9 +73,11 @@ def check(provider_types: Mapping[str, ProviderDefaults] | None, path: str | Non
 @click.pass_obj
 def show(provider_types: Mapping[str, ProviderDefaults] | None, path: str | None) -> None:
     """Print the configuration in effect, secrets masked, and where each value came from."""
-    config = _load(find_config(path), provider_types)
+    file = find_config(path)
+    config = _load(file, provider_types)
     for warning in config.warnings:
         print(f"warning: {warning}", file=sys.stderr)
+    print(f"# {file}")
     print(show_places(config.places), end="")
 
 
@@ -98,8 +100,8 @@ def init(provider_types: Mapping[str, ProviderDefaults] | None, path: str, force
     except OSError as error:
         raise ConfigError([f"{file}: The file cannot be written: {error.strerror or error}."]) from error
     print(f"Wrote {file}. Its one key, which is not kept anywhere, is:\n\n  {key}\n")
-    pull = "tollhouse local pull, and then " if EMBEDDED_MODEL in text else ""
-    print(f"Give it to clients as their API key. Next: {pull}tollhouse serve")
+    pull = "tollhouse local pull && " if EMBEDDED_MODEL in text else ""
+    print(f"Give it to clients as their API key. Next:\n\n  {pull}tollhouse serve")
 
 
 def _load(file: Path, provider_types: Mapping[str, ProviderDefaults] | None) -> Config:

@@ -256,9 +256,7 @@ def _show_ledger(console: Console, ledger: Path) -> None:
             f"{whole / 1000:.0f} ms",
         )
     console.print(table)
-    console.print(
-        f"  [dim]key {rows[0][2]}, {rows[0][3]}/{rows[0][4]}; it runs on this machine, so it costs nothing[/]"
-    )
+    console.print(f"  [dim]key {rows[0][2]}, {rows[0][3]}/{rows[0][4]}; on this machine, so it costs nothing[/]")
 
 
 def _show_next_steps(console: Console, url: str, key: str, *, keep: bool) -> None:
@@ -267,14 +265,17 @@ def _show_next_steps(console: Console, url: str, key: str, *, keep: bool) -> Non
     else:
         console.print(
             "\nIt stops now; `make demo KEEP=1` leaves it running and prints its key."
-            "\n`tollhouse config init && tollhouse serve` runs one of your own. Then point your tool at it:"
+            "\nOne of your own: `tollhouse config init && tollhouse serve`."
+            "\nThen point your tool at it:"
         )
-    shown = key if keep else "<your key>"
+    shown = key if keep else "YOUR-KEY"
     address = url if keep else "http://127.0.0.1:8080"
     for line in (
-        f"export OPENAI_BASE_URL={address}/v1 ANTHROPIC_BASE_URL={address}",
-        f"export OPENAI_API_KEY={shown} ANTHROPIC_API_KEY={shown}",
-        f"curl {address}/v1/models -H 'authorization: Bearer {shown}'",
+        f"export OPENAI_BASE_URL={address}/v1",
+        f"export OPENAI_API_KEY={shown}",
+        f"export ANTHROPIC_BASE_URL={address}",
+        f"export ANTHROPIC_API_KEY={shown}",
+        f'curl {address}/v1/models -H "x-api-key: $OPENAI_API_KEY"',
     ):
         console.print(f"  {line}", markup=False, soft_wrap=True)
 

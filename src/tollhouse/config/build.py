@@ -280,7 +280,7 @@ def _api_key(section: Section, name: str, defaults: ProviderDefaults) -> Secret 
             values.secret(Given(found.reveal(), references=(f"${{{variable}}}",)))
         except Refused as refused:
             section.spot.flaw(f"The environment variable {variable} gives the key: {refused.sentence}")
-        section.note_default("api_key", found, source=f"environment variable {variable} (default)")
+        section.note_default("api_key", found, source=f"${variable} (default)")
         return found
     if defaults.needs_key:
         ways = f"set {variable} in the environment, write `api_key:`" if variable else "write `api_key:`"

@@ -31,7 +31,7 @@ class Expansion:
 
     text: str
     sources: tuple[str, ...] = ()
-    """The places that gave text: `environment variable X`, `file /run/secrets/x`.  Such text may be secret."""
+    """The places that gave text: `$X`, `file /run/secrets/x`.  Such text may be secret."""
     references: tuple[str, ...] = ()
     """Every reference as it was written, without its default: `${X}`.  Empty for plain text."""
     defaulted: tuple[str, ...] = ()
@@ -84,7 +84,7 @@ def expand(text: str, environ: Mapping[str, str], read_file: FileReader) -> Expa
         value = environ.get(name)
         if value or (value is not None and default is None):
             out.append(value)
-            sources.append(f"environment variable {name}")
+            sources.append(f"${name}")
         elif default is not None:
             out.append(default)
             defaulted.append(name)

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Final
 
 Segment = str | int
@@ -33,7 +34,7 @@ class Place:
     line: int
     column: int
     source: str
-    """`file`, `default`, `environment variable NAME`, `/run/secrets/x`, …"""
+    """`file`, `default`, `$NAME`, `/run/secrets/x`, …"""
     written: str
     """The path as the file has it."""
     shown: str | None = None
@@ -48,10 +49,10 @@ class Place:
 
     @property
     def origin(self) -> str:
-        """Where the value came from, in a few words: `tollhouse.yaml:3`, `environment variable X, tollhouse.yaml:5`."""
+        """Where the value came from, in a few words: `tollhouse.yaml:3`, `$X, tollhouse.yaml:5`; without the file's folder."""
         if not self.is_written:
             return self.source
-        where = f"{self.file}:{self.line}"
+        where = f"{PurePath(self.file).name}:{self.line}"
         return where if self.source == "file" else f"{self.source}, {where}"
 
 
