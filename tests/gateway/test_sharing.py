@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.holds import Holds
 from tollhouse.chat.model import Choice, Response, Text
 from tollhouse.chat.usage import Usage
 from tollhouse.config.schema import ProviderSettings
@@ -21,7 +22,7 @@ from tollhouse.gateway.coalesce import Coalescer, Flight
 from tollhouse.gateway.routing import Candidate, Route
 from tollhouse.gateway.sharing import Asked, Keeper, Sharing, answer
 from tollhouse.ledger.record import CallRecord
-from tollhouse.policy.admission import Admission, Ask, Hold, Unlimited
+from tollhouse.policy.admission import Admission, Ask, Hold
 from tollhouse.policy.identity import Principal
 from tollhouse.policy.response_cache import MemoryAnswers, ResponseCache
 from tollhouse.providers.registry import build
@@ -102,7 +103,7 @@ class House:
     response: Response | None = SAID
     shows_receipts: bool = True
     tracing: Tracing | None = None
-    admission: Admission = field(default_factory=Unlimited)
+    admission: Admission = field(default_factory=Holds)
     now: float = 100.0
 
     def __post_init__(self) -> None:

@@ -40,7 +40,7 @@ def test_a_lost_call_has_all_that_was_known_before_it_was_sent_and_the_most_it_c
     assert (lost.outcome, lost.cost_nano) == ("lost", 456)
     assert lost.usage == Usage(input_tokens=123, source="estimated")
     assert lost.status == 500
-    assert lost.reached_provider, "it may have, and only such calls have a row"
+    assert [attempt.was_sent for attempt in lost.attempts] == [True], "it may have, and only such calls have a row"
     assert (lost.finish, lost.first_byte_us) == ("", None)
 
 

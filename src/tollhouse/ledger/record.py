@@ -108,14 +108,6 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     trace: Trace | None = None
     """Its place in a trace, where `telemetry.traces` is on."""
 
-    @property
-    def reached_provider(self) -> bool:
-        """Whether bytes went to a provider: exactly these calls have a ledger row."""
-        for attempt in self.attempts:  # noqa: SIM110 - asked twice a call, and a generator costs five times as much
-            if attempt.was_sent:
-                return True
-        return False
-
 
 class Opening(msgspec.Struct, array_like=True, frozen=True):
     """What of a record is known before a call is sent: all that is left of it if its process dies."""

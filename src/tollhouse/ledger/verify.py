@@ -13,7 +13,7 @@ Each hour is read as of one moment, so gateways may go on writing.  Memory holds
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -31,7 +31,6 @@ from tollhouse.ledger.stored_calls import LAST_US, StoredCall, Wanted, pages
 from tollhouse.ledger.transaction import Reader, Transaction, open_reader
 
 Check = Literal["totals", "bills", "duplicates", "journals", "rerates", "holds", "spending", "provider"]
-CHECKS: Final[tuple[Check, ...]] = get_args(Check)
 MAX_FINDINGS: Final = 50
 """Of one check that are told; the others are counted."""
 IDS_AT_ONCE: Final = 500

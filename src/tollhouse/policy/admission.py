@@ -85,34 +85,3 @@ class Admission(Protocol):
     async def forget_sums(self) -> None:
         """Has what budgets have spent read from the ledger again: it was rated anew.  Raises `StoreUnavailable`."""
         ...
-
-
-class _NoHold:
-    __slots__ = ()
-    held_nano = 0
-    waited_seconds = 0.0
-    quotas: tuple[Quota, ...] = ()
-
-    async def extend(self, ask: Ask) -> None:
-        pass
-
-    def settle(self, *, cost_nano: int | None, input_tokens: int | None, output_tokens: int | None) -> None:
-        pass
-
-
-class Unlimited:
-    """Admits everything and reserves nothing."""
-
-    __slots__ = ()
-    _HOLD = _NoHold()
-
-    async def admit(self, ask: Ask) -> Hold:
-        """Never refuses."""
-        del ask
-        return self._HOLD
-
-    async def check(self) -> None:
-        """There is nothing to look after."""
-
-    async def forget_sums(self) -> None:
-        """There are none."""
