@@ -5,9 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from tollhouse.chat.model import Image, Inline, Message, Request
+from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects import anthropic, gemini, openai_chat, openai_responses
 from tollhouse.dialects.dialect import Dialect
-from tollhouse.dialects.protobuf.dialect import typed
+from tollhouse.dialects.protobuf.dialect import TypedTraits, typed
 
 PICTURE = "iVBORw0KGgo="
 INLINE = {"media_type": "image/png", "data": PICTURE}
@@ -20,7 +22,15 @@ BODIES: dict[str, tuple[Dialect[Any], list[object]]] = {
     "openai_responses": (openai_responses.DIALECT, [{"type": "input_image", "image_url": "https://pictures.test/a"}]),
     "anthropic": (anthropic.DIALECT, [{"content": [{"type": "document", "source": {"type": "base64", **INLINE}}]}]),
     "gemini": (gemini.DIALECT, [{"parts": [{"fileData": {"fileUri": "gs://pictures/a"}}]}]),
-    "the typed protocol": (typed("json", "json"), [{"content": [{"image": {"source": {"inline": INLINE}}}]}]),
+    "the typed protocol": (typed("json", "json"), [{"parts": [{"image": {"source": {"inline": INLINE}}}]}]),
+    "the typed protocol's sounds": (
+        typed("json", "json"),
+        [{"parts": [{"audio": {"data": PICTURE, "format": "wav"}}]}],
+    ),
+    "the typed protocol's addresses": (
+        typed("json", "json"),
+        [{"parts": [{"image": {"source": {"remote": {"url": "https://pictures.test/a"}}}}]}],
+    ),
 }
 
 
@@ -40,3 +50,10 @@ def test_plain_words_are_not_taken_for_media(name: str):
     dialect, _ = BODIES[name]
     said = [{"role": "user", "content": 'My type of "image":\n a document, inline; file it.'}]
     assert not dialect.may_have_media(msgspec.json.encode({"model": "m", "messages": said}))
+
+
+def test_media_are_found_in_what_has_no_names():
+    """Bytes of a picture, taken for words, would be held for at a hundred times what it costs."""
+    dialect = typed("protobuf")
+    asked = Request(model="m", messages=(Message("user", (Image(Inline("image/png", PICTURE)),)),))
+    assert dialect.may_have_media(dialect.encode_request(asked, TypedTraits(), Receipt()))

@@ -8,6 +8,7 @@ from typing import Final
 
 _TYPED: Final = (b'"image', b'"document"', b'"input_audio"', b'"file', b";base64,")
 _FIELDS: Final = (b'"inline', b'"file')
+_NAMES: Final = (b'"image"', b'"document"', b'"audio"')
 _ESCAPED: Final = (b"\\u005", b"\\u006", b"\\u007")
 
 
@@ -19,6 +20,11 @@ def in_typed_parts(body: bytes) -> bool:
 def in_fields(body: bytes) -> bool:
     """For dialects in which parts are known by their fields, as Gemini's are."""
     return _has_any(body, _FIELDS) or _has_escapes(body)
+
+
+def in_named_parts(body: bytes) -> bool:
+    """For dialects in which a part is a field of its kind's name, as in the typed protocol."""
+    return _has_any(body, _NAMES) or _has_escapes(body)
 
 
 def _has_escapes(body: bytes) -> bool:

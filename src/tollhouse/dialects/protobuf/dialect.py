@@ -10,7 +10,7 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.dialects.embedding import EmbeddingDialect
-from tollhouse.dialects.media import in_fields
+from tollhouse.dialects.media import in_named_parts
 from tollhouse.dialects.protobuf import request as requests
 from tollhouse.dialects.protobuf.embedding import TypedEmbeddings
 from tollhouse.dialects.protobuf.failure import decode_error, trouble_of
@@ -37,8 +37,6 @@ class TypedTraits:
 class Typed:
     """The typed protocol; the methods are documented at `Dialect`.  It has no state."""
 
-    may_have_media = staticmethod(in_fields)
-
     def __init__(self, reads: Wire, writes: Wire) -> None:
         """`reads` is how requests come, `writes` how answers go; for a provider they are the same."""
         self.reads: Final = reads
@@ -52,6 +50,10 @@ class Typed:
 
     def peek(self, body: bytes) -> Peek:
         return requests.peek(self.reads, body)
+
+    def may_have_media(self, body: bytes) -> bool:
+        # The binary form has no names to look for, and is read in any case: providers are asked in JSON.
+        return self.reads is not JSON or in_named_parts(body)
 
     def decode_request(self, body: bytes) -> Request:
         return requests.decode_request(self.reads, body)
