@@ -11,12 +11,14 @@ from tollhouse.errors import ModelMissing, ModelNotAllowed, ModelNotFound
 from tollhouse.gateway.routing import MAX_REMEMBERED, Alias, Candidate, Router, allowed
 from tollhouse.policy.access import allow
 from tollhouse.policy.identity import Principal
+from tollhouse.policy.redaction import Redactor
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build
 from tollhouse.upstream.address import parse_address, target
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 
-HAS = {"lab": {"small", "shared"}, "den": {"big", "shared", "meta/llama-3"}}
+LIKE_A_KEY = "th-sea-lion-8b-instruct"
+HAS = {"lab": {"small", "shared", LIKE_A_KEY}, "den": {"big", "shared", "meta/llama-3"}}
 LISTED = [("lab", "small"), ("den", "big"), ("lab", "small")]
 
 
@@ -64,6 +66,7 @@ def router(*aliases: Alias, default: str | None = None) -> Router:
         has_model=lambda one, model: model in HAS[one.name],
         candidate=candidate,
         listed=LISTED,
+        redact=Redactor(["secrets"]).redact,
     )
 
 
@@ -245,3 +248,24 @@ def test_the_list_holds_what_the_key_can_call_and_nothing_else(
         else:
             with pytest.raises(ModelNotAllowed):
                 allowed(routes.resolve(name), who)
+
+
+@pytest.mark.parametrize(
+    "secret", ["sk-proj-" + "a1B2" * 10, "th-" + "Ab3d" * 12, "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2ln"]
+)
+def test_a_credential_is_no_model_of_any_provider_and_is_not_repeated(secret: str):
+    for ask in (lambda: router().resolve(f"lab/{secret}"), lambda: router().one("lab", secret)):
+        with pytest.raises(ModelNotFound, match=r"'lab/\[secret\]' does not exist here: what looks like") as caught:
+            ask()
+        assert secret not in str(caught.value)
+
+
+def test_what_only_looks_like_a_credential_is_let_in_by_the_configuration():
+    assert labels(router(), f"lab/{LIKE_A_KEY}") == [f"lab/{LIKE_A_KEY}"]
+    assert labels(router(Alias(name="x", targets=(("den", "sk-of-no-list-at-all"),))), "x") == [
+        "den/sk-of-no-list-at-all"
+    ]
+
+
+def test_models_whose_names_begin_as_keys_do_are_none():
+    assert labels(router(), "lab/perplexity/pplx-embed-context-v1-4b") == ["lab/perplexity/pplx-embed-context-v1-4b"]

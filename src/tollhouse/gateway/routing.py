@@ -121,10 +121,12 @@ class Router:
         has_model: Callable[[Provider, str], bool],
         candidate: Callable[[Provider, str, str | None], Candidate],
         listed: Sequence[tuple[str, str]] = (),
+        redact: Callable[[str], str] = str,
     ) -> None:
         """`has_model` answers whether a provider is known to offer a model; `candidate` makes one for (provider, model, alias).
 
-        `listed` are the (provider, model) pairs that the configuration names, for model lists and suggestions.
+        `listed` are the (provider, model) pairs that the configuration names, for model lists and suggestions; `redact` takes
+        the credentials out of a text.
         """
         self._providers = providers
         self._aliases = {alias.name: alias for alias in aliases}
@@ -132,6 +134,7 @@ class Router:
         self._has_model = has_model
         self._candidate = candidate
         self._listed = tuple(dict.fromkeys(listed))
+        self._redact = redact
         self._resolved: dict[str, Route] = {}
 
     @property
@@ -145,6 +148,7 @@ class Router:
         if found is None:
             raise ModelNotFound(f"{provider}/{model}"[:MAX_NAME_CHARACTERS], reason="there is no such provider here")
         _check_name(model)
+        self._check_is_no_secret(found, model)
         return self._candidate(found, model, None)
 
     @property
@@ -182,6 +186,7 @@ class Router:
             return self.resolve(self._default)
         prefix, slash, rest = name.partition("/")
         if slash and prefix in self._providers and rest:
+            self._check_is_no_secret(self._providers[prefix], rest)
             return self._route(name, ((prefix, rest),))
         owners = [p.name for p in self._providers.values() if self._has_model(p, name)]
         if len(owners) == 1:
@@ -190,6 +195,18 @@ class Router:
             choices = " or ".join(f"`{owner}/{name}`" for owner in owners[:5])
             raise ModelNotFound(name, reason=f"several providers have it; write {choices}")
         raise ModelNotFound(name, nearest=self._nearest(name))
+
+    def _check_is_no_secret(self, provider: Provider, model: str) -> None:
+        """Raises `ModelNotFound` for a credential in a name's place, which would be told to a provider and stand in the books.
+
+        A server that takes every name would answer to it.  A name that only looks like one is let in by the configuration.
+        """
+        shown = self._redact(model)
+        if shown != model and not self._has_model(provider, model):
+            raise ModelNotFound(
+                f"{provider.name}/{shown}",
+                reason="what looks like a credential is no model's name unless the configuration has it",
+            )
 
     def _route(self, name: str, targets: Sequence[tuple[str, str]], alias: Alias | None = None) -> Route:
         owner = None if alias is None else alias.name

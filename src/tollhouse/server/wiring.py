@@ -35,6 +35,7 @@ from tollhouse.policy.access import networks
 from tollhouse.policy.certificates import CertificateRules
 from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
+from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.response_cache import AnswerStore, MemoryAnswers, ResponseCache, ScopeKind
 from tollhouse.policy.rules import Rules
@@ -273,6 +274,7 @@ def _router(
         has_model=has_model,
         candidate=candidate,
         listed=[(name, model.name) for name, s in config.providers.items() for model in s.models],
+        redact=Redactor(["secrets"]).redact,
     )
 
 

@@ -307,8 +307,9 @@ def _judge_ipv6(text: bytes, found: Found) -> Verdict:
 _TOKEN: Final = (
     rb"\b(?:"
     rb"(?:sk|pk|rk|ak)-[A-Za-z0-9_-]{16}"  # OpenAI, Anthropic, OpenRouter, DeepSeek and many others
-    rb"|(?:th|xai|csk|pplx|nvapi|tvly|fw|glpat|gldt|glrt|xapp|lsv2|dckr_pat)[-_][A-Za-z0-9_-]{16}"  # `th-`: this gateway's
+    rb"|(?:th|xai|csk|nvapi|tvly|fw|glpat|gldt|glrt|xapp|lsv2|dckr_pat)[-_][A-Za-z0-9_-]{16}"  # `th-`: this gateway's
     rb"|(?:gsk|hf|npm|glsa|r8|dop_v1|lin_api|shpat|shpss|sntrys|key|secret_token|pypi)[_-][A-Za-z0-9_-]{20}"
+    rb"|pplx-[A-Za-z0-9]{16}"  # Perplexity, some of whose models have names that begin so and go on with words
     rb"|gh[pousr]_[A-Za-z0-9]{16}|github_pat_[A-Za-z0-9_]{16}"  # GitHub
     rb"|xox[a-z]-[A-Za-z0-9-]{10}"  # Slack
     rb"|[rsp]k_(?:live|test)_[A-Za-z0-9]{10}|whsec_[A-Za-z0-9]{16}"  # Stripe
