@@ -194,7 +194,8 @@ class Exchange:
         if isinstance(error, MethodNotAllowed):
             headers.append((b"allow", ", ".join(error.allowed).encode()))
         data = self.dialect.encode_error(error, self.id)
-        if self.is_read or not has_body(self.headers):
+        has_arrived = self.request is not None and self.request.is_complete
+        if self.is_read or has_arrived or not has_body(self.headers):
             await self.head(error.http_status, headers)
             await self.body(data, more=False)
             return
