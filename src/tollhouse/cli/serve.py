@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -94,8 +95,9 @@ def _end_with_stdin() -> None:
 
     Not through `sys.stdin`: an interpreter that ends while a thread holds the lock of its buffer aborts.
     """
-    while os.read(STDIN, 4096):  # nothing ever comes; this waits for the end
-        pass
+    with suppress(OSError):  # whoever closed it does not hold it either
+        while os.read(STDIN, 4096):  # nothing ever comes; this waits for the end
+            pass
     os.kill(os.getpid(), signal.SIGTERM)
 
 
