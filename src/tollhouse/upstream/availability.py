@@ -116,11 +116,13 @@ class Availability:
         return self._become(_NEXT[self.state, sign], now, cause)
 
     def report(self, now: float) -> Report:
-        """How it is now."""
-        samples = tuple(self._samples)
+        """How it is now.  From any thread."""
+        # In the opposite order of their noting: whoever reads that it is up finds the sign by which it is.
+        state = self.state.value
         answer = self._last_answer
+        samples = tuple(self._samples)
         return Report(
-            state=self.state.value,
+            state=state,
             in_state_seconds=round(max(0.0, now - self._since), 3),
             last_error=self._last_error,
             last_answer_seconds_ago=None if answer is None else round(max(0.0, now - answer[0]), 3),
