@@ -27,7 +27,7 @@ from tollhouse.errors import BadRequest, NotInstalled
 from tollhouse.ledger.hours import HOUR_US, NUMBERS
 from tollhouse.ledger.moments import moment_at
 from tollhouse.ledger.reading import REPORT_SECONDS, Statement, read
-from tollhouse.ledger.rows import COLUMNS
+from tollhouse.ledger.rows import COLUMNS, WORDS
 from tollhouse.ledger.transaction import Transaction, open_reader
 
 PAGE_ROWS: Final = 5000
@@ -155,25 +155,7 @@ def _days(url: str, from_us: int, before_us: int) -> Iterator[tuple[int, int]]:
 _TIMES: Final = {By.HOUR: "hour_us", By.DAY: f"hour_us / {DAY_US} * {DAY_US}"}
 _KINDS: Final[dict[By, type[date]]] = {By.HOUR: datetime, By.DAY: date}
 _AT_START: Final = COLUMNS.index("started_at_us") + 1
-_TEXTS: Final = frozenset(
-    {
-        "id",
-        "door",
-        "tenant",
-        "project",
-        "key",
-        "requested_model",
-        "provider",
-        "model",
-        "lane",
-        "outcome",
-        "finish",
-        "usage_source",
-        "price_version",
-        "receipt",
-        "attempts_detail",
-    }
-)
+_TEXTS: Final = frozenset({"id", *WORDS, "attempts_detail"})
 
 
 def export(url: str, table: Table, encoder: Encoder, out: IO[bytes]) -> int:
