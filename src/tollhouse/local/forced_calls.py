@@ -12,8 +12,8 @@ import msgspec
 from tollhouse.chat.sse import Frame, Parser
 from tollhouse.errors import UpstreamTooLarge
 from tollhouse.local.tools import Fold, rewrite_request
-from tollhouse.upstream.content import read_all
-from tollhouse.upstream.transport import Deadlines, Headers, Incoming, Outgoing, Transport
+from tollhouse.upstream.content import PassedOn, read_all
+from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing, Transport
 
 CHAT_PATH: Final = b"/chat/completions"
 """How the target of a conversation ends; other requests and their answers pass as they are."""
@@ -46,34 +46,7 @@ class ForcedCalls:
         await self.transport.aclose()
 
 
-class _Folded:
-    """What an answer that is folded has in common with the one that came."""
-
-    __slots__ = ("_incoming",)
-
-    def __init__(self, incoming: Incoming) -> None:
-        self._incoming = incoming
-
-    @property
-    def status(self) -> int:
-        """The HTTP status."""
-        return self._incoming.status
-
-    @property
-    def headers(self) -> Headers:
-        """Fields as they came, the length before folding included."""
-        return self._incoming.headers
-
-    def header(self, name: bytes) -> bytes | None:
-        """The first field of that lower-case name."""
-        return self._incoming.header(name)
-
-    def close(self) -> None:
-        """See `Incoming.close`."""
-        self._incoming.close()
-
-
-class FoldedAnswer(_Folded):
+class FoldedAnswer(PassedOn):
     """A whole answer whose forced JSON is a tool call again."""
 
     __slots__ = ("_fold", "_is_read")
@@ -96,7 +69,7 @@ class FoldedAnswer(_Folded):
         return self._fold.response(body)
 
 
-class FoldedStream(_Folded):
+class FoldedStream(PassedOn):
     """A streamed answer whose forced JSON is a tool call again, event by event."""
 
     __slots__ = ("_failure", "_is_read", "_parser", "_stream", "_where")

@@ -51,20 +51,13 @@ def decoded(incoming: Incoming, coding: bytes, where: str) -> Incoming:
     return DecodedIncoming(incoming, deflate=name == b"deflate", where=where)
 
 
-class DecodedIncoming:
-    """An `Incoming` whose body is decompressed while it is read."""
+class PassedOn:
+    """What an `Incoming` that changes another's body has in common with that one."""
 
-    __slots__ = ("_deflate", "_done", "_incoming", "_received", "_rest", "_returned", "_where", "_zlib")
+    __slots__ = ("_incoming",)
 
-    def __init__(self, incoming: Incoming, *, deflate: bool, where: str) -> None:
+    def __init__(self, incoming: Incoming) -> None:
         self._incoming = incoming
-        self._deflate = deflate
-        self._where = where
-        self._zlib: zlib._Decompress | None = None
-        self._rest = b""
-        self._received = 0
-        self._returned = 0
-        self._done = False
 
     @property
     def status(self) -> int:
@@ -73,12 +66,32 @@ class DecodedIncoming:
 
     @property
     def headers(self) -> Headers:
-        """Fields as they came, the content coding and the coded length included."""
+        """Fields as they came: coding and length are those of the body before it was changed."""
         return self._incoming.headers
 
     def header(self, name: bytes) -> bytes | None:
         """The first field of that lower-case name."""
         return self._incoming.header(name)
+
+    def close(self) -> None:
+        """See `Incoming.close`."""
+        self._incoming.close()
+
+
+class DecodedIncoming(PassedOn):
+    """An `Incoming` whose body is decompressed while it is read."""
+
+    __slots__ = ("_deflate", "_done", "_received", "_rest", "_returned", "_where", "_zlib")
+
+    def __init__(self, incoming: Incoming, *, deflate: bool, where: str) -> None:
+        super().__init__(incoming)
+        self._deflate = deflate
+        self._where = where
+        self._zlib: zlib._Decompress | None = None
+        self._rest = b""
+        self._received = 0
+        self._returned = 0
+        self._done = False
 
     async def read_some(self) -> bytes:
         """See `Incoming.read_some`; pieces are at most `MAX_PIECE_BYTES` long."""
@@ -101,7 +114,7 @@ class DecodedIncoming:
     def close(self) -> None:
         """See `Incoming.close`."""
         self._rest = b""
-        self._incoming.close()
+        super().close()
 
     def _step(self) -> bytes:
         if self._zlib is None:
