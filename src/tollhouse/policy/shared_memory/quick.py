@@ -4,8 +4,9 @@ The module is built when Tollhouse is installed from its source and a C compiler
 same, some microseconds a call slower.
 """
 
+import importlib
 from mmap import mmap
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from tollhouse.policy.shared_memory.layout import VERSION
 
@@ -43,10 +44,10 @@ class Quick(Protocol):
 
 def _built() -> Quick | None:
     try:
-        from tollhouse.policy.shared_memory import _quick
+        module = importlib.import_module("tollhouse.policy.shared_memory._quick")
     except ImportError:
         return None
-    return _quick if _quick.LAYOUT_VERSION == VERSION else None
+    return cast("Quick", module) if module.LAYOUT_VERSION == VERSION else None
 
 
 QUICK: Final = _built()

@@ -236,7 +236,7 @@ class SharedCounters:
             return self._place(claim, name, sites)
 
     def _place_quickly(self, quick: Quick, claim: Claim, sites: Sites) -> Placed | None:
-        """Places a claim that is out of nobody's ordinary, in compiled code."""
+        """Places a plain claim in compiled code; `None`, with nothing changed, if it is not plain."""
         berth = self._berth
         if self._owed or not berth.free:
             return None
@@ -386,7 +386,7 @@ class SharedCounters:
             raise
 
     def _settle_quickly(self, quick: Quick, endings: Sequence[Ending]) -> Sequence[Sequence[Spending]] | None:
-        """Settles claims of this process that are out of nobody's ordinary, in compiled code; all of them, or none."""
+        """Settles claims of this process in compiled code; `None`, with nothing changed, if one of them is not plain."""
         flights, berth = self._flights, self._berth
         if self._owed or self._inside.is_closed:
             return None
