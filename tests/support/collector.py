@@ -7,14 +7,13 @@ async with Collector() as collector:
 
 import gzip
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from support.peer import Peer, Request, Visit
+from support.peer import OnPeer, Peer, Request, Visit
 
 SERVER = trace_pb2.Span.SpanKind.SPAN_KIND_SERVER
 CLIENT = trace_pb2.Span.SpanKind.SPAN_KIND_CLIENT
@@ -41,7 +40,7 @@ class Seen:
     resource: dict[str, Any]
 
 
-class Collector:
+class Collector(OnPeer):
     """See the module.  An async context manager; usable on the loop that entered it."""
 
     def __init__(self, status: int = 200) -> None:
@@ -51,15 +50,6 @@ class Collector:
         self.bodies: list[bytes] = []
         """What it was sent, uncompressed."""
         self._peer = Peer(self._serve)
-
-    async def __aenter__(self) -> Self:
-        await self._peer.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._peer.__aexit__(kind, error, trace)
 
     @property
     def url(self) -> str:

@@ -50,8 +50,7 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, assert_never
 from urllib.parse import unquote
 
 import msgspec
@@ -84,7 +83,7 @@ from support.fake_replies import (
     Trickle,
     words,
 )
-from support.peer import Peer, Request, Visit, chunk
+from support.peer import OnPeer, Peer, Request, Visit, chunk
 from support.recordings import Recording, load
 
 REPLAY_PREFIX = "replay:"
@@ -159,7 +158,7 @@ class Totals:
     delivered_tokens: int
 
 
-class FakeProvider:
+class FakeProvider(OnPeer):
     """See the module.  An async context manager; usable on the loop that entered it."""
 
     def __init__(self, default: Reply | None = None) -> None:
@@ -178,15 +177,6 @@ class FakeProvider:
         self._by_model: dict[str, deque[Reply]] = {}
         self._peer = Peer(self._serve)
         self._arrived = asyncio.Condition()
-
-    async def __aenter__(self) -> Self:
-        await self._peer.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._peer.__aexit__(kind, error, trace)
 
     @property
     def url(self) -> str:

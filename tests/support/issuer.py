@@ -8,17 +8,16 @@ async with Issuer() as issuer:
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from support.peer import Peer, Visit
+from support.peer import OnPeer, Peer, Visit
 from support.tokens import NOON, signed
 from tollhouse.config.schema import OidcSettings
 
 WELL_KNOWN = "/.well-known/openid-configuration"
 
 
-class Issuer:
+class Issuer(OnPeer):
     """The server.  What it answers may be changed at any time."""
 
     def __init__(self) -> None:
@@ -47,15 +46,6 @@ class Issuer:
         """A token of it; `None` takes a claim away."""
         claims = {"iss": self.url, "sub": "ann", "aud": "tollhouse", "iat": NOON, "exp": NOON + 3600, **changes}
         return signed({name: value for name, value in claims.items() if value is not None}, key, algorithm, kid)
-
-    async def __aenter__(self) -> Self:
-        await self._peer.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._peer.__aexit__(kind, error, trace)
 
     async def _play(self, visit: Visit) -> None:
         while True:

@@ -216,6 +216,21 @@ class Peer:
             visit.writer.close()
 
 
+class OnPeer:
+    """A server of the tests that is one peer: it listens while it is entered.  Usable on the loop that entered it."""
+
+    _peer: Peer
+
+    async def __aenter__(self) -> Self:
+        await self._peer.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._peer.__aexit__(kind, error, trace)
+
+
 @dataclass(frozen=True, slots=True)
 class Certificates:
     """A certificate authority of the test run's own, and what it vouched for."""
