@@ -56,8 +56,7 @@ class Front:
         """Who sent the request.  Raises `Unauthenticated`, or `AddressNotAllowed`."""
         peer = peer_of(exchange.scope) if "extensions" in exchange.scope else None
         principal = self.serving.keys.identify(exchange.credential(), peer)
-        if principal.networks is not None:
-            check_address(principal, exchange.address)
+        check_address(principal, exchange.address)
         return principal
 
     async def carry(
