@@ -1,4 +1,4 @@
-"""The two small C programs of the bench: a fake provider and a load generator, compiled when they are first needed."""
+"""The small C programs of the bench: a fake provider, a load generator, a watch; compiled when they are first needed."""
 
 import json
 import os
@@ -62,7 +62,7 @@ class Load:
 
 def compile_all() -> None:
     """Compiles what is missing or older than its source.  Raises `BenchError` without a compiler."""
-    for name in ("fake", "load"):
+    for name in ("fake", "load", "neighbour"):
         _compile(name)
 
 
