@@ -104,26 +104,20 @@ def proxies_from(environment: Mapping[str, str]) -> Proxies:
     )
 
 
-async def open_tunnel(proxy: ProxyServer, host: str, port: int) -> asyncio.Transport:
-    """Connects to the proxy and has it connect to `host:port`; the caller owns the transport and sets its protocol.
+async def open_tunnel(transport: asyncio.Transport, proxy: ProxyServer, host: str, port: int) -> None:
+    """Has the proxy at the other end of `transport` connect to `host:port`.
 
-    Raises `ConnectFailed` when the proxy refuses, `OSError` when it cannot be reached.  Cancelling closes the socket.
+    The caller owns the transport and sets its next protocol; also when this is cancelled or fails, with `ConnectFailed`.
     """
-    loop = asyncio.get_running_loop()
-    handshake = _Handshake(loop, f"The proxy {proxy.where}")
-    transport, _ = await loop.create_connection(lambda: handshake, proxy.host, proxy.port)
-    try:
-        name = f"[{host}]" if ":" in host else host
-        target = f"{name}:{port}".encode()
-        lines = [b"CONNECT ", target, b" HTTP/1.1\r\nhost: ", target, b"\r\n"]
-        if proxy.authorization is not None:
-            lines += [b"proxy-authorization: ", proxy.authorization, b"\r\n"]
-        transport.write(b"".join([*lines, b"\r\n"]))
-        await handshake.done
-    except BaseException:
-        transport.abort()
-        raise
-    return transport
+    handshake = _Handshake(asyncio.get_running_loop(), f"The proxy {proxy.where}")
+    transport.set_protocol(handshake)
+    name = f"[{host}]" if ":" in host else host
+    target = f"{name}:{port}".encode()
+    lines = [b"CONNECT ", target, b" HTTP/1.1\r\nhost: ", target, b"\r\n"]
+    if proxy.authorization is not None:
+        lines += [b"proxy-authorization: ", proxy.authorization, b"\r\n"]
+    transport.write(b"".join([*lines, b"\r\n"]))
+    await handshake.done
 
 
 class _Handshake(asyncio.Protocol):

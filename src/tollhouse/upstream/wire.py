@@ -11,7 +11,6 @@ decompression of what was not asked for beyond gzip and deflate, and reading the
 """
 
 import asyncio
-import socket
 import ssl
 from dataclasses import dataclass
 from itertools import chain
@@ -20,6 +19,8 @@ from typing import Final
 from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, GatewayError, UpstreamTimeout
 from tollhouse.upstream.connection import READ_BUFFER_BYTES, Connection
 from tollhouse.upstream.content import decoded
+from tollhouse.upstream.dialler import Dialler, Trail, Unreachable, plain_reason
+from tollhouse.upstream.names import Unresolved
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
 from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
@@ -50,9 +51,14 @@ class WireSettings:
 class WireTransport:
     """The `Transport` that the gateway uses.  Belongs to the event loop that first calls `send`; `aclose` it there."""
 
-    def __init__(self, settings: WireSettings | None = None) -> None:
-        """Opens nothing.  Raises `ConfigError` if a PEM file cannot be used: before a new configuration is."""
+    def __init__(self, settings: WireSettings | None = None, *, dialler: Dialler | None = None) -> None:
+        """Opens nothing.  Raises `ConfigError` if a PEM file cannot be used: before a new configuration is.
+
+        `dialler` opens the sockets, and is closed with the transport.
+        """
         self._settings = settings or WireSettings()
+        self._dialler = dialler or Dialler()
+        self._connecting: set[asyncio.Timeout] = set()
         self._origins: dict[tuple[str, str, int], _Origin] = {}
         self._connections: set[Connection] = set()
         self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
@@ -93,12 +99,17 @@ class WireTransport:
             return exchange
 
     async def aclose(self) -> None:
-        """See `Transport.aclose`.  Calls in flight fail with `ConnectionLost`, later ones with `ConnectFailed`."""
+        """See `Transport.aclose`.  Calls in flight fail with `ConnectionLost`, later ones with `ConnectFailed`.
+
+        So do those that wait for a connection: their deadline is now.
+        """
         self._closed = True
         for connection in tuple(self._connections):
             connection.abort()
-            if not connection.connected:
-                self._connections.discard(connection)  # still being made; `_connect` gives up when it is
+        for limit in self._connecting:
+            if not limit.expired():
+                limit.reschedule(0.0)
+        self._dialler.close()
         if self._connections:
             if self._all_lost is None:
                 self._all_lost = asyncio.get_running_loop().create_future()
@@ -116,24 +127,31 @@ class WireTransport:
     ) -> Connection:
         """A fresh connection, or one that another call has just finished with."""
         until = min(loop.time() + deadlines.connect, total_at)
+        limit = asyncio.timeout_at(until)
+        trail = Trail()
+        self._connecting.add(limit)
         try:
-            async with asyncio.timeout_at(until) as limit:
+            async with limit:
                 while not origin.pool.take_slot():
                     connection = await origin.pool.wait()
                     if connection is None:
                         break
                     if not connection.closed:
                         return connection
-                return await self._open(origin, loop)
-        except TimeoutError as error:
-            if not limit.expired():  # the kernel's own ETIMEDOUT
-                raise ConnectFailed(f"Could not connect to {origin.where}: {_reason(error)}.") from error
-            phase = "total" if until == total_at else "connect"
-            raise UpstreamTimeout(f"No connection to {origin.where} in time.", phase=phase) from error
+                return await self._open(origin, loop, trail)
         except OSError as error:
-            raise ConnectFailed(f"Could not connect to {origin.where}: {_reason(error)}.") from error
+            if self._closed:
+                raise _closing(origin) from error
+            if origin.proxy is None or trail.winner is None:  # what the proxy's proxy does is not its address's fault
+                self._dialler.give_up(trail)
+            if not limit.expired():  # the kernel's own ETIMEDOUT is a `TimeoutError` too
+                raise ConnectFailed(f"Could not connect to {origin.way}: {_reason(error)}.") from error
+            phase = "total" if until == total_at else "connect"
+            raise UpstreamTimeout(f"No connection to {origin.way} in time: {trail.words}.", phase=phase) from error
+        finally:
+            self._connecting.discard(limit)
 
-    async def _open(self, origin: "_Origin", loop: asyncio.AbstractEventLoop) -> Connection:
+    async def _open(self, origin: "_Origin", loop: asyncio.AbstractEventLoop, trail: Trail) -> Connection:
         """Opens a socket in a slot that is already taken.  On failure and on cancelling, socket and slot are given back."""
         connection = Connection(
             loop,
@@ -145,38 +163,44 @@ class WireTransport:
         )
         self._connections.add(connection)
         try:
-            await self._establish(connection, origin, loop)
+            await self._establish(connection, origin, loop, trail)
         except BaseException:
             connection.abort()
             if not connection.connected:
-                self._connections.discard(connection)
+                self._lost(connection)
             raise
         return connection
 
-    async def _establish(self, connection: Connection, origin: "_Origin", loop: asyncio.AbstractEventLoop) -> None:
+    async def _establish(
+        self, connection: Connection, origin: "_Origin", loop: asyncio.AbstractEventLoop, trail: Trail
+    ) -> None:
+        """Names, TCP, the proxy's tunnel and TLS: each when the one before is done."""
         address, proxy = origin.address, origin.proxy
         if self._closed:
-            raise ConnectFailed(f"Could not connect to {origin.where}: the gateway is closing its connections.")
-        if address.scheme == "http":
-            host, port = (address.host, address.port) if proxy is None else (proxy.host, proxy.port)
-            await loop.create_connection(lambda: connection, host, port)
-        elif proxy is None:
-            context = await self._tls_context(loop)
-            await loop.create_connection(
-                lambda: connection, address.host, address.port, ssl=context, server_hostname=address.host
-            )
-        else:
-            context = await self._tls_context(loop)
-            tunnel = await open_tunnel(proxy, address.host, address.port)
-            try:
-                secured = await loop.start_tls(tunnel, connection, context, server_hostname=address.host)
-            except BaseException:
-                tunnel.abort()
-                raise
-            if secured is not None:  # typeshed's word; it is never so
-                connection.connection_made(secured)
-        if connection.closed:
-            raise ConnectFailed(f"The connection to {origin.where} closed as soon as it was made.")
+            raise _closing(origin)
+        context = await self._tls_context(loop) if address.scheme == "https" else None
+        peer = address if proxy is None else proxy
+        transport = await self._dialler.dial(peer.host, peer.port, trail)
+        # From here on the socket is ours; who is told when it is gone changes with `set_protocol` and `start_tls`.
+        try:
+            if context is not None and proxy is not None:
+                trail.waits_for = "the proxy to open a tunnel"
+                await open_tunnel(transport, proxy, address.host, address.port)
+            ready: asyncio.Transport | None = transport
+            if transport.is_closing():
+                ready = None
+            elif context is None:
+                transport.set_protocol(connection)
+            else:
+                trail.waits_for = "the TLS handshake"
+                ready = await loop.start_tls(transport, connection, context, server_hostname=address.host)
+        except BaseException:
+            transport.abort()
+            raise
+        if ready is not None:
+            connection.connection_made(ready)
+        if ready is None or connection.closed:
+            raise ConnectFailed(f"The connection to {origin.way} closed as soon as it was made.")
 
     async def _tls_context(self, loop: asyncio.AbstractEventLoop) -> ssl.SSLContext:
         """Loads the system's authorities once, off the loop (tens of milliseconds), at the first `https` call."""
@@ -198,13 +222,15 @@ _BLANK, _LINE_FEED, _CARRIAGE_RETURN, _NUL = b" \n\r\0"
 class _Origin:
     """What is worked out once for each scheme, host and port."""
 
-    __slots__ = ("address", "host_lines", "lines", "pool", "proxy", "target_prefix", "where")
+    __slots__ = ("address", "host_lines", "lines", "pool", "proxy", "target_prefix", "way", "where")
 
     def __init__(self, address: Address, settings: WireSettings) -> None:
         self.address = address
         self.proxy: ProxyServer | None = settings.proxies.route(address)
         self.pool: Pool[Connection] = Pool(settings.connections_per_origin)
         self.where = address.where
+        self.way = self.where if self.proxy is None else f"{self.where} through the proxy {self.proxy.where}"
+        """For messages about connecting."""
         self.target_prefix = b""
         self.lines: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
         """Header fields as they are written: those of one provider are nearly always the same."""
@@ -277,12 +303,16 @@ def load_tls(ca_file: str | None, client_cert: str | None = None, client_key: st
     return context
 
 
+def _closing(origin: _Origin) -> ConnectFailed:
+    return ConnectFailed(f"Could not connect to {origin.where}: the gateway is closing its connections.")
+
+
 def _reason(error: OSError) -> str:
     """Why, in words without anything of the request."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate was not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"the TLS handshake failed: {error.reason or 'no reason given'}"
-    if isinstance(error, socket.gaierror):
-        return "its name could not be resolved"
-    return (error.strerror or str(error) or type(error).__name__).rstrip(".").lower()
+    if isinstance(error, Unresolved):
+        return f"its name could not be resolved ({error})"
+    return str(error) if isinstance(error, Unreachable) else plain_reason(error)
