@@ -129,7 +129,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     bench = SharedBench(tmp_path / "counters")
     yield World(bench)
     for counters in bench._opened:
-        if not counters._inside.is_closed:
+        if not counters._turn.is_closed:
             audit(counters)
             break
     await bench.aclose()
@@ -526,7 +526,7 @@ async def test_a_sum_from_before_a_purse_was_forgotten_does_not_make_it_certain(
         await gate._counters.forget(["global/total/ever"])
         return total
 
-    for hold in [*gate._counters._flights]:  # type: ignore[attr-defined]  # the call that the purse was told for has ended
+    for hold in [*gate._counters._flights.by_id]:  # type: ignore[attr-defined]  # the call that the purse was told for has ended
         await gate._counters.settle(hold, cost_nano=0, tokens=None)
     world.ledger.spent = is_overtaken  # type: ignore[method-assign]  # a ledger in the middle of whose answer it is forgotten
     await gate.check()

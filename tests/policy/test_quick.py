@@ -155,7 +155,7 @@ async def test_what_is_out_of_the_ordinary_is_left_to_python(tmp_path: Path):
     kind = KINDS[3]
     await asked(course, Claim(id="first", began_at_us=START_US, parts=kind, tokens=1))
     sites = store._sites[id(kind)]
-    berth, words = store._berth, store._words
+    berth, words = store._berth, store._file.words
 
     def place(
         *, plan=sites.plan, spot=berth.free[-1], began=START_US, hold=1, tokens=1, name="req", note=b""

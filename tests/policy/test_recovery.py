@@ -161,13 +161,13 @@ async def test_who_dies_between_the_row_and_the_hold_leaves_both_to_the_next_who
     class DiesThen(Ledger):
         def write(self, record: CallRecord) -> "asyncio.Future[None]":
             done = super().write(record)
-            after.counters._inside.is_closed = True  # the next thing that it does, it does no more
+            after.counters._turn.is_closed = True  # the next thing that it does, it does no more
             return done
 
     ledger = DiesThen()
     with pytest.raises(StoreUnavailable):
         await Recovery(after.counters, ledger, ledger).recover(ledger.told.append)
-    after.counters._inside.is_closed = False
+    after.counters._turn.is_closed = False
     await bench.kill(after.counters)
     heir = await bench.open()
     bench.advance(1)

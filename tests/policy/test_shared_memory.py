@@ -244,8 +244,8 @@ async def test_one_who_stops_in_the_middle_of_a_change_leaves_a_mess_that_the_ne
     await seeded(one, DAY, MONTH, spent=10)
     await one.place(claim("a", DAY, MONTH, DESK, hold=40))
     await two.place(claim("b", DAY, DESK, minute("r", 5), hold=2))
-    words = one._words
-    at = one._find_purse(DAY.name)
+    words = one._file.words
+    at = one._file.find_purse(DAY.name)
     assert at is not None
     words[at[0] + HELD] = 77_777
 

@@ -71,10 +71,10 @@ class SharedBench:
 
 def audit(counters: SharedCounters) -> None:
     """Checks with the lock in hand that every sum of seats and holds is what the claims of all processes add up to."""
-    words = counters._words
-    with counters._inside:
+    words = counters._file.words
+    with counters._turn:
         seats, holds = Counter[int](), Counter[int]()
-        for pages in counters._all_berths():
+        for pages in counters._flights.berths():
             for place in pages.standing():
                 for at, identity, number, _ in pages.parts(place):
                     if words[at] == identity and identity & KIND_MASK == SEATS:

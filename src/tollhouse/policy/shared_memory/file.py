@@ -16,12 +16,13 @@ from tollhouse.policy.shared_memory.layout import (
     KIND_MASK,
     MAGIC,
     METER_BYTES,
+    PURSE,
     PURSE_BYTES,
     VERSION,
     WORD_BYTES,
     Layout,
 )
-from tollhouse.policy.shared_memory.slots import SlotTable
+from tollhouse.policy.shared_memory.slots import Slot, SlotTable, digest_of
 
 _CHUNK_BYTES: Final = 1 << 20
 _PURSE: Final = struct.Struct("=7q")
@@ -82,6 +83,11 @@ class CountersFile:
                 words[AT_MAGIC], words[AT_VERSION] = MAGIC, VERSION
         draft.rename(path)
         return cls(path, layout)
+
+    def find_purse(self, name: str) -> Slot | None:
+        """Where the purse of that name is."""
+        at = self.purses.find(digest_of(PURSE, name))
+        return None if at is None else (at, self.words[at])
 
     def read_purse(self, at: int) -> tuple[int, int, int, int, int, int, int]:
         """A purse's words from its identity to `MOMENT`: quicker than one by one."""

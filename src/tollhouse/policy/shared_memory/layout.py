@@ -47,6 +47,8 @@ PURSE_BYTES: Final = 512
 DIGEST: Final = -2
 VALUE: Final = 1
 """Of a rate: when it is full again, monotonic nanoseconds.  Of seats: how many are taken."""
+MAX_DEBT_NS: Final = 86_400_000_000_000
+"""However many tokens a provider says it used, a rate is out of debt after a day."""
 
 FLAGS: Final = 1
 SEEDED: Final = 2

@@ -1,12 +1,25 @@
 """Where the parts of a kind of claim stand in the file of counters: looked up once, and good until a slot was moved."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from tollhouse.policy.counters import MINUTE_NS, Claim, Parts
+from tollhouse.policy.counters import MINUTE_NS, Claim, Parts, Seats, Unseeded
 from tollhouse.policy.shared_memory.berths import Part, written
-from tollhouse.policy.shared_memory.layout import CEILING, HELD, SPENT, VALUE
+from tollhouse.policy.shared_memory.file import CountersFile
+from tollhouse.policy.shared_memory.layout import (
+    AT_MOVED,
+    CEILING,
+    HELD,
+    KIND_MASK,
+    REQUESTS,
+    SEATS,
+    SPENT,
+    TOKENS,
+    UNSEEDED,
+    VALUE,
+)
+from tollhouse.policy.shared_memory.slots import Slot, digest_of
 
 MAX_SITES: Final = 4096
 """Kinds of claims whose sites are remembered."""
@@ -33,11 +46,11 @@ class Sites:
         self,
         parts: Parts,
         moved: int,
-        rates: Sequence[tuple[int, int]],
-        seats: Sequence[tuple[int, int]],
-        purses: Sequence[tuple[int, int]],
+        rates: Sequence[Slot],
+        seats: Sequence[Slot],
+        purses: Sequence[Slot],
     ) -> None:
-        """The slots of all parts: where each is, and its identity.  They are good as long as `AT_MOVED` is `moved`."""
+        """The slots of all parts.  They are good as long as `AT_MOVED` is `moved`."""
         self.parts: Final = parts
         self.moved: Final = moved
         self._slots: Final = (*rates, *seats, *purses)
@@ -98,3 +111,63 @@ class Sites:
         for purse in self.purses:
             numbers += purse
         return struct.pack(f"={len(numbers)}q", *numbers) + self.row
+
+
+class SiteMap:
+    """Where everything stands that this process has counted.  Asked with the counters' lock in hand."""
+
+    def __init__(self, file: CountersFile) -> None:
+        """For the file that all of it is in."""
+        self._file = file
+        self._words = file.words
+        self.known: Final[dict[int, Sites]] = {}
+        """By the identity of their parts, which they keep."""
+
+    def find(self, parts: Parts, now_ns: int, *, taken: Collection[Slot] = ()) -> Sites | Unseeded:
+        """Where all parts of a claim are, without the seats that it has `taken` already; unless a purse is nowhere.
+
+        Makes the meters that are missing, and raises `StoreUnavailable` when there is no room for one.
+        """
+        words = self._words
+        purses = [self._file.find_purse(purse.name) for purse in parts.purses]
+        if None in purses:
+            return Unseeded(
+                tuple(
+                    purse
+                    for purse, slot in zip(parts.purses, purses, strict=True)
+                    if slot is None or words[slot[0] + SPENT] >= UNSEEDED
+                )
+            )
+        rates: list[Slot] = []
+        for rate in parts.rates:
+            rates.append(self._open_meter(TOKENS if rate.counts == "tokens" else REQUESTS, rate.name, now_ns, rates))
+        seats: list[Slot] = []
+        wanted: list[Seats] = []
+        for each in parts.seats:
+            slot = self._open_meter(SEATS, each.name, now_ns, [*rates, *seats])
+            if slot not in taken:
+                seats.append(slot)
+                wanted.append(each)
+        if len(wanted) < len(parts.seats):
+            parts = Parts(parts.rates, tuple(wanted), parts.purses)
+        sites = Sites(parts, words[AT_MOVED], rates, seats, [slot for slot in purses if slot is not None])
+        if not taken:
+            if len(self.known) >= MAX_SITES:
+                self.known.clear()
+            self.known[id(parts)] = sites
+        return sites
+
+    def _open_meter(self, kind: int, name: str, now_ns: int, pinned: Sequence[Slot]) -> Slot:
+        """Finds or makes a meter.  `pinned` are slots that this claim is about to use, which must not be taken for idle."""
+        words = self._words
+        digest = digest_of(kind, name)
+        at = self._file.meters.find(digest)
+        if at is None:
+
+            def is_idle(at: int) -> bool:
+                return words[at + VALUE] <= (0 if words[at] & KIND_MASK == SEATS else now_ns)
+
+            at = self._file.meters.add(
+                digest, self._file.next_identity(kind), is_idle, pinned={other for other, _ in pinned}
+            )
+        return at, words[at]

@@ -17,6 +17,9 @@ from typing import Final
 from tollhouse.errors import StoreUnavailable
 from tollhouse.policy.shared_memory.layout import AT_MOVED, DIGEST, PAGE_BYTES, VALUE, WORD_BYTES
 
+Slot = tuple[int, int]
+"""Where a slot's identity is, and that identity."""
+
 _FREE_DIGEST: Final = bytes(16)
 _PAGE_WORDS: Final = PAGE_BYTES // WORD_BYTES
 
