@@ -33,7 +33,7 @@ from tollhouse.policy.shared_memory import SharedCounters
 
 assert HARD.limit_nano is not None
 HARD_CLAIMS = HARD.limit_nano // (HOLD * 10)
-TESTS = Path(__file__).parents[1]
+TESTS = Path(__file__).parents[2]
 
 
 class Nursery:
