@@ -21,7 +21,7 @@ from typing import Final
 from tollhouse.config.schema import JwtSettings
 from tollhouse.ledger import store
 from tollhouse.ledger.transaction import Transaction, transact
-from tollhouse.policy.counters import Placed, Purse, Rate, Seats, claim_of
+from tollhouse.policy.counters import Claim, Parts, Placed, Purse, Rate, Seats
 from tollhouse.policy.directory import open_directory
 from tollhouse.policy.redaction.redactor import Redactor
 from tollhouse.policy.registrar import NewKey, create_key, write
@@ -142,16 +142,18 @@ async def claims(url: str) -> None:
     """Three rates, two kinds of seats and three budgets, placed and settled."""
     counters = await open_counters(ValkeySettings(url=url, connect_seconds=5, call_seconds=5))
     run, numbers = time.time_ns(), itertools.count()
-    rates = tuple(Rate(f"bench/{run}/{kind}", 10**6, 1) for kind in ("key", "tenant", "all"))
-    seats = tuple(Seats(f"bench/{run}/{kind}", 10**5) for kind in ("key", "all"))
-    purses = tuple(Purse(f"bench/{run}/{kind}", 10**15) for kind in ("key", "tenant", "all"))
-    for purse in purses:
+    parts = Parts(
+        tuple(Rate(f"bench/{run}/{kind}", 10**6, 1) for kind in ("key", "tenant", "all")),
+        tuple(Seats(f"bench/{run}/{kind}", 10**5) for kind in ("key", "all")),
+        tuple(Purse(f"bench/{run}/{kind}", 10**15) for kind in ("key", "tenant", "all")),
+    )
+    for purse in parts.purses:
         await counters.seed(purse, spent_nano=0, before_us=time.time_ns() // 1000)
 
     async def one() -> None:
         name = f"bench.{run}.{next(numbers)}"
         began_us = time.time_ns() // 1000
-        claim = claim_of(id=name, began_at_us=began_us, rates=rates, seats=seats, purses=purses, hold_nano=1000)
+        claim = Claim(id=name, began_at_us=began_us, parts=parts, hold_nano=1000)
         placed = await counters.place(claim)
         assert isinstance(placed, Placed), placed
         await counters.settle(name, cost_nano=500, tokens=None)
@@ -164,7 +166,7 @@ async def claims(url: str) -> None:
                 await asyncio.gather(*(one() for _ in range(callers)))
             best = min(best, (time.process_time() - began) / TURNS / callers)
         _say(f"a claim on Valkey, {callers} at a time", best)
-    await counters.forget([purse.name for purse in purses])
+    await counters.forget([purse.name for purse in parts.purses])
     await counters.aclose()
 
 

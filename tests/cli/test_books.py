@@ -12,13 +12,14 @@ from click.testing import CliRunner, Result
 
 from support.books import BOOK, MTOK, ask, keep, priced, write
 from support.call_records import make_call
+from support.claims import claim_of
 from support.valkey import Server, valkey, valkey_server
 from tollhouse.chat.usage import Usage
 from tollhouse.cli import tollhouse
 from tollhouse.errors import BadRequest, ConfigError, NotFound, StoreUnavailable
 from tollhouse.ledger import store
 from tollhouse.ledger.prices import PRICES_FILE
-from tollhouse.policy.counters import Placed, Purse, claim_of
+from tollhouse.policy.counters import Placed, Purse
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 

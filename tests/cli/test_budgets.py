@@ -8,12 +8,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from support.call_records import make_call
+from support.claims import claim_of
 from tollhouse.cli import tollhouse
 from tollhouse.errors import NotFound
 from tollhouse.ledger import store
 from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.sqlite import SqliteStorage
-from tollhouse.policy.counters import Placed, Purse, claim_of
+from tollhouse.policy.counters import Placed, Purse
 from tollhouse.policy.shared_memory import SharedCounters
 
 CONFIG = """

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from support.claims import claim_of
 from tollhouse.config.schema import BudgetSettings, Period, Scope
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Placed, Purse, claim_of
+from tollhouse.policy.counters import Placed, Purse
 from tollhouse.policy.purses_at_rest import names_of, parse_name, read_purses, read_seeded_purses
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.windows import FOREVER, window

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
+from support.claims import claim_of
 from tollhouse.config.schema import BudgetSettings, LimitSettings, Period, RateSettings, Scope, ScopedRates
 from tollhouse.errors import GatewayError
 from tollhouse.policy.admission import Ask, Weight
-from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, Claim, Rate, claim_of
+from tollhouse.policy.counters import MAX_CLAIM_PARTS, MAX_LIMIT_NANO, Claim, Rate
 from tollhouse.policy.identity import Principal, Shared
 from tollhouse.policy.rules import IP_PARTS, MAX_REMEMBERED, Rules, is_upstream, neighbourhood, scope_of
 from tollhouse.policy.windows import window

@@ -6,10 +6,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from support.claims import claim_of
 from support.cutting_proxy import CuttingProxy
 from support.valkey import Server, valkey, valkey_server
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Claim, Placed, Purse, Seats, SeatsTaken, claim_of
+from tollhouse.policy.counters import Claim, Placed, Purse, Seats, SeatsTaken
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.policy.valkey.scripts import Name, load
 from tollhouse.policy.valkey.session import PREFIX

@@ -10,6 +10,7 @@ from functools import partial
 import msgspec
 import pytest
 
+from support.claims import claim_of
 from support.valkey import Server, valkey, valkey_server
 from tollhouse.errors import StoreUnavailable
 from tollhouse.policy.counters import (
@@ -22,7 +23,6 @@ from tollhouse.policy.counters import (
     Seats,
     SeatsTaken,
     Unseeded,
-    claim_of,
 )
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.policy.valkey.session import PREFIX

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from support.claims import claim_of
 from support.valkey import Server, valkey, valkey_server
 from tollhouse.config.schema import StateSettings
 from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.counters import Placed, Purse, PurseEmpty, Seats, Unseeded, claim_of
+from tollhouse.policy.counters import Placed, Purse, PurseEmpty, Seats, Unseeded
 from tollhouse.policy.outage import OutlivingCounters
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.policy.valkey import ValkeySettings, open_counters

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from support.claims import claim_of
 from support.counters_contract import START_US
 from support.valkey import Server, valkey, valkey_server
 from support.valkey_child import CLOCK_KEY, PURSE, RATE, SEATS, hurried
-from tollhouse.policy.counters import Orphan, Placed, SeatsTaken, claim_of
+from tollhouse.policy.counters import Orphan, Placed, SeatsTaken
 from tollhouse.policy.valkey.store import ValkeyCounters
 
 __all__ = ["valkey", "valkey_server"]

@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from support.claims import claim_of
 from support.valkey import Server, cluster, valkey, valkey_server
 from tollhouse.errors import ConfigError, StoreUnavailable
-from tollhouse.policy.counters import Placed, Seats, claim_of
+from tollhouse.policy.counters import Placed, Seats
 from tollhouse.policy.valkey import ValkeySettings, open_counters
 from tollhouse.policy.valkey.store import complaints
 from tollhouse.policy.valkey.wire import MAX_EXTENSIONS, SLOW_SECONDS, Address, Patience, Wire, address_of

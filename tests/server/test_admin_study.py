@@ -5,12 +5,13 @@ from pathlib import Path
 
 from support.admin import CONFIG
 from support.call_records import NOON_US, make_call
+from support.claims import claim_of
 from tollhouse.config.load import parse
 from tollhouse.config.schema import Config, Scope
 from tollhouse.ledger import store
 from tollhouse.ledger.rows import row_of
 from tollhouse.ledger.sqlite import SqliteStorage
-from tollhouse.policy.counters import Placed, Purse, claim_of
+from tollhouse.policy.counters import Placed, Purse
 from tollhouse.policy.shared_memory import SharedCounters
 from tollhouse.providers.registry import defaults_by_type
 from tollhouse.server.admin.study import Glance, Study

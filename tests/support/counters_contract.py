@@ -15,6 +15,7 @@ from typing import Protocol
 
 import pytest
 
+from support.claims import claim_of
 from tollhouse.policy.counters import (
     MAX_CLAIM_PARTS,
     MAX_NOTE_BYTES,
@@ -31,7 +32,6 @@ from tollhouse.policy.counters import (
     SeatsTaken,
     Spending,
     Unseeded,
-    claim_of,
 )
 
 START_US = 1_800_000_000_000_000

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from support.claims import claim_of
 from support.counters_contract import START_US, Bench
 from tollhouse.policy.counters import (
     Answer,
@@ -37,7 +38,6 @@ from tollhouse.policy.counters import (
     Seats,
     SeatsTaken,
     Unseeded,
-    claim_of,
 )
 
 MINUTE_US = 60_000_000

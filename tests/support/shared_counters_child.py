@@ -18,7 +18,8 @@ from typing import Final
 
 import msgspec
 
-from tollhouse.policy.counters import Claim, Parts, Placed, Purse, Rate, Seats, Unseeded, claim_of
+from support.claims import claim_of
+from tollhouse.policy.counters import Claim, Parts, Placed, Purse, Rate, Seats, Unseeded
 from tollhouse.policy.shared_memory import SharedCounters
 
 PATIENCE_SECONDS: Final = 30.0

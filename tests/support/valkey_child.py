@@ -13,7 +13,8 @@ import os
 import sys
 from typing import Final
 
-from tollhouse.policy.counters import Claim, Placed, Purse, Rate, Seats, claim_of
+from support.claims import claim_of
+from tollhouse.policy.counters import Claim, Placed, Purse, Rate, Seats
 from tollhouse.policy.valkey import ValkeySettings
 from tollhouse.policy.valkey.scripts import SERVER_CLOCK, load
 from tollhouse.policy.valkey.store import ValkeyCounters

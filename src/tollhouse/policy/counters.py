@@ -103,22 +103,6 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 MAX_NOTE_BYTES: Final = 640
 
 
-def claim_of(
-    *,
-    id: str,  # noqa: A002 - the field's name
-    began_at_us: int,
-    rates: tuple[Rate, ...] = (),
-    seats: tuple[Seats, ...] = (),
-    purses: tuple[Purse, ...] = (),
-    tokens: int = MAX_TOKENS,
-    hold_nano: int = 0,
-    note: bytes = b"",
-) -> Claim:
-    """A claim whose parts are nobody else's."""
-    parts = Parts(rates, seats, purses)
-    return Claim(id=id, began_at_us=began_at_us, parts=parts, tokens=tokens, hold_nano=hold_nano, note=note)
-
-
 class Level(msgspec.Struct, frozen=True):
     """How full a rate is after a claim."""
 

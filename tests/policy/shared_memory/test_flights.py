@@ -2,6 +2,7 @@
 
 import pytest
 
+from support.claims import claim_of
 from support.counters_contract import (
     DAY,
     DESK,
@@ -18,7 +19,6 @@ from tollhouse.policy.counters import (
     Placed,
     RateFull,
     Seats,
-    claim_of,
 )
 from tollhouse.policy.shared_memory.berths import MAX_CLAIMS
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from support.claims import claim_of
 from support.shared_counters import audit
 from support.shared_counters_child import (
     DESK,
@@ -28,7 +29,7 @@ from support.shared_counters_child import (
     purses_of,
     seed,
 )
-from tollhouse.policy.counters import Orphan, Placed, SeatsTaken, claim_of
+from tollhouse.policy.counters import Orphan, Placed, SeatsTaken
 from tollhouse.policy.shared_memory import SharedCounters
 
 assert HARD.limit_nano is not None
