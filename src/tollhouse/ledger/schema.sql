@@ -3,7 +3,7 @@ CREATE TABLE alembic_version (
 	version_num VARCHAR(32) NOT NULL,
 	CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
 );
-INSERT INTO "alembic_version" VALUES('0007');
+INSERT INTO "alembic_version" VALUES('0008');
 CREATE TABLE audit (
 	seq INTEGER NOT NULL,
 	at_us BIGINT NOT NULL,
@@ -19,6 +19,17 @@ CREATE TABLE audit (
 	hash BLOB NOT NULL,
 	PRIMARY KEY (seq)
 );
+CREATE TABLE belongings (
+	provider TEXT NOT NULL,
+	id TEXT NOT NULL,
+	tenant TEXT NOT NULL,
+	kind TEXT NOT NULL,
+	noted_at_us BIGINT NOT NULL,
+	PRIMARY KEY (provider, id)
+)
+ WITHOUT ROWID
+
+;
 CREATE TABLE books_state (
 	id SMALLINT NOT NULL,
 	revision BIGINT NOT NULL,
@@ -251,3 +262,4 @@ CREATE INDEX tokens_revision ON tokens (revision);
 CREATE INDEX tokens_subject ON tokens (subject, jti);
 CREATE INDEX responses_age ON responses (created_at_us, size_bytes);
 CREATE INDEX response_items_of ON response_items (tenant, response_id);
+CREATE INDEX belongings_age ON belongings (tenant, noted_at_us);
