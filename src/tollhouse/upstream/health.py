@@ -64,6 +64,9 @@ _NEXT: Final[dict[tuple[State, Signal], State]] = {
     (State.DOWN, Signal.FAULT): State.DOWN,
 }
 
+_HEALTHY: Final = State.HEALTHY
+"""By a name of its own: an enumeration looks its members up in Python each time, and this one is asked for at each call."""
+
 _FAULTS: Final = (ConnectFailed, ConnectionLost, UpstreamTimeout, UpstreamTruncated, UpstreamMalformed, StreamFailed)
 _REJECTIONS: Final = frozenset({401, 402, 403, 429})
 
@@ -108,9 +111,9 @@ class HealthBook:
         Raises `KeyError` for a provider that is not configured.
         """
         entry = self._entries[provider]
-        if error is None and entry.state is State.HEALTHY and not entry.faults:
+        if error is None and entry.state is _HEALTHY and not entry.faults:
             entry.last_success_at_seconds = now_seconds  # what the table comes to for nearly every call
-            return State.HEALTHY
+            return _HEALTHY
         said = signal(error)
         if said is Signal.FAULT:
             entry.faults += 1
