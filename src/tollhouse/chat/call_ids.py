@@ -59,14 +59,14 @@ _messages: Final = msgspec.json.Decoder(Messages)
 
 
 def refitted(
-    raw: msgspec.Raw, form: Form, key: str, refit: "Callable[[Messages, Callable[[msgspec.Raw], msgspec.Raw]], None]"
+    raw: msgspec.Raw, form: Form, key: bytes, refit: "Callable[[Messages, Callable[[msgspec.Raw], msgspec.Raw]], None]"
 ) -> msgspec.Raw:
     """A request's messages with ids that fit, byte for byte the same where all do.
 
-    `key` is the field of a result that names its call: only where one is unfit is anything parsed.  `refit` then changes ids
-    in place, with the function that it is given.
+    `key` is the field of a result that names its call, in its quotes: only where one is unfit is anything parsed.  `refit` then
+    changes ids in place, with the function that it is given.
     """
-    if form == "any" or not _has_unfit(bytes(raw), form, b'"%b"' % key.encode()):
+    if form == "any" or not _has_unfit(bytes(raw), form, key):
         return raw
 
     def fit(value: msgspec.Raw) -> msgspec.Raw:

@@ -81,7 +81,7 @@ def patch(
         fields["max_tokens"] = msgspec.Raw(b"%d" % max_output_tokens)
     messages = fields.get("messages")
     if messages is not None:
-        messages = fields["messages"] = refitted(messages, "plain", "tool_use_id", _refit)
+        messages = fields["messages"] = refitted(messages, "plain", b'"tool_use_id"', _refit)
     if not traits.system_in_messages and messages is not None and b'"system"' in bytes(messages):
         try:
             folded = _fold_system(messages)

@@ -24,12 +24,16 @@ _boolean: Final = msgspec.json.Decoder(bool | None)
 _integer: Final[msgspec.json.Decoder[int | None]] = msgspec.json.Decoder(int | None)
 _TRUE: Final = msgspec.Raw(b"true")
 _LIMITS: Final = ("max_completion_tokens", "max_tokens")
+_READ: Final = frozenset({"stream", "stream_options", "n", *_LIMITS})
+"""What is read beside the model; most requests that want no stream have none of it."""
 _USAGE_ONLY: Final = msgspec.Raw(b'{"include_usage":true}')
 
 
 def peek(body: bytes) -> Peek:
     """Reads the top level of a request.  Raises `BadRequest`."""
     fields = read_fields(body)
+    if _READ.isdisjoint(fields):
+        return Peek(fields, model_of(fields), stream=False, max_output_tokens=None, include_usage=False, choices=1)
     return Peek(
         fields=fields,
         model=model_of(fields),
@@ -68,7 +72,7 @@ def patch(
             fields[name] = msgspec.Raw(b"%d" % max_output_tokens)
     messages = fields.get("messages")
     if messages is not None:
-        fields["messages"] = refitted(messages, traits.call_ids, "tool_call_id", _refit)
+        fields["messages"] = refitted(messages, traits.call_ids, b'"tool_call_id"', _refit)
     if peek.stream and traits.asks_usage and not peek.include_usage:
         fields["stream_options"] = _asking_usage(fields.get("stream_options"))
     if not traits.tool_choice_free:
