@@ -143,14 +143,17 @@ class Visit:
 class Peer:
     """The server.  An async context manager; give it `tls` (a server context, see trustme) to speak https."""
 
-    def __init__(self, *scripts: Script, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, *scripts: Script, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._scripts = scripts
         self._tls = tls
+        self._host = host
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Condition()
         self.visits: list[Visit] = []
         """Connections in the order in which they were accepted."""
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -171,7 +174,7 @@ class Peer:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._group = await asyncio.TaskGroup().__aenter__()
-        self._server = await loop.create_server(self._protocol, "127.0.0.1", 0, ssl=self._tls)
+        self._server = await loop.create_server(self._protocol, self._host, self.port, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

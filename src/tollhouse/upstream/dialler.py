@@ -18,13 +18,12 @@ provider and us a signature, and an address that accepts a connection seldom fai
 import asyncio
 import errno
 import ipaddress
-import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain, zip_longest
 from typing import Final, cast
 
-from tollhouse.upstream.names import Answer, Names
+from tollhouse.upstream.names import Answer, Names, plain_reason
 
 STAGGER_SECONDS = 0.25
 """RFC 8305, section 8: the recommended Connection Attempt Delay."""
@@ -242,13 +241,6 @@ def reasons(failures: Sequence[tuple[str, OSError]]) -> str:
         f"{family}: " + ", ".join(f"{why} ({times} times)" if times > 1 else why for why, times in counts.items())
         for family, counts in families.items()
     )
-
-
-def plain_reason(error: OSError) -> str:
-    """The system's words for an error; not the event loop's, which differ and hold addresses."""
-    if error.errno is not None and error.errno in errno.errorcode:
-        return os.strerror(error.errno).lower()
-    return (error.strerror or str(error) or type(error).__name__).rstrip(".").lower()
 
 
 class _Unclaimed(asyncio.Protocol):

@@ -13,6 +13,7 @@ are not kept.
 import asyncio
 import contextlib
 import errno
+import os
 import socket
 import threading
 import time
@@ -94,7 +95,7 @@ class Names:
             asked = self._begin(host)
         outcome = await asyncio.shield(asked)
         if isinstance(outcome, OSError):
-            raise Unresolved(_why(outcome)) from outcome
+            raise Unresolved(plain_reason(outcome)) from outcome
         return outcome
 
     def drop(self, answer: Answer) -> None:
@@ -172,6 +173,13 @@ def resolve_by_system(host: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def plain_reason(error: OSError) -> str:
+    """The system's words for an error; not the event loop's, which differ from loop to loop and hold addresses."""
+    if error.errno is not None and error.errno in errno.errorcode:
+        return os.strerror(error.errno).lower()
+    return error.strerror.lower() if error.strerror else str(error).rstrip(".") or type(error).__name__
+
+
 def _look_up(
     resolve: Resolve,
     host: str,
@@ -188,7 +196,3 @@ def _look_up(
         outcome = OSError(f"the resolver failed with {type(error).__name__}")
     with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
         loop.call_soon_threadsafe(finish, host, outcome, loop)
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).rstrip(".").lower()

@@ -19,8 +19,8 @@ from typing import Final
 from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, GatewayError, UpstreamTimeout
 from tollhouse.upstream.connection import READ_BUFFER_BYTES, Connection
 from tollhouse.upstream.content import decoded
-from tollhouse.upstream.dialler import Dialler, Trail, Unreachable, plain_reason
-from tollhouse.upstream.names import Unresolved
+from tollhouse.upstream.dialler import Dialler, Trail, Unreachable
+from tollhouse.upstream.names import Unresolved, plain_reason
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
 from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
