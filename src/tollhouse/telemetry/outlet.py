@@ -15,12 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from tollhouse.telemetry.losses import Losses
+
 STDERR: Final = "stderr"
 MAX_WAITING_BYTES: Final = 8 * 1024 * 1024
 PIPE_BYTES: Final = 4096
 """What a pipe takes in one piece (POSIX `PIPE_BUF` on Linux): lines of several processes then do not run into each other."""
-REPORT_SECONDS: Final = 10.0
-"""How often lost lines are told of at most."""
 FILE_MODE: Final = 0o600
 
 
@@ -52,19 +52,12 @@ class Outlet:
         self._path = None if place == STDERR else place
         self._descriptor = self._open() if self._path is not None else 2 if descriptor is None else descriptor
         self._is_pipe = stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
-        self._lost = lost
+        self._losses = Losses(lost, monotonic=monotonic)
         self._max_waiting_bytes = max_waiting_bytes
-        self._monotonic = monotonic
         self._inbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._taken_bytes = 0
         self._done_bytes = 0
-        self._refused_lines = 0
-        """For which there was no room; changed under the lock."""
-        self._failed_lines = 0
-        """Which could not be written; changed by the thread."""
-        self._told_lines = 0
-        self._tell_after = 0.0
         self._is_closed = False
         self._thread = threading.Thread(target=self._work, name="tollhouse-outlet", daemon=True)
         self._thread.start()
@@ -74,7 +67,7 @@ class Outlet:
         with self._lock:
             waiting = self._taken_bytes - self._done_bytes
             if self._is_closed or (waiting and waiting + len(lines) > self._max_waiting_bytes):
-                self._refused_lines += lines.count(b"\n")
+                self._losses.add(lines.count(b"\n"))
                 return False
             self._taken_bytes += len(lines)
             self._inbox.put(lines)
@@ -82,7 +75,7 @@ class Outlet:
 
     def state(self) -> OutletState:
         """A snapshot."""
-        return OutletState(self._taken_bytes - self._done_bytes, self._refused_lines + self._failed_lines)
+        return OutletState(self._taken_bytes - self._done_bytes, self._losses.count)
 
     def close(self, deadline_seconds: float = 2.0) -> bool:
         """Takes no more lines, and waits for those that were taken; false if they did not get through in time.
@@ -103,7 +96,7 @@ class Outlet:
             reason = self._write(lines)
             with self._lock:
                 self._done_bytes += len(lines)
-            self._tell(reason)
+            self._losses.tell(reason or "they came faster than they could be written")
         if self._path is not None:
             os.close(self._descriptor)
 
@@ -118,16 +111,9 @@ class Outlet:
                     written += os.write(self._descriptor, piece[written:])
                 left = left[len(piece) :]
         except OSError as error:
-            self._failed_lines += left.count(b"\n")
+            self._losses.add(left.count(b"\n"))
             return error.strerror or type(error).__name__
         return ""
-
-    def _tell(self, reason: str) -> None:
-        lost = self._refused_lines + self._failed_lines - self._told_lines
-        if lost and self._monotonic() >= self._tell_after:
-            self._tell_after = self._monotonic() + REPORT_SECONDS
-            self._told_lines += lost
-            self._lost(lost, reason or "they came faster than they could be written")
 
     def _follow_rotation(self) -> None:
         if self._path is None:

@@ -32,6 +32,7 @@ from tollhouse._version import __version__
 from tollhouse.config.schema import TraceSettings
 from tollhouse.ledger.record import CallRecord, Trace
 from tollhouse.policy.redaction import Redactor
+from tollhouse.telemetry.losses import Losses
 from tollhouse.telemetry.spans import Span, spans_of
 
 SIGNAL_PATH: Final = "/v1/traces"
@@ -41,8 +42,6 @@ BATCH_SECONDS: Final = 1.0
 """How long a span waits for others at most, while the collector takes them."""
 CLOSE_SECONDS: Final = 3.0
 """How long the end of a process waits for the collector."""
-REPORT_SECONDS: Final = 10.0
-"""How often lost spans are told of at most."""
 MAX_WORDS_CHARACTERS: Final = 1_000
 REMEMBERED_WORDS: Final = 2_048
 """Names come again and again, so what the redactor made of them is remembered."""
@@ -185,16 +184,13 @@ class _WayOut(SpanExporter):
             compression=Compression.Gzip,
             session=self._session,
         )
-        self._tell_lost = lost
+        self._losses = Losses(lost, monotonic=monotonic)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._taken = 0
         self._sent = 0
         self._failed = 0
         """Taken and not sent."""
-        self._refused = 0
-        self._told = 0
-        self._tell_after = 0.0
         self._gives_up_at: float | None = None
 
     def has_room_for(self, spans: int) -> bool:
@@ -205,12 +201,11 @@ class _WayOut(SpanExporter):
             self._taken += spans
 
     def refuse(self, spans: int, why: str) -> None:
-        with self._lock:
-            self._refused += spans
+        self._losses.add(spans)
         self._tell(why)
 
     def state(self) -> TracesState:
-        return TracesState(self._sent, self._refused + self._failed, self._taken - self._sent - self._failed)
+        return TracesState(self._sent, self._losses.count, self._taken - self._sent - self._failed)
 
     def give_up_in(self, seconds: float) -> None:
         self._gives_up_at = self._monotonic() + seconds
@@ -220,9 +215,8 @@ class _WayOut(SpanExporter):
         self.shutdown()
         with self._lock:
             left = self._taken - self._sent - self._failed
-            self._failed += left
-        self._tell_after = 0.0
-        self._tell("the gateway ended before the collector had taken them" if left else "")
+            self._lose(left)
+        self._tell("the gateway ended before the collector had taken them" if left else "", is_last=True)
         return not left
 
     # ------------------------------------------------------------------------------------- in the library's thread
@@ -240,7 +234,7 @@ class _WayOut(SpanExporter):
             if is_sent:
                 self._sent += len(spans)
             else:
-                self._failed += len(spans)
+                self._lose(len(spans))
         if not is_sent:
             self._tell("")
         return result
@@ -251,15 +245,13 @@ class _WayOut(SpanExporter):
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._exporter.force_flush(timeout_millis)
 
-    def _tell(self, why: str) -> None:
+    def _lose(self, spans: int) -> None:
+        self._failed += spans
+        self._losses.add(spans)
+
+    def _tell(self, why: str, *, is_last: bool = False) -> None:
         """`why`, and how the last request ended, which is often the reason of the reason."""
-        with self._lock:
-            lost = self._refused + self._failed - self._told
-            if not lost or self._monotonic() < self._tell_after:
-                return
-            self._tell_after = self._monotonic() + REPORT_SECONDS
-            self._told += lost
-        self._tell_lost(lost, "; ".join(filter(None, (why, self._session.said))))
+        self._losses.tell("; ".join(filter(None, (why, self._session.said))), is_last=is_last)
 
 
 class _Session(requests.Session):
