@@ -78,25 +78,19 @@ def _call_span(
     requested = shown(record.requested_model)
     is_ok = record.outcome == "ok"
     said: dict[str, Value | None] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": _provider(record.provider, type_of),
-        "gen_ai.request.model": requested,
-        "gen_ai.request.stream": record.streamed or None,
+        **_head(record, operation, type_of, provider=record.provider, model=requested, outcome=record.outcome),
+        "http.response.status_code": record.status or None,
         "gen_ai.response.model": shown(record.model) if is_ok else None,
         "gen_ai.response.finish_reasons": [record.finish] if record.finish else None,
         "gen_ai.response.time_to_first_chunk": (
             record.first_byte_us / 1e6 if record.streamed and record.first_byte_us is not None else None
         ),
         **_usage(record),
-        "error.type": None if is_ok else record.outcome,
-        "http.response.status_code": record.status or None,
-        "tollhouse.request_id": record.id,
         "tollhouse.door": record.door,
         "tollhouse.tenant": record.tenant,
         "tollhouse.project": record.project,
         "tollhouse.key": record.key,
         "tollhouse.route": shown(record.route),
-        "tollhouse.provider": record.provider,
         "tollhouse.lane": record.lane,
         "tollhouse.cache": record.cache,
         "tollhouse.receipt": shown(record.receipt),
@@ -133,14 +127,8 @@ def _attempt_span(
     model = shown(attempt.model)
     is_ok = attempt.outcome == "ok"
     said: dict[str, Value | None] = {
-        "gen_ai.operation.name": operation,
-        "gen_ai.provider.name": _provider(attempt.provider, type_of),
-        "gen_ai.request.model": model,
-        "gen_ai.request.stream": record.streamed or None,
-        "error.type": None if is_ok else attempt.outcome,
+        **_head(record, operation, type_of, provider=attempt.provider, model=model, outcome=attempt.outcome),
         "http.response.status_code": attempt.status,
-        "tollhouse.request_id": record.id,
-        "tollhouse.provider": attempt.provider,
         "tollhouse.attempt": number + 1,
         "tollhouse.was_sent": None if attempt.was_sent else False,
     }
@@ -156,11 +144,20 @@ def _attempt_span(
     )
 
 
-def _provider(name: str, type_of: Callable[[str], str]) -> str:
-    if not name:
-        return ""
-    kind = type_of(name)
-    return _PROVIDERS.get(kind, kind)
+def _head(
+    record: CallRecord, operation: str, type_of: Callable[[str], str], *, provider: str, model: str, outcome: str
+) -> dict[str, Value | None]:
+    """What is said of the call and of each attempt alike."""
+    kind = type_of(provider) if provider else ""
+    return {
+        "gen_ai.operation.name": operation,
+        "gen_ai.provider.name": _PROVIDERS.get(kind, kind),
+        "gen_ai.request.model": model,
+        "gen_ai.request.stream": record.streamed or None,
+        "error.type": None if outcome == "ok" else outcome,
+        "tollhouse.request_id": record.id,
+        "tollhouse.provider": provider,
+    }
 
 
 def _usage(record: CallRecord) -> dict[str, Value | None]:
