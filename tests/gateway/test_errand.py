@@ -174,7 +174,10 @@ def run(books: Books, errand: Errand, answers: Scripted, *models: str) -> Run[st
         arrived_at_us=0,
     )
     lab = provider("lab")
-    candidates = tuple(replace(candidate(lab, model, None), transport=answers) for model in models or ("small",))
+    candidates = tuple(
+        replace(candidate(lab, model, None), transport=answers, price=PRICES.find(lab.kind, model, provider=lab.name))
+        for model in models or ("small",)
+    )
     route = Route(name=candidates[0].name, candidates=candidates)
     return Run(gateway, call, errand, route, model="small", lane="same")
 

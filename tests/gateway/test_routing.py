@@ -52,6 +52,7 @@ def candidate(chosen: Provider, model: str, alias: str | None) -> Candidate:
         stream_target=target(address, chosen.chat_path),
         embeddings_target=None,
         deadlines=Deadlines(total=5.0) if alias == "hurried" else Deadlines(),
+        price=None,
         where=f"{address.host}:{address.port}",
         label=f"{chosen.name}/{model}".encode(),
         name=f"{chosen.name}/{model}",

@@ -1,6 +1,7 @@
 """Which calls are answered from the cache, with others, or alone; without a gateway behind it."""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,6 +17,7 @@ from tollhouse.config.schema import ProviderSettings
 from tollhouse.config.secret import Secret
 from tollhouse.dialects import anthropic, openai_chat
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.head_lines import Field
 from tollhouse.errors import ModelNotFound, RateLimited, UpstreamTruncated
 from tollhouse.gateway.call import Call, Headers, Sink, Tracing
 from tollhouse.gateway.coalesce import Coalescer, Flight
@@ -63,6 +65,7 @@ def candidate(name: str, model: str = "m", kind: str = "openai-compatible", url:
         embeddings_target=None,
         deadlines=Deadlines(),
         where="",
+        price=None,
         label=f"{name}/{model}".encode(),
         name=f"{name}/{model}",
     )
@@ -151,7 +154,7 @@ class House:
         self,
         *,
         dialect: Dialect[Any] = openai_chat.DIALECT,
-        headers: Headers = (),
+        headers: Sequence[Field] = (),
         tenant: str = "research",
         body: bytes | None = None,
         **fields: object,

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +85,19 @@ async def test_a_call_costs_what_the_price_book_says_cached_tokens_included(
     assert (row["key"], row["door"], row["requested_model"]) == ("test", asks.door, f"to-{lane[1]}")
     assert holds.settled_once() == [Settlement(NANO[lane[1]], 1000, 50)]
     assert holds.asks[0].principal.key == "test"
+
+
+async def test_a_reload_changes_what_the_next_call_costs(serving: Serving, fake_provider: FakeProvider, tmp_path: Path):
+    fake_provider.default = Answer(text="Toll.", tokens=Tokens(input=1000, output=50))
+    gateway = await serving(settings(fake_provider) + "\nprices: {openai/*: {input: 1, output: 2}}")
+    asks, file, rows = CLIENTS["openai"], tmp_path / "tollhouse.yaml", []
+    for prices in ("input: 1, output: 2", "input: 3, output: 4"):
+        file.write_text(file.read_text().replace("input: 1, output: 2", prices))
+        gateway.worker.reload()
+        answer = await gateway.ask(asks.path, asks.question("to-openai"))
+        rows.append(row_of(gateway, answer.headers["x-request-id"]))
+    assert [row["cost_nano"] for row in rows] == [1000 * 1_000 + 50 * 2_000, 1000 * 3_000 + 50 * 4_000]
+    assert len({row["price_version"] for row in rows}) == 2
 
 
 @pytest.mark.parametrize("lane", LANES, ids="-to-".join)

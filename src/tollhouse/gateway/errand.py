@@ -210,7 +210,7 @@ class Run(UnderWay, Generic[AnswerT]):
         record.provider, record.model = candidate.provider.name, candidate.model
 
         def weigh() -> Weight:
-            return self._errand.weigh(candidate, self._price_of(candidate))
+            return self._errand.weigh(candidate, candidate.price)
 
         try:
             await self._place(self._route, candidate, weigh, self._errand.likely().input_tokens or 0)
@@ -249,7 +249,7 @@ class Run(UnderWay, Generic[AnswerT]):
         return self._hand_over(usage)
 
     def _cost(self, usage: Usage) -> int | None:
-        bill = cost(self._price_of(self._candidate), usage, self._record.started_at_us)
+        bill = cost(self._candidate.price, usage, self._record.started_at_us)
         return bill.total_nano if bill is not None else self._flat_nano()
 
     def _flat_nano(self) -> int | None:

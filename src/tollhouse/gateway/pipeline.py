@@ -59,7 +59,7 @@ from tollhouse.gateway.sharing import SSE_HEAD, Asked, Keeper, Sharing
 from tollhouse.gateway.translator import Translator
 from tollhouse.gateway.under_way import UnderWay
 from tollhouse.gateway.weight import worst_cost
-from tollhouse.ledger.prices import ModelPrice, total_nano
+from tollhouse.ledger.prices import total_nano
 from tollhouse.policy.admission import Weight
 from tollhouse.policy.redaction.masking import Unmasker, mask
 from tollhouse.telemetry.bodies import BodyStore
@@ -73,6 +73,7 @@ COST_HEADER: Final = b"x-tollhouse-cost-nano-usd"
 """What a whole answer cost, for clients whose dialect has no place for it.  A stream's head leaves before that is known; one
 that several calls share has a price for each of them."""
 DRAIN_SECONDS: Final = 0.25
+_COST_LINE: Final = COST_HEADER + b": %d\r\n"
 """How long a finished stream's connection may take to show its end, to be used again."""
 HOLD_SECONDS: Final = 10.0
 """How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
@@ -155,7 +156,6 @@ class _Run(UnderWay):
         "_incoming",
         "_is_settled",
         "_keeper",
-        "_price",
         "_recorder",
         "_request",
         "_sink",
@@ -183,8 +183,6 @@ class _Run(UnderWay):
         """What stands behind the placeholders that the provider sees."""
         self._candidate: Candidate | None = None
         """The one that the latest attempt went to."""
-        self._price: ModelPrice | None = None
-        """Its price, where that is known."""
         self._incoming: Incoming | None = None
         self._watch: StreamWatch | None = None
         self._begun = False
@@ -276,15 +274,14 @@ class _Run(UnderWay):
         )
         record.lane = "same" if is_same else "translated"
         record.price_version = gateway.prices.version
-        price = self._price_of(candidate)
-        weigh = partial(self._weigh, candidate, price, peek)
+        weigh = partial(self._weigh, candidate, peek)
         # Those of a candidate that was tried before stay with it; the receipt is of the one that answers.
         receipt = Receipt() if self._receipt.losses else self._receipt
         try:
             try:
                 await self._place(route, candidate, weigh, len(call.body) // estimate.BYTES_PER_TOKEN)
             except BudgetExceeded as error:
-                await self._place_less(route, candidate, price, peek, error)
+                await self._place_less(route, candidate, peek, error)
             if is_same:
                 body = call.dialect.patch(peek, candidate.model, candidate.traits, receipt, self._cap)
             else:
@@ -302,7 +299,7 @@ class _Run(UnderWay):
                 self._receipt = Receipt()
             self._turn_back()
             raise
-        self._candidate, self._price, self._receipt = candidate, price, receipt
+        self._candidate, self._receipt = candidate, receipt
         if self._cap is not None:
             receipt.changed("max_tokens", f"lowered to {self._cap}, for which a budget has enough left")
         self._is_attempting = True
@@ -324,18 +321,16 @@ class _Run(UnderWay):
         else:
             await self._whole(incoming, candidate)
 
-    async def _place_less(
-        self, route: Route, candidate: Candidate, price: ModelPrice | None, peek: Peek, error: BudgetExceeded
-    ) -> None:
+    async def _place_less(self, route: Route, candidate: Candidate, peek: Peek, error: BudgetExceeded) -> None:
         """Makes room for a shorter answer than was asked for, if `error` is of a budget that would rather have that."""
         cap: int | None = None
         while True:
-            affordable = self._affordable(candidate, price, peek, error) if error.may_clamp else 0
+            affordable = self._affordable(candidate, peek, error) if error.may_clamp else 0
             if affordable < LEAST_CLAMPED_TOKENS or (cap is not None and affordable >= cap):
                 raise error
             cap = affordable
             try:
-                weigh = partial(self._weigh, candidate, price, peek, cap)
+                weigh = partial(self._weigh, candidate, peek, cap)
                 await self._place(route, candidate, weigh, len(self._call.body) // estimate.BYTES_PER_TOKEN)
                 break
             except BudgetExceeded as another:
@@ -346,10 +341,10 @@ class _Run(UnderWay):
         if self._flight is not None:
             self._flight.close()
 
-    def _weigh(self, candidate: Candidate, price: ModelPrice | None, peek: Peek, cap: int | None = None) -> Weight:
+    def _weigh(self, candidate: Candidate, peek: Peek, cap: int | None = None) -> Weight:
         return self._gateway.scales.weigh(
             candidate.name,
-            price,
+            candidate.price,
             body=self._call.body,
             may_have_media=self._call.dialect.may_have_media(self._call.body),
             decoded=self._decoded,
@@ -359,11 +354,11 @@ class _Run(UnderWay):
             at_us=self._record.started_at_us,
         )
 
-    def _affordable(self, candidate: Candidate, price: ModelPrice | None, peek: Peek, error: BudgetExceeded) -> int:
+    def _affordable(self, candidate: Candidate, peek: Peek, error: BudgetExceeded) -> int:
         """How many output tokens a choice may have for what a budget has left."""
-        weight, at_us = self._weigh(candidate, price, peek), self._record.started_at_us
-        prompt = worst_cost(price, weight.most_input_tokens, 0, at_us)
-        both = worst_cost(price, weight.most_input_tokens, 1_000_000, at_us)
+        weight, at_us = self._weigh(candidate, peek), self._record.started_at_us
+        prompt = worst_cost(candidate.price, weight.most_input_tokens, 0, at_us)
+        both = worst_cost(candidate.price, weight.most_input_tokens, 1_000_000, at_us)
         if prompt is None or both is None or prompt > error.left_nano:
             return 0
         million = both - prompt
@@ -517,7 +512,7 @@ class _Run(UnderWay):
 
     # -- the ways out
 
-    def _begin(self, given: tuple[tuple[bytes, bytes], ...], candidate: Candidate) -> Headers:
+    def _begin(self, given: tuple[Field, ...], candidate: Candidate) -> Headers:
         """What the head of an answer says.  From here on the client has seen it."""
         record, hold = self._record, self._hold
         headers = [*given, (b"x-tollhouse-model", candidate.label)]
@@ -640,17 +635,18 @@ class _Run(UnderWay):
         if self._is_settled:
             return None
         self._is_settled = True
-        if self._has_reached and self._candidate is not None:
-            self._record.cost_nano = self._cost(usage)
-            self._gateway.scales.learn(self._candidate.name, len(self._call.body), usage)
+        candidate = self._candidate
+        if self._has_reached and candidate is not None:
+            self._record.cost_nano = self._cost(candidate, usage)
+            self._gateway.scales.learn(candidate.name, len(self._call.body), usage)
         return self._hand_over(usage)
 
-    def _cost(self, usage: Usage) -> int | None:
+    def _cost(self, candidate: Candidate, usage: Usage) -> int | None:
         record = self._record
         if usage.is_empty:
             # Refused before any work was done: known to be free.  Answered without a word on usage: not known.
             return None if record.outcome == "ok" else 0
-        return total_nano(self._price, usage, record.started_at_us)
+        return total_nano(candidate.price, usage, record.started_at_us)
 
     def _decoded(self) -> Request:
         if self._request is None:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from tollhouse.dialects.dialect import Dialect, ModelCard
 from tollhouse.errors import ModelMissing, ModelNotFound
+from tollhouse.ledger.prices import ModelPrice
 from tollhouse.policy.access import ANYTHING, Access
 from tollhouse.policy.identity import ANONYMOUS, Principal, allowed_targets
 from tollhouse.providers.provider import Provider
@@ -46,6 +47,8 @@ class Candidate:
     """`provider/model`, for the header that tells the client who answered."""
     name: str
     """`provider/model`, for limits and budgets."""
+    price: ModelPrice | None
+    """What it costs, where that is known; a price of the same book as the version in the gateway's rows."""
     max_output_tokens: int | None = None
     """What the model can write at most, where that is known."""
     others: tuple["Candidate", ...] = ()

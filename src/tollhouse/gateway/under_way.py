@@ -22,7 +22,6 @@ from tollhouse.gateway.call import Call
 from tollhouse.gateway.failures import blame, for_the_operator, heard, is_unsent
 from tollhouse.gateway.parts import Parts
 from tollhouse.gateway.routing import Candidate, Route
-from tollhouse.ledger.prices import ModelPrice
 from tollhouse.ledger.record import Attempt, opening_of
 from tollhouse.policy.admission import Hold, Weight
 from tollhouse.telemetry.trace_context import TRACEPARENT, traceparent
@@ -94,9 +93,6 @@ class UnderWay:
         if self._former is not None:
             record = self._record
             record.provider, record.model, record.lane = self._former
-
-    def _price_of(self, candidate: Candidate) -> ModelPrice | None:
-        return self._gateway.prices.find(candidate.provider.kind, candidate.model, provider=candidate.provider.name)
 
     def _traced(self, outgoing: Outgoing, candidate: Candidate) -> Outgoing:
         """The request of the next attempt, told which trace it is in where its provider goes on with traces."""

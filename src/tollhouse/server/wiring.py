@@ -258,6 +258,7 @@ def _router(
             embeddings_target=_optional_target(address, provider, provider.embeddings_path, model),
             count_target=_optional_target(address, provider, provider.count_tokens_path, model),
             deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
+            price=prices.find(provider.kind, model, provider=provider.name),
             where=address.where,
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
             name=f"{provider.name}/{model}",
