@@ -4,7 +4,7 @@ import pytest
 
 from support.configs import MINIMAL, read
 from tollhouse.errors import ConfigError
-from tollhouse.policy.redaction.configured import redactor_of
+from tollhouse.policy.redaction.configured import credentials_redactor, redactor_of
 
 TEXT = "bob@example.com sk-abcdefghijklmnopqrst B-1234"
 
@@ -31,3 +31,8 @@ def test_a_reload_that_changes_nothing_of_it_compiles_nothing():
     assert redactor_of(read(written)) is redactor_of(read(written))
     assert redactor_of(read(written)) is not redactor_of(read(written), "secrets")
     assert redactor_of(read(written)) is not redactor_of(read(written.replace("{4}", "{5}")))
+
+
+def test_what_finds_credentials_alone_is_made_once():
+    assert redactor_of(read(MINIMAL + "logging: {redact: []}"), "secrets") is credentials_redactor()
+    assert credentials_redactor().redact("key sk-proj-abcdefghijklmnopqrstuvwxyz0123456789") == "key [secret]"

@@ -35,8 +35,7 @@ from tollhouse.policy.access import networks
 from tollhouse.policy.certificates import CertificateRules
 from tollhouse.policy.gate import Gate, Patience
 from tollhouse.policy.identity import KeyRing, stored_key
-from tollhouse.policy.redaction import Redactor
-from tollhouse.policy.redaction.configured import redactor_of
+from tollhouse.policy.redaction.configured import credentials_redactor, redactor_of
 from tollhouse.policy.response_cache import AnswerStore, MemoryAnswers, ResponseCache, ScopeKind
 from tollhouse.policy.rules import Rules
 from tollhouse.policy.tokens.issuer_keys import IssuerBook
@@ -258,8 +257,8 @@ def _router(
             embeddings_target=_optional_target(address, provider, provider.embeddings_path, model),
             count_target=_optional_target(address, provider, provider.count_tokens_path, model),
             deadlines=_deadlines(config.deadlines_for(provider.name, alias)),
-            price=prices.find(provider.kind, model, provider=provider.name),
             where=address.where,
+            price=prices.find(provider.kind, model, provider=provider.name),
             label=f"{provider.name}/{model}".encode("ascii", "replace"),
             name=f"{provider.name}/{model}",
             max_output_tokens=provider.model(model).max_output_tokens,
@@ -275,7 +274,7 @@ def _router(
         has_model=has_model,
         candidate=candidate,
         listed=[(name, model.name) for name, s in config.providers.items() for model in s.models],
-        redact=Redactor(["secrets"]).redact,
+        redact=credentials_redactor().redact,
     )
 
 

@@ -149,6 +149,7 @@ def _named(error: BaseException) -> str:
 @cache
 def _credentials() -> "Redactor":
     """The last line of defence: whatever code logs what, no credential of a known form is in it."""
-    from tollhouse.policy.redaction import Redactor  # costs a command line that logs nothing 30 ms
+    # Here, because it would cost a command line that logs nothing 30 ms.
+    from tollhouse.policy.redaction.configured import credentials_redactor
 
-    return Redactor(["secrets"])
+    return credentials_redactor()

@@ -1,4 +1,4 @@
-"""The redactor that a configuration asks for."""
+"""The redactor that a configuration asks for, and the one that needs none."""
 
 from functools import lru_cache
 from typing import Final
@@ -21,6 +21,11 @@ def redactor_of(config: Config, *always: str) -> Redactor:
         return _redactor(frozenset((*settings.redact, *always)), tuple(settings.patterns.items()))
     except BadPattern as error:
         raise ConfigError([config.places.problem(f"logging.patterns.{error.name}", str(error))]) from error
+
+
+def credentials_redactor() -> Redactor:
+    """One for credentials alone, whatever a configuration says."""
+    return _redactor(frozenset({"secrets"}), ())
 
 
 @lru_cache(KEPT)
