@@ -27,6 +27,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 from rich.table import Table
 
 from tollhouse.errors import GatewayError, NotInstalled
+from tollhouse.extras import DEMO
 from tollhouse.local.catalogue import DEFAULT_MODEL
 from tollhouse.local.store import ModelStore
 
@@ -99,7 +100,7 @@ def _require_sdks() -> None:
         import openai
     except ImportError as error:
         raise NotInstalled(
-            f"The demonstration needs the package {error.name!r}.", hint="Run: pip install 'tollhouse[demo]'"
+            f"The demonstration needs the package {error.name!r}.", hint=f"Run: {DEMO.command}"
         ) from error
     del anthropic, openai
 

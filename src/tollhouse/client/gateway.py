@@ -13,6 +13,7 @@ from tollhouse.client.over_http import Place
 from tollhouse.client.over_json import JsonDoor, place_of
 from tollhouse.client.settings import Settings
 from tollhouse.dialects.protobuf import has_protobuf
+from tollhouse.extras import GRPC
 from tollhouse.upstream.transport import Transport
 
 log = logging.getLogger("tollhouse.client")
@@ -41,14 +42,14 @@ def _typed(place: Place) -> GatewayDoor:
     from tollhouse.dialects.protobuf import typed
 
     if not has_protobuf():
-        raise NotSpoken("Protobuf is not installed here.", hint="pip install 'tollhouse[grpc]', or say `json`.")
+        raise NotSpoken("Protobuf is not installed here.", hint=f"{GRPC.command}, or say `json`.")
     dialect = typed("protobuf")
     return TypedDoor(HttpLine(place, dialect), dialect)
 
 
 def _grpc(settings: Settings) -> GatewayDoor:
     if not has_protobuf():
-        raise NotSpoken("gRPC is not installed here.", hint="pip install 'tollhouse[grpc]'")
+        raise NotSpoken("gRPC is not installed here.", hint=GRPC.command)
     from tollhouse.client.over_grpc import Channel, GrpcLine
 
     channel = Channel(settings)

@@ -34,6 +34,7 @@ from tollhouse.dialects.protobuf import Typed
 from tollhouse.dialects.protobuf.messages import SERVER_INFO, TROUBLE
 from tollhouse.dialects.protobuf.reports import Trouble
 from tollhouse.dialects.protobuf.shapes import Fault
+from tollhouse.extras import GRPC
 from tollhouse.upstream.transport import Address
 from tollhouse.upstream.wire import load_tls
 
@@ -61,7 +62,7 @@ class Channel:
         try:
             import grpc.aio
         except ImportError as error:
-            raise NotSpoken("gRPC is not installed here.", hint="pip install 'tollhouse[grpc]'") from error
+            raise NotSpoken("gRPC is not installed here.", hint=GRPC.command) from error
         self._grpc = grpc
         self._settings = settings
         self._credentials = _credentials(settings) if settings.server.is_tls else None

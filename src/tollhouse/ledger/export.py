@@ -9,7 +9,6 @@ Parquet hold texts as they are.
 """
 
 import csv
-import importlib.util
 import io
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -24,6 +23,7 @@ from typing import IO, Any, Final, NamedTuple, TypeAlias
 import msgspec
 
 from tollhouse.errors import BadRequest, NotInstalled
+from tollhouse.extras import EXPORT
 from tollhouse.ledger.hours import HOUR_US, NUMBERS
 from tollhouse.ledger.moments import moment_at
 from tollhouse.ledger.reading import REPORT_SECONDS, Statement, read
@@ -166,8 +166,8 @@ def export(url: str, table: Table, encoder: Encoder, out: IO[bytes]) -> int:
 
 def encoder_of(name: str) -> Encoder:
     """The encoder of `csv`, `json` or `parquet`.  Raises `NotInstalled` for the last without its extra."""
-    if name == "parquet" and importlib.util.find_spec("pyarrow") is None:
-        raise NotInstalled("Parquet needs the `export` extra: pip install 'tollhouse[export]'.")
+    if name == "parquet" and EXPORT.missing():
+        raise NotInstalled(f"Parquet needs the `export` extra: {EXPORT.command}.")
     return _ENCODERS[name]
 
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from tollhouse.errors import ConfigError, NotInstalled, StoreUnavailable
+from tollhouse.extras import POSTGRES
 from tollhouse.ledger.address import shown
 from tollhouse.ledger.revisions import HEAD, known, migrate_apart
 from tollhouse.ledger.rows import COLUMNS, Row, storable
@@ -23,7 +24,7 @@ from tollhouse.ledger.rows import COLUMNS, Row, storable
 try:
     import asyncpg
 except ImportError as error:
-    raise NotInstalled("A PostgreSQL ledger needs the `postgres` extra: pip install 'tollhouse[postgres]'.") from error
+    raise NotInstalled(f"A PostgreSQL ledger needs the `postgres` extra: {POSTGRES.command}.") from error
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ may use this.
 """
 
 import asyncio
-import importlib.util
 import os
 import re
 import sqlite3
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from tollhouse.errors import NotInstalled, StoreUnavailable
+from tollhouse.extras import POSTGRES
 from tollhouse.ledger.address import is_postgresql, sqlite_path
 
 BUSY_SECONDS: Final = 10.0
@@ -121,8 +121,8 @@ def open_reader(url: str, *, answer_seconds: float = ANSWER_SECONDS) -> Reader:
     """
     if not is_postgresql(url):
         return SqliteReader(sqlite_path(url))
-    if importlib.util.find_spec("asyncpg") is None:
-        raise NotInstalled("A PostgreSQL ledger needs the `postgres` extra: pip install 'tollhouse[postgres]'.")
+    if POSTGRES.missing():
+        raise NotInstalled(f"A PostgreSQL ledger needs the `postgres` extra: {POSTGRES.command}.")
     return PostgresReader(url, answer_seconds)
 
 

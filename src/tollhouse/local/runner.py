@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from tollhouse.errors import LocalModelUnavailable, NotInstalled, TollhouseError
+from tollhouse.extras import LOCAL
 from tollhouse.local.gguf import read_head
 from tollhouse.local.lifecycle import Event, Restarts, State, advance
 from tollhouse.local.settings import LocalSettings, Order, Ready, Refused, Word, default_threads
@@ -283,7 +284,7 @@ class _Run:
         if word.not_installed:
             return NotInstalled(
                 f"The embedded model needs llama.cpp: {word.reason}.",
-                hint="Run `pip install 'tollhouse[local]'`, or give the provider the `base_url` of any llama-server or Ollama.",
+                hint=f"Run `{LOCAL.command}`, or give the provider the `base_url` of any llama-server or Ollama.",
             )
         path = self._model.settings.model_path
         return LocalModelUnavailable(f"{word.reason[:1].upper()}{word.reason[1:]}: {why(self._tail)} ({path}).")

@@ -9,12 +9,13 @@ from typing import Final
 
 from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, LocalModelUnavailable, NotInstalled
+from tollhouse.extras import HTTP2, LOCAL, OTEL, POSTGRES, VALKEY, Extra, is_installed
 from tollhouse.ledger.address import is_postgresql, sqlite_path
 from tollhouse.ledger.prices import PriceBook, overrides_from
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.providers.registry import build
 from tollhouse.server.embedded import local_settings
-from tollhouse.server.supervisor import is_installed, wants_grpc
+from tollhouse.server.supervisor import wants_grpc
 from tollhouse.upstream.address import BadAddress, parse_address
 
 _ANY_ADDRESS: Final = "http://127.0.0.1:1"
@@ -53,27 +54,20 @@ def rehearse(
 
 def _missing(config: Config, is_there: Callable[[str], bool]) -> Iterator[str]:
     """Optional parts that are asked for and not installed."""
-    needs: list[tuple[str, str, str, bool]] = [
-        ("ledger.url", "asyncpg", "postgres", is_postgresql(config.ledger.url)),
-        ("state.url", "redis", "valkey", config.state.url is not None),
-        ("server.http2", "granian", "http2", config.server.http2),
-        (
-            "telemetry.traces",
-            "opentelemetry.exporter.otlp.proto.http",
-            "otel",
-            config.telemetry.traces is not None,
-        ),
+    needs: list[tuple[str, Extra, bool]] = [
+        ("ledger.url", POSTGRES, is_postgresql(config.ledger.url)),
+        ("state.url", VALKEY, config.state.url is not None),
+        ("server.http2", HTTP2, config.server.http2),
+        ("telemetry.traces", OTEL, config.telemetry.traces is not None),
         *(
-            (f"providers.{provider.name}", "xllamacpp", "local", True)
+            (f"providers.{provider.name}", LOCAL, True)
             for provider in config.providers.values()
             if provider.type == "local" and provider.base_url is None
         ),
     ]
-    for path, module, extra, is_wanted in needs:
-        if is_wanted and not is_there(module):
-            yield config.places.problem(
-                path, f"This needs {module}, which is not installed: pip install 'tollhouse[{extra}]'."
-            )
+    for path, extra, is_wanted in needs:
+        if is_wanted and (missing := extra.missing(is_there)):
+            yield config.places.problem(path, f"This needs {missing[0]}, which is not installed: {extra.command}.")
     try:
         wants_grpc(config, is_asked_for=False, is_installed=is_there)
     except NotInstalled as error:

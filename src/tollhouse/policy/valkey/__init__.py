@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tollhouse.errors import NotInstalled
+from tollhouse.extras import VALKEY
 
 if TYPE_CHECKING:
     from tollhouse.policy.valkey.store import ValkeyCounters
@@ -48,7 +49,5 @@ async def open_counters(settings: ValkeySettings) -> "ValkeyCounters":
     try:
         from tollhouse.policy.valkey.store import ValkeyCounters
     except ModuleNotFoundError as error:
-        raise NotInstalled(
-            "Shared state in Valkey or Redis needs the `valkey` extra: pip install 'tollhouse[valkey]'."
-        ) from error
+        raise NotInstalled(f"Shared state in Valkey or Redis needs the `valkey` extra: {VALKEY.command}.") from error
     return ValkeyCounters.start(settings)
