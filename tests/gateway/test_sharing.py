@@ -250,7 +250,7 @@ async def test_another_address_of_the_same_name_is_another_provider():
 async def test_headers_that_travel_to_the_provider_are_part_of_the_question():
     claude = candidate("claude", kind="anthropic", url="http://claude.test")
     house = House(route=Route(name="smart", candidates=(claude,)), answers_with=claude)
-    beta: Headers = ((b"anthropic-beta", b"one"),)
+    beta: Sequence[Field] = ((b"anthropic-beta", b"one"),)
     words = [
         (await house.ask(dialect=anthropic.DIALECT, headers=headers)).word
         for headers in ((), beta, beta, ((b"anthropic-beta", b"two"),), ((b"user-agent", b"whoever"),))
@@ -278,7 +278,7 @@ async def test_an_answer_that_could_not_be_read_is_not_kept():
 )
 async def test_the_caller_has_a_say(says: bytes, words: list[str]):
     house = House()
-    headers: Headers = ((b"cache-control", says),)
+    headers: Sequence[Field] = ((b"cache-control", says),)
     assert [(await house.ask(headers=headers)).word for _ in words] == words
     assert (await house.ask()).word == ("miss" if says == b"no-store" else "hit")
 

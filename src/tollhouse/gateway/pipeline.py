@@ -13,7 +13,7 @@ Three rules hold on every path out of here, the exceptional ones included:
 import asyncio
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Peek
+from tollhouse.dialects.head_lines import Field, HeadLines, write_lines
 from tollhouse.errors import (
     BadRequest,
     BudgetExceeded,
@@ -72,12 +73,14 @@ LEAST_CLAMPED_TOKENS: Final = 16
 COST_HEADER: Final = b"x-tollhouse-cost-nano-usd"
 """What a whole answer cost, for clients whose dialect has no place for it.  A stream's head leaves before that is known; one
 that several calls share has a price for each of them."""
-DRAIN_SECONDS: Final = 0.25
 _COST_LINE: Final = COST_HEADER + b": %d\r\n"
+DRAIN_SECONDS: Final = 0.25
 """How long a finished stream's connection may take to show its end, to be used again."""
 HOLD_SECONDS: Final = 10.0
 """How long what a provider says before its answer (a role, a comment) is held back, so that another may still take over."""
 MAX_HELD_BYTES: Final = 64 * 1024
+MAX_REMEMBERED_LINES: Final = 2_000
+"""Bound on first lines of heads that are kept; clients may invent models' names without end."""
 
 
 class StreamWatch(Protocol):
@@ -515,19 +518,19 @@ class _Run(UnderWay):
     def _begin(self, given: tuple[Field, ...], candidate: Candidate) -> Headers:
         """What the head of an answer says.  From here on the client has seen it."""
         record, hold = self._record, self._hold
-        headers = [*given, (b"x-tollhouse-model", candidate.label)]
+        lines = _first_lines(given, candidate.label)
         if hold is not None and (quotas := hold.quotas):
             left = self._call.dialect.encode_quotas(quotas, self._gateway.wall())
             if self._flight is None:
-                headers += left
+                lines += left.written
             else:
                 self._flight.leader_headers = left
         if self._receipt.losses and self._gateway.shows_receipts:
-            headers.append((receipts.HEADER.encode(), self._receipt.header().encode("ascii")))
+            lines += write_lines([(receipts.HEADER.encode(), self._receipt.header().encode("ascii"))])
         if self._is_settled and record.cost_nano is not None and self._flight is None:
-            headers.append((COST_HEADER, b"%d" % record.cost_nano))
+            lines += _COST_LINE % record.cost_nano
         self._begun = True
-        return headers
+        return HeadLines(lines)
 
     async def _fail(self, error: TollhouseError) -> None:
         """Ends the call with an error in the client's dialect, as a body or, after the head, as the stream's last event."""
@@ -666,6 +669,12 @@ class _Run(UnderWay):
 
 def _is_said(usage: Usage) -> bool:
     return usage.input_tokens is not None and usage.output_tokens is not None
+
+
+@lru_cache(maxsize=MAX_REMEMBERED_LINES)
+def _first_lines(given: tuple[Field, ...], label: bytes) -> bytes:
+    """What heads have in common of a kind of answer by one candidate."""
+    return write_lines([*given, (b"x-tollhouse-model", label)])
 
 
 def _is_event_stream(incoming: Incoming) -> bool:
