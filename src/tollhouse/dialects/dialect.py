@@ -20,6 +20,7 @@ from tollhouse.chat.model import FinishReason, Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.sse import Frame
 from tollhouse.chat.usage import Usage
+from tollhouse.dialects.head_lines import HeadLines
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
 MAX_EVENT_BYTES = 4 * 1024 * 1024
@@ -183,7 +184,7 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
         """The error event that ends a broken stream."""
         ...
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
         """The headers that tell a client how its rates stand; `now_seconds` is wall clock."""
         ...
 

@@ -29,6 +29,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.client_side import ClientSide
 from tollhouse.dialects.dialect import Dialect, ModelCard, Peek, StreamEncoder
+from tollhouse.dialects.head_lines import HeadLines
 from tollhouse.dialects.openai_chat import decode_request as chat
 from tollhouse.dialects.openai_chat import failure, models
 from tollhouse.dialects.openai_chat import peek as top
@@ -120,7 +121,7 @@ class OpenAICompletions(ClientSide):
         """The event that ends a broken stream."""
         return failure.encode_stream_error(error, request_id)
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
         """How the caller's rates stand."""
         return openai_headers(quotas, now_seconds)
 

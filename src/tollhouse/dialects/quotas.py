@@ -9,43 +9,48 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import Final
 
+from tollhouse.dialects.head_lines import HeadLines
 from tollhouse.errors import Quota
 
-Headers = list[tuple[bytes, bytes]]
 
-
-def openai_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:  # noqa: ARG001  # durations need no clock
+def openai_headers(quotas: Sequence[Quota], now_seconds: float) -> HeadLines:  # noqa: ARG001  # durations need no clock
     """`x-ratelimit-{limit,remaining,reset}-{requests,tokens}`; a reset is a duration such as `1s`, `6m0s` or `120ms`."""
-    headers: Headers = []
+    lines = b""
     for quota in quotas:
-        limit, remaining, reset = _OPENAI_NAMES[quota.counts]
-        headers += (
-            (limit, b"%d" % quota.limit),
-            (remaining, b"%d" % quota.remaining),
-            (reset, _duration(quota.reset_seconds)),
-        )
-    return headers
+        lines += _OPENAI_LINES[quota.counts] % (quota.limit, quota.remaining, _duration(quota.reset_seconds))
+    return HeadLines(lines)
 
 
-_OPENAI_NAMES: Final = {
-    kind: tuple(f"x-ratelimit-{what}-{kind}".encode("ascii") for what in ("limit", "remaining", "reset"))
+_OPENAI_LINES: Final = {
+    kind: f"x-ratelimit-limit-{kind}: %d\r\nx-ratelimit-remaining-{kind}: %d\r\nx-ratelimit-reset-{kind}: %b\r\n".encode(
+        "ascii"
+    )
     for kind in ("requests", "tokens")
 }
 _MILLISECONDS: Final = [b"%dms" % milli for milli in range(1000)]
 
 
-def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> Headers:
+def anthropic_headers(quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
     """`anthropic-ratelimit-{requests,tokens}-{limit,remaining,reset}`; a reset is a moment in RFC 3339."""
-    headers: Headers = []
+    lines = b""
     for quota in quotas:
-        kind = b"anthropic-ratelimit-" + quota.counts.encode("ascii")
         reset = datetime.fromtimestamp(-(-(now_seconds + quota.reset_seconds) // 1), UTC)
-        headers += (
-            (kind + b"-limit", b"%d" % quota.limit),
-            (kind + b"-remaining", b"%d" % quota.remaining),
-            (kind + b"-reset", reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii")),
+        lines += _ANTHROPIC_LINES[quota.counts] % (
+            quota.limit,
+            quota.remaining,
+            reset.strftime("%Y-%m-%dT%H:%M:%SZ").encode("ascii"),
         )
-    return headers
+    return HeadLines(lines)
+
+
+_ANTHROPIC_LINES: Final = {
+    kind: (
+        f"anthropic-ratelimit-{kind}-limit: %d\r\n"
+        f"anthropic-ratelimit-{kind}-remaining: %d\r\n"
+        f"anthropic-ratelimit-{kind}-reset: %b\r\n"
+    ).encode("ascii")
+    for kind in ("requests", "tokens")
+}
 
 
 def _duration(seconds: float) -> bytes:

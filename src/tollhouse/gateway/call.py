@@ -7,13 +7,14 @@ import msgspec
 
 from tollhouse.chat.model import Extra, Request
 from tollhouse.dialects.dialect import Dialect, Peek
+from tollhouse.dialects.head_lines import Field, Fields
 from tollhouse.errors import ModelMissing
 from tollhouse.ledger.record import CallRecord, Trace
 from tollhouse.policy.admission import Ask, Weight
 from tollhouse.policy.identity import Principal
 
-Headers = Sequence[tuple[bytes, bytes]]
-Tracing = Callable[[Headers], Trace]
+Headers = Fields
+Tracing = Callable[[Sequence[Field]], Trace]
 """Finds or makes up a call's place in a trace, by what its caller's headers say."""
 
 MAX_NOTED_CHARACTERS: Final = 200
@@ -33,7 +34,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     dialect: Dialect[Any]
     """The client's dialect.  (`Any`: traits belong to providers; the client's side has none.)"""
     body: bytes
-    headers: Headers
+    headers: Sequence[Field]
     """The request's headers as they came, names in lower case; the provider decides which few it wants to see."""
     principal: Principal
     address: str

@@ -24,6 +24,7 @@ from tollhouse.chat import sse
 from tollhouse.chat.events import Failed
 from tollhouse.chat.fold import Folder
 from tollhouse.dialects.dialect import StreamDecoder
+from tollhouse.dialects.head_lines import Fields
 from tollhouse.errors import StoreUnavailable, TollhouseError
 from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.documents import Json, Unreadable, redact_json
@@ -40,7 +41,7 @@ OVERHEAD_BYTES: Final = 1024
 """What an entry weighs in the queue beside its bodies."""
 
 Form = Literal["redacted", "full"]
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = Fields
 Decoders = Mapping[str, Callable[[], StreamDecoder]]
 """How to read the streams of each client's dialect, by the dialect's name."""
 

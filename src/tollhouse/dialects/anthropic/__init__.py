@@ -27,6 +27,7 @@ from tollhouse.dialects.dialect import (
     StreamDecoder,
     StreamEncoder,
 )
+from tollhouse.dialects.head_lines import HeadLines
 from tollhouse.dialects.media import in_typed_parts
 from tollhouse.dialects.quotas import anthropic_headers
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
@@ -72,7 +73,7 @@ class Anthropic:
     def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
         return encode_stream_error(error, request_id)
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
         return anthropic_headers(quotas, now_seconds)
 
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:

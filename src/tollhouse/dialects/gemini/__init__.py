@@ -27,6 +27,7 @@ from tollhouse.dialects.gemini.response import decode_response, encode_response
 from tollhouse.dialects.gemini.stream_decoder import GeminiStreamDecoder
 from tollhouse.dialects.gemini.stream_encoder import GeminiStreamEncoder
 from tollhouse.dialects.gemini.traits import GeminiTraits
+from tollhouse.dialects.head_lines import NO_LINES, HeadLines
 from tollhouse.dialects.media import in_fields
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
@@ -64,8 +65,8 @@ class Gemini:
     def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
         return encode_stream_error(error, request_id)
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:  # noqa: ARG002
-        return []  # Google sends no such headers
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:  # noqa: ARG002
+        return NO_LINES  # Google sends no such headers
 
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:
         return encode_models(models)

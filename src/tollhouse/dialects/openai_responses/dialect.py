@@ -7,6 +7,7 @@ from typing import Final
 from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, Glance, ModelCard, Peek
+from tollhouse.dialects.head_lines import HeadLines
 from tollhouse.dialects.media import in_typed_parts
 from tollhouse.dialects.openai_chat import failure as family
 from tollhouse.dialects.openai_chat import models as lists
@@ -72,7 +73,7 @@ class OpenAIResponses:
         """The events that end a broken stream."""
         return failure.encode_stream_error(error, request_id)
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
         """The `x-ratelimit-…` headers."""
         return openai_headers(quotas, now_seconds)
 

@@ -10,6 +10,7 @@ from tollhouse.chat.model import Request, Response
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.dialects.embedding import EmbeddingDialect
+from tollhouse.dialects.head_lines import HeadLines
 from tollhouse.dialects.media import in_named_parts
 from tollhouse.dialects.protobuf import request as requests
 from tollhouse.dialects.protobuf.embedding import TypedEmbeddings
@@ -70,7 +71,7 @@ class Typed:
     def encode_stream_error(self, error: TollhouseError, request_id: str) -> bytes:
         return self.writes.say(trouble_of(error, request_id))
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
         return openai_headers(quotas, now_seconds)
 
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:

@@ -8,6 +8,7 @@ from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.client_side import ClientSide
 from tollhouse.dialects.delimited import delimit
 from tollhouse.dialects.dialect import ModelCard, Peek
+from tollhouse.dialects.head_lines import NO_LINES, HeadLines
 from tollhouse.dialects.vibectl import answers, requests
 from tollhouse.dialects.vibectl.failure import described
 from tollhouse.errors import Quota, TollhouseError
@@ -52,10 +53,10 @@ class Vibectl(ClientSide):
         """The `StreamChunk` that ends a broken stream."""
         return delimit(StreamChunk(error=described(error, request_id)).SerializeToString())
 
-    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> list[tuple[bytes, bytes]]:
+    def encode_quotas(self, quotas: Sequence[Quota], now_seconds: float) -> HeadLines:
         """None: the protocol has no place for them."""
         del quotas, now_seconds
-        return []
+        return NO_LINES
 
     def encode_models(self, models: Sequence[ModelCard]) -> bytes:
         """A `GetServerInfoResponse` with nothing but its models."""

@@ -6,7 +6,7 @@ A service decodes what is its own about an RPC, hands a `Call` to `RpcDoor.answe
 import asyncio
 import ipaddress
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -16,6 +16,7 @@ import grpc
 import grpc.aio
 
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.head_lines import Field
 from tollhouse.dialects.protobuf.failure import trouble_of
 from tollhouse.errors import ClientLeft, GatewayError, TollhouseError, Unauthenticated
 from tollhouse.gateway.call import Call, Headers, Sink
@@ -52,7 +53,7 @@ class Caller:
     principal: Principal
     address: str
     """The caller's IP address; empty on a socket of this machine."""
-    headers: Headers
+    headers: Sequence[Field]
     """The metadata, names in lower case."""
     arrived: float
     """Monotonic seconds."""
@@ -287,7 +288,7 @@ def _headers(context: Context) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _identify(serving: Serving, headers: Headers, peer: PeerCertificate | None) -> Principal:
+def _identify(serving: Serving, headers: Sequence[Field], peer: PeerCertificate | None) -> Principal:
     """The principal behind the metadata entry `authorization: Bearer …`, or `x-api-key`; else behind the client certificate."""
     credential: bytes | None = None
     is_malformed = False

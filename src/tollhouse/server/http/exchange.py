@@ -4,10 +4,11 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from tollhouse.dialects.dialect import Dialect
+from tollhouse.dialects.head_lines import Fields, HeadLines, write_lines
 from tollhouse.errors import BodyTooLarge, MethodNotAllowed, TollhouseError
 from tollhouse.gateway.failures import JSON_HEAD, error_headers
 from tollhouse.policy.access import Networks
@@ -18,6 +19,8 @@ from tollhouse.server.http.callers import FORWARDED, caller_address
 JSON: Final = b"application/json"
 _CONTENT_TYPE: Final = b"content-type"
 _EVENTS: Final = b"text/event-stream"
+_JSON_LINE: Final = write_lines([JSON_HEAD])
+_ID_LINES: Final = b"x-request-id: %b\r\nrequest-id: %b\r\n"
 
 
 class OwnRequest(Protocol):
@@ -39,7 +42,7 @@ class OwnRequest(Protocol):
         """All of its body, once it is complete."""
         ...
 
-    def begin(self, status: int, headers: Headers) -> None:
+    def begin(self, status: int, headers: Fields) -> None:
         """Begins the answer."""
         ...
 
@@ -149,12 +152,13 @@ class Exchange:
         self.is_read = True
         return body
 
-    async def head(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    async def head(self, status: int, headers: Fields) -> None:
         """Begins the answer.  Both SDKs look for the request id, each under a name of its own."""
         request_id = self.id.encode()
         self.is_begun = True
         # Most answers say that they are JSON, and say it first.
-        self.is_events = JSON_HEAD not in headers and any(
+        is_json = type(headers) is HeadLines and headers.written.startswith(_JSON_LINE)
+        self.is_events = not is_json and any(
             name == _CONTENT_TYPE and value.startswith(_EVENTS) for name, value in headers
         )
         names = self.media_types
@@ -167,7 +171,10 @@ class Exchange:
                 self.reframe = None
         if names is not None:
             headers = [(name, names.get(value, value) if name == _CONTENT_TYPE else value) for name, value in headers]
-        headers = [*headers, (b"x-request-id", request_id), (b"request-id", request_id)]
+        if type(headers) is HeadLines:
+            headers = HeadLines(headers.written + _ID_LINES % (request_id, request_id))
+        else:
+            headers = [*headers, (b"x-request-id", request_id), (b"request-id", request_id)]
         if self.request is not None:
             self.request.begin(status, headers)
         else:

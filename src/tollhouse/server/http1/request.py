@@ -6,22 +6,22 @@ write, and so that an answer of one piece needs no chunks to say how long it is.
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
 from typing import Final, Protocol
 
+from tollhouse.dialects.head_lines import Fields, HeadLines, write_lines
 from tollhouse.server.http.asgi import Message, Scope
 
 JOINED_BYTES: Final = 65_536
 """Bodies up to this size are copied behind their head and leave in one write."""
 
 _STATUS_LINES: Final = {
-    status.value: f"HTTP/1.1 {status.value} {status.phrase}".encode("ascii") for status in HTTPStatus
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode("ascii") for status in HTTPStatus
 }
 _BODILESS: Final = frozenset({204, 304})
-_LINE_FEED, _CARRIAGE_RETURN, _NUL = b"\n\r\0"
 
 
 class Answer(Enum):
@@ -100,7 +100,7 @@ class Request:
     )
 
     _status: int
-    _head: Sequence[tuple[bytes, bytes]]
+    _head: Fields
     _framing: Framing
     _left: int
     """Bytes of the announced length that are still to come.  These four are there once the answer is that far."""
@@ -174,7 +174,7 @@ class Request:
         self._is_told = True
         return body
 
-    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def begin(self, status: int, headers: Fields) -> None:
         """Takes the head, in place of `send`.  Raises `RuntimeError` when there was one."""
         if self.answer is not _UNBEGUN:
             raise self._misplaced("http.response.start")
@@ -258,13 +258,17 @@ class Request:
             self._waiter.set_result(None)
 
     def _send_head(self, body: bytes, *, is_whole: bool) -> None:
-        status_line = _STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status" % self._status
-        lines = [status_line, *map(b": ".join, self._head)]
-        # One look at all lines in place of one at each.  `in` is quick for one byte; for more it makes an exception first.
-        said = b"".join(lines)
-        if _LINE_FEED in said or _CARRIAGE_RETURN in said or _NUL in said:
-            raise RuntimeError("a response header contains a line break")
-        length = self._announced() if said.find(b"content-length") >= 0 else None
+        given = self._head
+        length = None
+        if type(given) is HeadLines:
+            fields = given.written
+        else:
+            try:
+                fields = write_lines(given)
+            except ValueError as error:
+                raise RuntimeError("a response header contains a line break") from error
+            length = next((int(value) for name, value in given if name == b"content-length"), None)
+        lines = [_STATUS_LINES.get(self._status) or b"HTTP/1.1 %d Status\r\n" % self._status, fields]
         is_old = self.scope["http_version"] == "1.0"
         if self._status in _BODILESS or self.scope["method"] == "HEAD":
             self._framing = _NONE
@@ -272,28 +276,24 @@ class Request:
             self._framing, self._left = _LENGTH, length
         elif is_whole:
             self._framing, self._left = _LENGTH, len(body)
-            lines.append(b"content-length: %d" % len(body))
+            lines.append(b"content-length: %d\r\n" % len(body))
         elif is_old:
             self._framing = _CLOSE
             self.keeps_alive = False
         else:
             self._framing = _CHUNKS
-            lines.append(b"transfer-encoding: chunked")
+            lines.append(b"transfer-encoding: chunked\r\n")
         if not self.keeps_alive:
-            lines.append(b"connection: close")
+            lines.append(b"connection: close\r\n")
         elif is_old:
-            lines.append(b"connection: keep-alive")
+            lines.append(b"connection: keep-alive\r\n")
         lines.append(_date_line())
-        head = b"\r\n".join(lines)
+        head = b"".join(lines)
         self.answer = _SENDING
         if len(body) > JOINED_BYTES:
             self._wire.write(head)
             head = b""
         self._send_piece(body, is_last=is_whole, head=head)
-
-    def _announced(self) -> int | None:
-        """The length that the app says."""
-        return next((int(value) for name, value in self._head if name == b"content-length"), None)
 
     def _send_piece(self, body: bytes, *, is_last: bool, head: bytes = b"") -> None:
         framing = self._framing
