@@ -36,7 +36,7 @@ from tollhouse.chat.model import (
     ToolResult,
 )
 from tollhouse.policy.redaction.documents import Json, digits_of
-from tollhouse.policy.redaction.redactor import Hit, Redactor
+from tollhouse.policy.redaction.redactor import Hit, Redactor, replaced
 
 MAX_PLACEHOLDER_CHARACTERS: Final = 64
 """The longest that is looked for in an answer; the names of custom patterns are cut to fit."""
@@ -90,16 +90,7 @@ class Masker:
 
     def text(self, text: str) -> str:
         """A text with placeholders."""
-        hits = self._find(text)
-        if not hits:
-            return text
-        out: list[str] = []
-        at = 0
-        for hit in hits:
-            out += text[at : hit.start], self._placeholder(hit.kind, text[hit.start : hit.end])
-            at = hit.end
-        out.append(text[at:])
-        return "".join(out)
+        return replaced(text, self._find(text), lambda hit: self._placeholder(hit.kind, text[hit.start : hit.end]))
 
     def arguments(self, text: str) -> str:
         """JSON text with placeholders inside of its strings; text that is not JSON is masked as it stands."""

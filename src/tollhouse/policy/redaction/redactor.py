@@ -5,7 +5,7 @@ shadow of another one.  A stream is read by the same code.  It holds back as muc
 (`StreamRedactor.hold_back`); what begins before that is decided the same way as in the whole text, wherever it was cut.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from tollhouse.policy.redaction import plain
@@ -54,6 +54,19 @@ class _Claim(NamedTuple):
     """Index into the names; the lowest of overlapping claims names the stretch."""
 
 
+def replaced(text: str, hits: Sequence[Hit], word_for: Callable[[Hit], str]) -> str:
+    """The text with a word in the place of each hit; they are in the order of the text."""
+    if not hits:
+        return text
+    out: list[str] = []
+    at = 0
+    for hit in hits:
+        out += text[at : hit.start], word_for(hit)
+        at = hit.end
+    out.append(text[at:])
+    return "".join(out)
+
+
 _UNENDING: Final = 1 << 62
 """The end of a claim whose tail still goes on."""
 
@@ -95,16 +108,7 @@ class Redactor:
 
     def redact(self, text: str) -> str:
         """The text with each hit replaced by its kind in brackets."""
-        hits = self.find(text)
-        if not hits:
-            return text
-        out: list[str] = []
-        at = 0
-        for hit in hits:
-            out += text[at : hit.start], f"[{_LABELS.get(hit.kind, hit.kind)}]"
-            at = hit.end
-        out.append(text[at:])
-        return "".join(out)
+        return replaced(text, self.find(text), lambda hit: f"[{_LABELS.get(hit.kind, hit.kind)}]")
 
     def stream(self) -> "StreamRedactor":
         """For a text that arrives in pieces."""
