@@ -28,6 +28,8 @@ from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
 JOINED_BODY_BYTES: Final = 65_536
 """Bodies up to this size are written with their head in one piece; larger ones are not copied."""
 MAX_REMEMBERED_HEADS: Final = 256
+MAX_REMEMBERED_HEAD_BYTES: Final = 8192
+"""Heads that are remembered for each origin, and their size; those of one provider's calls are nearly always the same."""
 _BODILESS_METHODS: Final = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 
 
@@ -216,13 +218,10 @@ class WireTransport:
             self._all_lost.set_result(None)
 
 
-_BLANK, _LINE_FEED, _CARRIAGE_RETURN, _NUL = b" \n\r\0"
-
-
 class _Origin:
     """What is worked out once for each scheme, host and port."""
 
-    __slots__ = ("address", "host_lines", "lines", "pool", "proxy", "target_prefix", "way", "where")
+    __slots__ = ("address", "heads", "host_lines", "pool", "proxy", "target_prefix", "way", "where")
 
     def __init__(self, address: Address, settings: WireSettings) -> None:
         self.address = address
@@ -232,8 +231,8 @@ class _Origin:
         self.way = self.where if self.proxy is None else f"{self.where} through the proxy {self.proxy.where}"
         """For messages about connecting."""
         self.target_prefix = b""
-        self.lines: dict[tuple[tuple[bytes, bytes], ...], bytes] = {}
-        """Header fields as they are written: those of one provider are nearly always the same."""
+        self.heads: dict[tuple[bytes | tuple[bytes, bytes], ...], bytes] = {}
+        """What `_head` made, by method, target and header fields."""
         self.host_lines = b" HTTP/1.1\r\nhost: " + address.authority + b"\r\n"
         if self.proxy is not None and address.scheme == "http":
             self.target_prefix = b"http://" + address.authority
@@ -243,40 +242,35 @@ class _Origin:
 
 def _serialise(origin: _Origin, request: Outgoing) -> tuple[bytes, bytes]:
     """The request as the bytes to write first and the rest of a large body."""
-    target, body = request.target, request.body
-    key = tuple(request.headers)
-    lines = origin.lines.get(key)
-    # Single bytes as numbers: for a text `in` makes an exception (bytes are no integer) each time before it looks.
-    if lines is None or _BLANK in target or _LINE_FEED in target or _CARRIAGE_RETURN in target or _NUL in target:
-        lines = _lines(origin, request)
-        if len(origin.lines) >= MAX_REMEMBERED_HEADS:
-            origin.lines.clear()
-        origin.lines[key] = lines
-    head = b"".join(
-        (
-            request.method,
-            b" ",
-            origin.target_prefix,
-            target,
-            origin.host_lines,
-            lines,
-            b"content-length: %d\r\n\r\n" % len(body) if body or request.method not in _BODILESS_METHODS else b"\r\n",
-        )
-    )
+    key = (request.method, request.target, *request.headers)
+    head = origin.heads.get(key)
+    if head is None:
+        head = _head(origin, request)
+        if len(head) <= MAX_REMEMBERED_HEAD_BYTES:
+            if len(origin.heads) >= MAX_REMEMBERED_HEADS:
+                origin.heads.clear()
+            origin.heads[key] = head
+    body = request.body
+    if not body and request.method in _BODILESS_METHODS:
+        return head + b"\r\n", b""
     if len(body) <= JOINED_BODY_BYTES:
-        return head + body, b""
-    return head, body
+        return b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body), b""
+    return b"%bcontent-length: %d\r\n\r\n" % (head, len(body)), body
 
 
-def _lines(origin: _Origin, request: Outgoing) -> bytes:
-    """The header fields as they are written.  Raises `GatewayError` for a line break in one, or a blank in the target."""
+def _head(origin: _Origin, request: Outgoing) -> bytes:
+    """A request's head but for what is said of its body.
+
+    Raises `GatewayError` for a line break in a header field, or a blank in the target.
+    """
     said = b"".join(chain(*request.headers)) + request.target
     if any(mark in said for mark in (b"\n", b"\r", b"\0")) or b" " in request.target:
         raise GatewayError(
             f"The request to {origin.where} was not sent: {_broken_field(request)} contains a line break or a blank.",
             hint="Look at this provider's `api_key`, `base_url` and `headers` in the configuration.",
         )
-    return b"".join(b"%b: %b\r\n" % field for field in request.headers)
+    lines = b"".join(b"%b: %b\r\n" % field for field in request.headers)
+    return b"%b %b%b%b%b" % (request.method, origin.target_prefix, request.target, origin.host_lines, lines)
 
 
 def _broken_field(request: Outgoing) -> str:
@@ -315,4 +309,6 @@ def _reason(error: OSError) -> str:
         return f"the TLS handshake failed: {error.reason or 'no reason given'}"
     if isinstance(error, Unresolved):
         return f"its name could not be resolved ({error})"
+    if isinstance(error, ConnectionError):  # after the socket was opened: failures before are `Unreachable`
+        return "the TLS handshake failed: the connection was closed"
     return str(error) if isinstance(error, Unreachable) else plain_reason(error)
