@@ -32,7 +32,6 @@ from tollhouse.chat.model import (
     ToolChoice,
     ToolResult,
 )
-from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.gemini import DIALECT, GeminiTraits
 from tollhouse.errors import BadRequest
@@ -547,12 +546,12 @@ def test_a_sealed_value_in_a_gemini_body_is_found():
         Request(model="m", messages=()),
         Receipt(),
     )
-    assert not holds_sealed(body)
+    assert not DIALECT.holds_sealed(body)
     for signature in (Opaque("s", "anthropic"), Opaque("é\0", "openai")):
         parts = (Thinking("t", signature), RedactedThinking(signature), ToolCall("c", "f", "{}", signature=signature))
         message = Message("assistant", parts)
         sealed = DIALECT.encode_response(_answer(message), Request(model="m", messages=()), Receipt())
-        assert holds_sealed(sealed)
+        assert DIALECT.holds_sealed(sealed)
         again = DIALECT.decode_response(sealed, GeminiTraits()).choices[0].parts
         assert again == parts
 

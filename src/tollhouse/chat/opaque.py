@@ -18,9 +18,7 @@ from tollhouse.chat.model import Opaque, Part, RedactedThinking, Text, Thinking,
 SEAL: Final = "tollhouse-sealed."
 """How a sealed value begins; no provider's own does."""
 MARK: Final = b'"' + SEAL.removesuffix(".").encode()
-"""What is found in every JSON body that holds a sealed value, or an id with one in it."""
-BASE64_MARK: Final = b'"' + urlsafe_b64encode(SEAL.encode())[: len(SEAL) // 3 * 4]
-"""The same where a dialect has such values in base64 (Gemini); its last characters depend on what follows the seal."""
+"""What is found in every JSON body that holds a sealed value, or an id with one in it; see `Dialect.holds_sealed`."""
 
 GATEWAY: Final = "tollhouse"
 """The home of what comes from another gateway."""
@@ -29,9 +27,9 @@ _SEALED: Final = re.compile(r"tollhouse-sealed\.([a-z0-9-]{1,40})\.(.*)", re.DOT
 
 
 def holds_sealed(body: bytes) -> bool:
-    """Whether a JSON body holds a sealed value."""
+    """Whether a JSON body holds a sealed value, as it is or in an id."""
     # `in` makes an exception (bytes are no integer) each time before it looks.
-    return body.find(MARK) >= 0 or body.find(BASE64_MARK) >= 0
+    return body.find(MARK) >= 0
 
 
 def seal(value: Opaque, native: str) -> str:

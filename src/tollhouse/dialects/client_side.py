@@ -3,6 +3,7 @@
 from typing import Any, Final, NoReturn
 
 from tollhouse.chat.model import Request, Response
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, Observer, Peek, StreamDecoder
 from tollhouse.dialects.media import in_typed_parts
@@ -15,6 +16,7 @@ class ClientSide:
     name = ""
     max_event_bytes: Final = MAX_EVENT_BYTES
     may_have_media = staticmethod(in_typed_parts)
+    holds_sealed = staticmethod(holds_sealed)
 
     def encode_request(self, request: Request, traits: Any, receipt: Receipt) -> bytes:
         """Never called."""

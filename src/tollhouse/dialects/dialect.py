@@ -160,6 +160,10 @@ class Dialect(Protocol, Generic[TraitsT_contra]):
         """Whether a request may have parts that are no text; found out without reading it, so perhaps it has none."""
         ...
 
+    def holds_sealed(self, body: bytes) -> bool:
+        """Whether a request holds what was sealed for another provider, which the dialect's own must not be sent."""
+        ...
+
     def peek(self, body: bytes) -> Peek:
         """Reads the top level of a request.  Raises `BadRequest` with the place of the fault."""
         ...

@@ -9,7 +9,6 @@ from typing import Any
 
 import msgspec
 
-from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.counting import CountingDialect
@@ -43,7 +42,11 @@ async def count_tokens(gateway: Gateway, call: Call) -> Counted:
     if counting is None or candidate.count_target is None:
         return Counted(input_tokens(call.decode()), is_estimate=True)
     route = route.with_candidates([candidate])
-    is_same = candidate.provider.dialect is call.dialect and gateway.masks is None and not holds_sealed(call.body)
+    is_same = (
+        candidate.provider.dialect is call.dialect
+        and gateway.masks is None
+        and not call.dialect.holds_sealed(call.body)
+    )
     errand = _Counting(gateway, call, peek, counting, is_same)
     lane = "same" if is_same else "translated"
     outcome = await Run(gateway, call, errand, route, model=peek.model, lane=lane).go()

@@ -22,7 +22,6 @@ from tollhouse.chat import receipt as receipts
 from tollhouse.chat.events import Event
 from tollhouse.chat.fold import unfold
 from tollhouse.chat.model import FinishReason, Request, Response
-from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
 from tollhouse.dialects.dialect import Peek
@@ -273,7 +272,10 @@ class _Run(UnderWay):
         record.provider, record.model = provider.name, candidate.model
         speaks_alike = provider.dialect is call.dialect
         is_same = (
-            speaks_alike and not self._hides() and not holds_sealed(call.body) and not route.has_to_seal(candidate)
+            speaks_alike
+            and not self._hides()
+            and not call.dialect.holds_sealed(call.body)
+            and not route.has_to_seal(candidate)
         )
         record.lane = "same" if is_same else "translated"
         record.price_version = gateway.prices.version

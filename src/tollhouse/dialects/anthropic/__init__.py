@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tollhouse.chat.model import Request, Response
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.anthropic import wire
 from tollhouse.dialects.anthropic.count import COUNTING, decode_count, encode_count, encode_count_request
@@ -52,6 +53,7 @@ class Anthropic:
     name: Final = wire.NAME
     max_event_bytes: Final = MAX_EVENT_BYTES
     may_have_media = staticmethod(in_typed_parts)
+    holds_sealed = staticmethod(holds_sealed)
 
     # -- the client's side
 

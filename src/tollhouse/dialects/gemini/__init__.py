@@ -24,6 +24,7 @@ from tollhouse.dialects.gemini.observer import GeminiObserver
 from tollhouse.dialects.gemini.outgoing import encode_request
 from tollhouse.dialects.gemini.request import decode_request
 from tollhouse.dialects.gemini.response import decode_response, encode_response
+from tollhouse.dialects.gemini.signatures import holds_sealed
 from tollhouse.dialects.gemini.stream_decoder import GeminiStreamDecoder
 from tollhouse.dialects.gemini.stream_encoder import GeminiStreamEncoder
 from tollhouse.dialects.gemini.traits import GeminiTraits
@@ -44,6 +45,7 @@ class Gemini:
     name: Final = wire.NAME
     max_event_bytes: Final = MAX_LARGE_EVENT_BYTES
     may_have_media = staticmethod(in_fields)
+    holds_sealed = staticmethod(holds_sealed)
 
     # -- the client's side
 

@@ -8,17 +8,25 @@ import binascii
 from base64 import b64decode, urlsafe_b64encode
 from typing import Final
 
+from tollhouse.chat import opaque
 from tollhouse.chat.model import Opaque, RedactedThinking
-from tollhouse.chat.opaque import BASE64_MARK, as_signature, seal, unseal
+from tollhouse.chat.opaque import SEAL, as_signature, seal, unseal
 from tollhouse.dialects.gemini.wire import HOME
 
 SKIP: Final = "skip_thought_signature_validator"
 """What Google's documentation gives for a function call that Gemini did not make
 (ai.google.dev/gemini-api/docs/thought-signatures, "FAQ", November 2026)."""
 
-_MARK: Final = BASE64_MARK[1:]
+_MARK: Final = urlsafe_b64encode(SEAL.encode())[: len(SEAL) // 3 * 4]
+"""How a sealed value begins in base64; the last characters of the seal depend on what follows it."""
+_QUOTED_MARK: Final = b'"' + _MARK
 
 _NO_SIGNATURE: Final = frozenset({"", SKIP})
+
+
+def holds_sealed(body: bytes) -> bool:
+    """Whether a JSON body holds a sealed value: an id that has one, or a signature, which is in base64."""
+    return opaque.holds_sealed(body) or body.find(_QUOTED_MARK) >= 0
 
 
 def read_signature(text: str | None, home: str = HOME) -> Opaque | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from tollhouse.chat.model import Request, Response
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Peek
 from tollhouse.dialects.head_lines import HeadLines
@@ -32,6 +33,7 @@ class OpenAIChat:
     name: Final = NAME
     max_event_bytes: Final = MAX_EVENT_BYTES
     may_have_media = staticmethod(in_typed_parts)
+    holds_sealed = staticmethod(holds_sealed)
 
     # -- the client's side
 

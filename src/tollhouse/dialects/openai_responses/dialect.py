@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from tollhouse.chat.model import Request, Response
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_LARGE_EVENT_BYTES, Glance, ModelCard, Peek
 from tollhouse.dialects.head_lines import HeadLines
@@ -39,6 +40,7 @@ class OpenAIResponses:
     name: Final = NAME
     max_event_bytes: Final = MAX_LARGE_EVENT_BYTES
     may_have_media = staticmethod(in_typed_parts)
+    holds_sealed = staticmethod(holds_sealed)
 
     def __init__(self, *, new_identity: Callable[[], str]) -> None:
         """`new_identity` makes what tells one answer from all others.

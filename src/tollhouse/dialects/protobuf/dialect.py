@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Final, Literal, TypeVar
 
 from tollhouse.chat.model import Request, Response
+from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Observer, Peek, StreamDecoder, StreamEncoder
 from tollhouse.dialects.embedding import EmbeddingDialect
@@ -55,6 +56,8 @@ class Typed:
     def may_have_media(self, body: bytes) -> bool:
         # The binary form has no names to look for, and is read in any case: providers are asked in JSON.
         return self.reads is not JSON or in_named_parts(body)
+
+    holds_sealed = staticmethod(holds_sealed)
 
     def decode_request(self, body: bytes) -> Request:
         return requests.decode_request(self.reads, body)
