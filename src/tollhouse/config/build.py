@@ -197,6 +197,7 @@ def _provider(
     if defaults.own_model is not None and base_url is None and not section.has("models"):
         models = (ModelSettings(name=_own_model(defaults.own_model, options.get("path"))),)
         section.note_default("models", [model.name for model in models])
+    foreign: Reader[Literal["allow", "refuse"]] = values.choice("allow", "refuse")
     settings = ProviderSettings(
         name=name,
         type=kind,
@@ -207,6 +208,7 @@ def _provider(
         deadlines=_deadline_overrides(section),
         proxy=section.read_optional("proxy", values.proxy_url, show=values.without_password),
         passthrough=section.read("passthrough", values.boolean, default=True),
+        foreign_ids=section.read_optional("foreign_ids", foreign),
         passthrough_hold_nano=section.read_optional("passthrough_hold", values.dollars),
         options=frozen_map(options),
     )

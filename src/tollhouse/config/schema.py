@@ -386,8 +386,11 @@ class ProviderSettings:
     proxy: str | None = field(default=None, repr=False)
     """An `http://` proxy for CONNECT.  May hold a user name and password, so it is not printed."""
     passthrough: bool = True
-    """Whether its other paths (files, batches, images, audio) are forwarded as they are, under `/{name}/…`.  What is stored
-    at the provider is then within reach of every caller who may use the provider."""
+    """Whether its other paths (files, batches, images, audio) are forwarded as they are, under `/{name}/…`."""
+    foreign_ids: Literal["allow", "refuse"] | None = None
+    """Whether callers may name what is stored at the provider (files, batches, vector stores) and was not made by way of this
+    gateway.  What was is its tenant's alone in either case.  By default it is refused where there is more than one tenant, and
+    where there is one nobody asks whose a thing is."""
     passthrough_hold_nano: int | None = None
     """What a call of another path is taken to cost where no price says it (a batch, a minute of sound): a hard
     budget holds so much for it, and is charged with it unless the answer tells what was used.  Also the most that is held for

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tollhouse.gateway.call import Tracing
+from tollhouse.gateway.ownership import Ownership
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Router
 from tollhouse.gateway.weight import Scales
@@ -51,6 +52,8 @@ class Parts:
     random: Callable[[], float]
     tracing: Tracing | None = None
     """Gives calls their place in a trace; `None` where nothing is traced."""
+    ownership: Ownership | None = None
+    """Whose what is stored at providers is; `None` where nobody asks."""
 
     def write(self, record: CallRecord) -> "asyncio.Future[None]":
         """Hands a finished record to the books and to telemetry."""

@@ -5,7 +5,7 @@ made.  So whoever holds a roll, or a principal of it, sees one state, and cannot
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -169,6 +169,13 @@ class Roll:
         """When the token of this id was revoked, in microseconds since the epoch; `None` if it was not."""
         found = self._revoked.get(jti)
         return None if found is None else found.revoked_at_us
+
+    def tenants(self) -> Iterator[str]:
+        """The tenant of each key and of each subject, again for each."""
+        for key in self._keys.values():
+            yield key.principal.tenant
+        for subject in self._subjects.values():
+            yield subject.principal.tenant
 
     def knows(self, name: str) -> bool:
         """Whether there is a key of this name."""

@@ -7,7 +7,7 @@ gateway takes plain strings and bytes out of it and gives them to the transport.
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import quote
 
 from tollhouse._version import __version__
@@ -125,6 +125,8 @@ class Provider:
     """Whether it is a gateway of ours, and is told which trace a call is in; nobody else is."""
     passthrough: bool
     """Whether callers may use its other paths as they are."""
+    foreign_ids: Literal["allow", "refuse"] | None
+    """Whether callers may name what is there and nobody made by way of the gateway; see `ProviderSettings`."""
     traits_for: Callable[[str], Any]
     """The traits of a model, by the provider's own name of it.  Pure."""
     facts_for: Callable[[str], ModelFacts]
@@ -289,6 +291,7 @@ class ProviderKind:
             signs_bare=self.signs_bare,
             continues_traces=self.continues_traces,
             passthrough=settings.passthrough,
+            foreign_ids=settings.foreign_ids,
             embeddings=self.embeddings,
             embeddings_path=self.embeddings_path,
             models_path=self.models_path,

@@ -17,6 +17,7 @@ from typing import Final, Self
 from tollhouse.config.schema import Config, Scope
 from tollhouse.errors import StoreUnavailable
 from tollhouse.ledger.address import state_folder
+from tollhouse.ledger.belongings import Belongings
 from tollhouse.ledger.books_state import BooksWatch
 from tollhouse.ledger.kept_responses import KeepingBounds, ResponseShelf
 from tollhouse.ledger.reading import Reader
@@ -77,6 +78,8 @@ class Stores:
     """Whether calls were rated again."""
     responses: ResponseShelf
     """Answers that clients may go on from."""
+    belongings: Belongings
+    """Whose what is stored at providers is."""
     folder: Path
     """Where this machine keeps its state."""
     outage: OutlivingCounters | None
@@ -103,6 +106,8 @@ class Stores:
             stack.push_async_callback(watched.aclose)
             responses = ResponseShelf(url)
             stack.push_async_callback(responses.aclose)
+            belongings = Belongings(url)
+            stack.push_async_callback(belongings.aclose)
             trail = Trail.of(url)
             stack.push_async_callback(trail.aclose)
             counters = join_counters(url, folder)
@@ -140,6 +145,7 @@ class Stores:
                 trail=trail,
                 ratings=BooksWatch(watched),
                 responses=responses,
+                belongings=belongings,
                 folder=folder,
                 outage=outage,
                 _stack=stack.pop_all(),
@@ -173,7 +179,14 @@ class Stores:
             await self.responses.tidy(bounds(), time.time_ns() // 1000)
 
         while True:
-            for work in (admission().check, partial(recovery.recover, finished), read_again, tidy, tell):
+            for work in (
+                admission().check,
+                partial(recovery.recover, finished),
+                read_again,
+                tidy,
+                self.belongings.tidy,
+                tell,
+            ):
                 try:
                     await work()
                 except StoreUnavailable as error:  # `complaints` says so already

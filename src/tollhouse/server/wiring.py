@@ -22,6 +22,7 @@ from tollhouse.config.secret import Secret
 from tollhouse.errors import ConfigError
 from tollhouse.gateway.call import Tracing
 from tollhouse.gateway.coalesce import Coalescer
+from tollhouse.gateway.ownership import Ownership
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Alias, Candidate, Router
@@ -38,6 +39,7 @@ from tollhouse.policy.identity import KeyRing, stored_key
 from tollhouse.policy.redaction.configured import credentials_redactor, redactor_of
 from tollhouse.policy.response_cache import AnswerStore, MemoryAnswers, ResponseCache, ScopeKind
 from tollhouse.policy.rules import Rules
+from tollhouse.policy.tenants import Tenants
 from tollhouse.policy.tokens.issuer_keys import IssuerBook
 from tollhouse.policy.tokens.secrets_file import SecretsFile
 from tollhouse.policy.tokens.verifier import TokenVerifier
@@ -186,6 +188,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         wall=time.time,
         random=random.random,
         tracing=engine.tracing,
+        ownership=Ownership(stores.belongings, Tenants(config.auth, stores.directory).are_several),
         sharing=engine.sharing(config),
     )
     return Serving(
