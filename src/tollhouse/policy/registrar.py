@@ -16,7 +16,7 @@ in the books: what was removed or revoked stays as a row.
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -342,10 +342,7 @@ def create_key(desk: Desk, new: NewKey) -> Issued:
         desk.now_us,
         desk.revision,
     )
-    fields = {"tenant": new.tenant, "project": new.project, "expires_at_us": new.expires_at_us}
-    desk.note(
-        "key.create", f"key:{new.name}", {name: value for name, value in fields.items() if value} | set_fields(terms)
-    )
+    desk.note("key.create", f"key:{new.name}", made_fields(new.tenant, new.project, new.expires_at_us, terms))
     if new.balance_nano is not None:
         _begin_balance(desk, "key", new.name, new.balance_nano)
     return Issued(key(desk.transaction, new.name), secret)
@@ -373,7 +370,7 @@ def revoke_key(desk: Desk, name: str, *, cuts: bool = False) -> Key:
     May be said again of a revoked key, to cut what is still in flight.
     """
     found = key(desk.transaction, name)
-    _revoke(desk, found, cuts=cuts)
+    write_revocation(desk, "key", name, found, cuts=cuts)
     return key(desk.transaction, name)
 
 
@@ -458,14 +455,49 @@ def edited_expiry(desk: Desk, expires_at_us: int | None, edit: KeyEdit) -> int |
     return edit.expires_at_us
 
 
+class Revocable(Protocol):
+    """A record of what can be revoked."""
+
+    @property
+    def revoked_at_us(self) -> int | None: ...
+
+    @property
+    def cut(self) -> bool: ...
+
+
+def write_revocation(
+    desk: Desk, kind: Literal["key", "subject", "token"], name: str, found: Revocable | None = None, *, cuts: bool
+) -> None:
+    """Writes down that something is revoked: since when it first was, and to be cut once that was said.
+
+    `found` is the record as it was; without one it was not revoked.
+    """
+    table, column = _REVOCABLE[kind]
+    desk.transaction.run(
+        f"UPDATE {table} SET revoked_at_us = $1, cut = $2, revision = $3 WHERE {column} = $4",
+        desk.now_us if found is None or found.revoked_at_us is None else found.revoked_at_us,
+        int(cuts or (found is not None and found.cut)),
+        desk.revision,
+        name,
+    )
+    desk.note(f"{kind}.revoke", f"{kind}:{name}", {"cut": cuts})
+
+
 def set_fields(terms: Terms) -> dict[str, object]:
     """The fields of terms that are not at their defaults."""
     plain = msgspec.to_builtins(terms)
     return dict(plain) if isinstance(plain, dict) else {}
 
 
+def made_fields(tenant: str, project: str, expires_at_us: int | None, terms: Terms) -> dict[str, object]:
+    """What the audit log hears of something new: whose it is, when it ends, what it may do; what there is of that."""
+    fields = {"tenant": tenant, "project": project, "expires_at_us": expires_at_us}
+    return {name: value for name, value in fields.items() if value} | set_fields(terms)
+
+
 # -------------------------------------------------------------------------------------------------------------------- private
 
+_REVOCABLE: Final = {"key": ("keys", "name"), "subject": ("subjects", "name"), "token": ("tokens", "jti")}
 _WHERE: Final[Mapping[Kind, tuple[str, str]]] = {
     "tenant": ("tenants", "name = $1"),
     "project": ("projects", "tenant || '/' || name = $1"),
@@ -514,11 +546,9 @@ def _empty(desk: Desk, tenant_name: str, project_name: str, *, revokes_keys: boo
     """Revokes the live keys of a tenant or project that is to be removed, if that was said."""
     found = all_keys(desk.transaction, tenant_name=tenant_name, project_name=project_name)
     if found and not revokes_keys:
-        shown = ", ".join(one.name for one in found[:10]) + (", …" if len(found) > 10 else "")
-        what = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
-        raise Conflict(f"The {what} has keys: {shown}.", hint="Revoke them first, or with it: --revoke-keys.")
+        raise _not_empty(tenant_name, project_name, f"keys: {_first_of([one.name for one in found])}")
     for one in found:
-        _revoke(desk, one, cuts=cuts)
+        write_revocation(desk, "key", one.name, one, cuts=cuts)
     _empty_of_tokens(desk, tenant_name, project_name, revokes=revokes_keys, cuts=cuts)
     _empty_of_subjects(desk, tenant_name, project_name, revokes=revokes_keys, cuts=cuts)
 
@@ -536,20 +566,9 @@ def _empty_of_tokens(desk: Desk, tenant_name: str, project_name: str, *, revokes
         )
     ]
     if good and not revokes:
-        what = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
-        raise Conflict(
-            f"The {what} has {len(good)} signed {'token' if len(good) == 1 else 'tokens'}.",
-            hint="Revoke them first, or with it: --revoke-keys.",
-        )
+        raise _not_empty(tenant_name, project_name, f"{len(good)} signed {'token' if len(good) == 1 else 'tokens'}")
     for jti in good:
-        desk.transaction.run(
-            "UPDATE tokens SET revoked_at_us = $1, cut = $2, revision = $3 WHERE jti = $4",
-            desk.now_us,
-            int(cuts),
-            desk.revision,
-            jti,
-        )
-        desk.note("token.revoke", f"token:{jti}", {"cut": cuts})
+        write_revocation(desk, "token", jti, cuts=cuts)
 
 
 def _empty_of_subjects(desk: Desk, tenant_name: str, project_name: str, *, revokes: bool, cuts: bool) -> None:
@@ -564,29 +583,18 @@ def _empty_of_subjects(desk: Desk, tenant_name: str, project_name: str, *, revok
         )
     ]
     if live and not revokes:
-        what = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
-        shown = ", ".join(live[:10]) + (", …" if len(live) > 10 else "")
-        raise Conflict(f"The {what} has subjects: {shown}.", hint="Revoke them first, or with it: --revoke-keys.")
+        raise _not_empty(tenant_name, project_name, f"subjects: {_first_of(live)}")
     for name in live:
-        desk.transaction.run(
-            "UPDATE subjects SET revoked_at_us = $1, cut = $2, revision = $3 WHERE name = $4",
-            desk.now_us,
-            int(cuts),
-            desk.revision,
-            name,
-        )
-        desk.note("subject.revoke", f"subject:{name}", {"cut": cuts})
+        write_revocation(desk, "subject", name, cuts=cuts)
 
 
-def _revoke(desk: Desk, found: Key, *, cuts: bool) -> None:
-    desk.transaction.run(
-        "UPDATE keys SET revoked_at_us = $1, cut = $2, revision = $3 WHERE name = $4",
-        desk.now_us if found.revoked_at_us is None else found.revoked_at_us,
-        int(cuts or found.cut),
-        desk.revision,
-        found.name,
-    )
-    desk.note("key.revoke", f"key:{found.name}", {"cut": cuts})
+def _not_empty(tenant_name: str, project_name: str, what: str) -> Conflict:
+    whose = f"project {tenant_name}/{project_name}" if project_name else f"tenant {tenant_name!r}"
+    return Conflict(f"The {whose} has {what}.", hint="Revoke them first, or with it: --revoke-keys.")
+
+
+def _first_of(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
 
 
 def _begin_balance(desk: Desk, kind: Kind, name: str, amount_nano: int) -> None:

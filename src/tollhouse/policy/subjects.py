@@ -22,8 +22,9 @@ from tollhouse.policy.registrar import (
     check_holder,
     edited,
     edited_expiry,
+    made_fields,
     named_fields,
-    set_fields,
+    write_revocation,
 )
 from tollhouse.policy.terms import KeyTerms, checked, decode, encode
 from tollhouse.policy.tokens.claims import MAX_SUBJECT_BYTES
@@ -78,9 +79,7 @@ def create_subject(desk: Desk, new: NewSubject) -> Subject:
         desk.now_us,
         desk.revision,
     )
-    fields = {"tenant": new.tenant, "project": new.project, "expires_at_us": new.expires_at_us}
-    named = {name: value for name, value in fields.items() if value}
-    desk.note("subject.create", f"subject:{new.name}", named | set_fields(terms))
+    desk.note("subject.create", f"subject:{new.name}", made_fields(new.tenant, new.project, new.expires_at_us, terms))
     return subject(desk.transaction, new.name)
 
 
@@ -104,15 +103,7 @@ def revoke_subject(desk: Desk, name: str, *, cuts: bool = False) -> Subject:
 
     May be said again, to cut what is still in flight.
     """
-    found = subject(desk.transaction, name)
-    desk.transaction.run(
-        "UPDATE subjects SET revoked_at_us = $1, cut = $2, revision = $3 WHERE name = $4",
-        desk.now_us if found.revoked_at_us is None else found.revoked_at_us,
-        int(cuts or found.cut),
-        desk.revision,
-        name,
-    )
-    desk.note("subject.revoke", f"subject:{name}", {"cut": cuts})
+    write_revocation(desk, "subject", name, subject(desk.transaction, name), cuts=cuts)
     return subject(desk.transaction, name)
 
 

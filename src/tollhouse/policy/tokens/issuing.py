@@ -20,7 +20,7 @@ from tollhouse.config.schema import JwtSettings
 from tollhouse.errors import BadRequest, Conflict, NotFound, TokenMalformed
 from tollhouse.ledger.transaction import Row, Transaction
 from tollhouse.policy.register import MAX_PAGE, all_pages, read
-from tollhouse.policy.registrar import MAX_EXPIRY_SECONDS, Audit, Desk, check_holder, write
+from tollhouse.policy.registrar import MAX_EXPIRY_SECONDS, Audit, Desk, check_holder, write, write_revocation
 from tollhouse.policy.terms import KeyTerms, decode, encode
 from tollhouse.policy.tokens.claims import MAX_ID_CHARACTERS, subject
 from tollhouse.policy.tokens.compact import write_piece
@@ -163,15 +163,9 @@ def revoke_token(desk: Desk, jti: str, *, cuts: bool = False, is_foreign: bool =
             desk.actor,
             desk.revision,
         )
+        desk.note("token.revoke", f"token:{jti}", {"cut": cuts})
     else:
-        desk.transaction.run(
-            "UPDATE tokens SET revoked_at_us = $1, cut = $2, revision = $3 WHERE jti = $4",
-            desk.now_us if found.revoked_at_us is None else found.revoked_at_us,
-            int(cuts or found.cut),
-            desk.revision,
-            jti,
-        )
-    desk.note("token.revoke", f"token:{jti}", {"cut": cuts})
+        write_revocation(desk, "token", jti, found, cuts=cuts)
     return token(desk.transaction, jti)
 
 
