@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from typing import Final, Literal, TypeVar
 
 from tollhouse.chat.model import Request, Response
@@ -23,6 +22,7 @@ from tollhouse.dialects.protobuf.stream import TypedObserver, TypedStreamDecoder
 from tollhouse.dialects.protobuf.wire import JSON, MessageShape, Wire
 from tollhouse.dialects.quotas import openai_headers
 from tollhouse.errors import NotInstalled, ProviderRefused, Quota, TollhouseError, UpstreamMalformed
+from tollhouse.extras import GRPC, is_installed
 
 _T = TypeVar("_T")
 Form = Literal["json", "protobuf"]
@@ -159,10 +159,7 @@ def listed(model: ModelCard) -> Listed:
 
 def has_protobuf() -> bool:
     """Whether the binary form can be spoken in this environment.  Imports nothing but the name's parents."""
-    try:
-        return find_spec("google.protobuf") is not None
-    except ModuleNotFoundError:
-        return False
+    return is_installed("google.protobuf")
 
 
 @cache
@@ -171,7 +168,7 @@ def wire(form: Form) -> Wire:
     if form == "json":
         return JSON
     if not has_protobuf():
-        raise NotInstalled("Protobuf is not installed here.", hint="Install the extra: pip install 'tollhouse[grpc]'.")
+        raise NotInstalled("Protobuf is not installed here.", hint=f"Install the extra: {GRPC.command}.")
     from tollhouse.dialects.protobuf.binary import BINARY  # a library that most environments lack
 
     return BINARY
