@@ -24,6 +24,7 @@ _OBJECT: Final = re.compile(rb"\s*\{")
 _BOUNDARY: Final = re.compile(r'boundary="?([^\s";,]{1,70})"?')
 _PART_NAME: Final = re.compile(rb'(?i)[;\s]name(?:\s*=\s*"([^"\\\r\n]*)")?')
 """The name of a part, or an empty match for one that is not written plainly."""
+_FILE_NAME: Final = re.compile(rb"(?i)[;\s]filename\*?\s*=")
 _CAPS: Final = ("max_tokens", "max_completion_tokens")
 """What completions of all providers go by."""
 _COMPLETIONS: Final = re.compile(r"completions/?$")
@@ -37,6 +38,15 @@ _number: Final = msgspec.json.Decoder(int)
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 
 
+class FormField(msgspec.Struct, frozen=True):
+    """A field of a form."""
+
+    name: str
+    """In lower case."""
+    value: bytes
+    is_file: bool = False
+
+
 class Declaration(msgspec.Struct, frozen=True):
     """A request as it was read."""
 
@@ -48,13 +58,16 @@ class Declaration(msgspec.Struct, frozen=True):
     """For one answer, where the path is one that heeds it."""
     answers: int = 1
     """How many are asked for at once."""
+    fields: tuple[FormField, ...] = ()
+    """Where the body is a form."""
 
 
 def declare(provider: str, path: str, query: bytes, content_type: str, body: bytes) -> Declaration:
     """Reads a request for `provider`; `path` is percent-encoded.  Raises `BadRequest` for what could be read in two ways."""
     fields = _json(body, content_type)
+    form = tuple(_form(body, content_type))
     in_path = _PATH_MODEL.findall(plain(path))
-    in_body = [value for name, value in _form(body, content_type) if name == "model"]
+    in_body = [each.value.decode("utf-8", "replace") for each in form if each.name == "model"]
     in_body += [value for name, value in _parameters(query.decode("latin-1")) if name == "model"]
     if fields is not None and (named := _model(fields)):
         in_body.append(named)
@@ -66,7 +79,7 @@ def declare(provider: str, path: str, query: bytes, content_type: str, body: byt
         raise BadRequest("The request names several models, and it cannot be known which one is meant.", param="model")
     model = names.pop() if names else ""
     if fields is None:
-        return Declaration(model, body)
+        return Declaration(model, body, fields=form)
     if "model" in fields and _model(fields) == f"{provider}/{model}":
         body = msgspec.json.encode({**fields, "model": model})
     elif body.count(b'"model"') > 1 or _LEAST_ESCAPE in body:
@@ -75,7 +88,7 @@ def declare(provider: str, path: str, query: bytes, content_type: str, body: byt
     inner, place = _fields_in(fields.get("parameters")), plain(path)
     heeded = fields if _COMPLETIONS.search(place) else inner if _DASHSCOPE.search(place) else {}
     caps = [cap for name in _CAPS if (cap := _whole(heeded, name))]
-    return Declaration(model, body, max(caps, default=None), max(_answers(fields), _answers(inner)))
+    return Declaration(model, body, max(caps, default=None), max(_answers(fields), _answers(inner)), form)
 
 
 def plain(path: str) -> str:
@@ -116,15 +129,15 @@ def _model(fields: dict[str, msgspec.Raw]) -> str:
         raise BadRequest("`model` must be a string.", param="model") from error
 
 
-def _form(body: bytes, content_type: str) -> Iterable[tuple[str, str]]:
-    """The fields of a form, their names in lower case; of a file no content."""
+def _form(body: bytes, content_type: str) -> Iterable[FormField]:
+    """The fields of a form."""
     kind = _media_type(content_type)
     if kind == "application/x-www-form-urlencoded":
-        return list(_parameters(body.decode("latin-1")))
+        return [FormField(name, value.encode()) for name, value in _parameters(body.decode("latin-1"))]
     return _parts(body, content_type) if kind.startswith("multipart/") else ()
 
 
-def _parts(body: bytes, content_type: str) -> Iterable[tuple[str, str]]:
+def _parts(body: bytes, content_type: str) -> Iterable[FormField]:
     """The fields of a `multipart/form-data` (RFC 7578).  Strict: each part has one name, which is written plainly."""
     boundaries = _BOUNDARY.findall(content_type)
     edge = b"--" + boundaries[0].encode("latin-1") if len(boundaries) == 1 else b""
@@ -142,7 +155,7 @@ def _parts(body: bytes, content_type: str) -> Iterable[tuple[str, str]]:
         if len(names) != 1 or not names[0] or b"\n" in head.replace(b"\r\n", b""):
             raise BadRequest('The form cannot be read: each of its parts has one name, written `name="…"`.')
         name = names[0].decode("latin-1").lower()
-        found.append((name, value.decode("utf-8", "replace") if name == "model" else ""))
+        found.append(FormField(name, value, _FILE_NAME.search(head) is not None))
     return found
 
 

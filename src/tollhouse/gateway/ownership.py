@@ -86,6 +86,11 @@ class Ownership:
         nobodys = principal.tenant if provider.foreign_ids == "allow" else None
         return {each for each in ids if owners.get(each, nobodys) == principal.tenant}
 
+    async def own(self, provider: Provider, principal: Principal, ids: Collection[str]) -> AbstractSet[str]:
+        """Those of the ids of which it is noted that they are the caller's."""
+        owners = await self.notes.owners(provider.name, ids)
+        return {name for name, owner in owners.items() if owner == principal.tenant}
+
     async def note(self, provider: Provider, call: Call, kind: str, ids: Iterable[str]) -> None:
         """Notes that things are the caller's.  Fails never: the answer that tells of them must not be lost with the note."""
         tenant = call.principal.tenant

@@ -19,13 +19,23 @@ import msgspec
 
 from tollhouse.chat.receipt import Receipt
 from tollhouse.chat.usage import Usage
+from tollhouse.dialects.anthropic import DIALECT as ANTHROPIC
 from tollhouse.dialects.any_usage import Watch
-from tollhouse.errors import BadRequest, NotFound, PermissionDenied, ProviderRefused, UpstreamMalformed
+from tollhouse.errors import (
+    BadRequest,
+    NotFound,
+    PermissionDenied,
+    ProviderRefused,
+    UpstreamMalformed,
+    UpstreamTooLarge,
+)
 from tollhouse.gateway.call import Call, Headers, Sink
+from tollhouse.gateway.custody import Custody, Passing
 from tollhouse.gateway.declaration import Declaration, declare, plain
 from tollhouse.gateway.errand import Answered, Run
 from tollhouse.gateway.estimate import BYTES_PER_TOKEN
 from tollhouse.gateway.failures import MAX_ERROR_BYTES, refusal, without_key
+from tollhouse.gateway.listings import MAX_PAGE_BYTES, MAX_PAGES, asked_size, cut, next_query
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Candidate, Route, allowed
@@ -96,6 +106,7 @@ _WITHOUT_OUTPUT: Final = re.compile(
 _UPLOADS: Final = "/upload/"
 _UPLOAD_COMMAND: Final = b"x-goog-upload-command"
 _UPLOAD_PROTOCOL: Final = b"x-goog-upload-protocol"
+_UPLOAD_OFFSET: Final = b"x-goog-upload-offset"
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -128,6 +139,9 @@ async def pass_through(gateway: Gateway, call: Call, request: Request, sink: Sin
     candidate = gateway.router.one(provider.name, said.model)
     route = _allowed(Route(name=candidate.name, candidates=(candidate,)), call, said.model)
     errand = _Forwarding(gateway, call, request, sink, said, given, is_free=_is_free(request, candidate.address.path))
+    if gateway.ownership is not None:
+        what = _passing(request, said, given, candidate.address.path)
+        errand.custody = await Custody.take(gateway.ownership, provider, call, what)
     outcome = await Run(gateway, call, errand, route, model=candidate.name, lane="passed", retry=_ONCE).go()
     await sink.body(outcome.answer, more=False)
 
@@ -214,9 +228,13 @@ class _Forwarding:
     """Whether it is held by the configuration's word, and not by a price."""
     watch: Watch | None = field(default=None, init=False)
     answered_bytes: int = field(default=0, init=False)
+    custody: Custody | None = field(default=None, init=False)
 
     def request(self, candidate: Candidate, receipt: Receipt) -> Outgoing:
         del receipt
+        return self._asking(candidate, self.what.query)
+
+    def _asking(self, candidate: Candidate, query: bytes) -> Outgoing:
         address, provider = candidate.address, candidate.provider
         own = dict(provider.headers(self.gateway.wall()))
         if not self.call.body:
@@ -224,7 +242,7 @@ class _Forwarding:
         return Outgoing(
             address=address,
             method=self.what.method.encode("ascii"),
-            target=target_of(address.path, self.what.path, self.what.query, provider.other_paths),
+            target=target_of(address.path, self.what.path, query, provider.other_paths),
             headers=[*{**own, **self.given, **dict(provider.authenticate(self.gateway.wall()))}.items()],
             body=self.said.body,
         )
@@ -269,7 +287,12 @@ class _Forwarding:
             raise await refusal(incoming, candidate, self.gateway.wall())
         if incoming.status >= 400:
             return await self._refused(incoming, candidate)
+        if self.custody is not None and self.custody.is_listing:
+            return await self._listed(self.custody, incoming, candidate)
         kind = incoming.header(b"content-type") or b""
+        custody = self.custody
+        if custody is not None:
+            custody.begin(kind)
         is_stream = kind.lstrip().lower().startswith(b"text/event-stream")
         watch = self.watch = Watch(is_stream=is_stream) if is_stream or b"json" in kind.lower() else None
         # The row is written before the last byte leaves, so the last piece is held back; of a stream, what looks like its end.
@@ -280,6 +303,8 @@ class _Forwarding:
             self.answered_bytes += len(held)
             if watch is not None:
                 watch.feed(held)
+            if custody is not None:
+                custody.feed(held)
             if is_stream and not _END.search(held):
                 await self.sink.body(held, more=True)
                 held = b""
@@ -289,8 +314,30 @@ class _Forwarding:
             if held:
                 await self.sink.body(held, more=True)
             held = following
+        if custody is not None:
+            await custody.end()
         usage = Usage() if watch is None else watch.usage()
         return Answered(held, usage, incoming.status, began_at=began_at)
+
+    async def _listed(self, custody: Custody, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
+        """A page with what is the caller's; where nothing on one is, the next one that has something."""
+        query, given = self.what.query, incoming
+        for _ in range(MAX_PAGES):
+            try:
+                if given.status >= 400:
+                    return await self._refused(given, candidate)
+                page = custody.page(await given.read_all(MAX_PAGE_BYTES))
+                visible = await custody.visible(page)
+                following = next_query(page, query, has_after_id=candidate.provider.dialect is ANTHROPIC)
+                if visible or following is None:
+                    await self._begin(given, candidate)
+                    return Answered(cut(page, visible, asked_size(self.what.query)), Usage(), given.status)
+            finally:
+                given.close()
+            query = following
+            given = await candidate.transport.send(self._asking(candidate, query), candidate.deadlines)
+        given.close()
+        raise UpstreamTooLarge(f"There is nothing of yours on the first {MAX_PAGES} pages of this list.")
 
     async def _refused(self, incoming: Incoming, candidate: Candidate) -> Answered[bytes]:
         """A provider's own error: passed on as it is, for only its own client can read it."""
@@ -310,6 +357,8 @@ class _Forwarding:
                 kept.append((name, value))
             elif other is not None and name in other.session_headers:
                 session = session_of(value, candidate.address, other)
+                if self.custody is not None:
+                    await self.custody.session(session)
                 kept.append((name, self.what.address_of(session).encode("ascii")))
         await self.sink.head(incoming.status, [*kept, (b"x-tollhouse-model", candidate.label.removesuffix(b"/"))])
 
@@ -326,11 +375,34 @@ def _given(headers: Headers, principal: Principal, provider: Provider) -> dict[b
     return given
 
 
+def _passing(request: Request, said: Declaration, given: dict[bytes, bytes], base_path: str) -> Passing:
+    is_content, command = _is_content(request, given), given.get(_UPLOAD_COMMAND, b"")
+    return Passing(
+        method=request.method,
+        path=request.path.removeprefix(base_path),
+        query=request.query,
+        body=said.body,
+        fields=said.fields,
+        is_content=is_content,
+        is_whole_content=is_content
+        and (
+            given.get(_UPLOAD_PROTOCOL) == b"raw"
+            or (b"upload" in command and b"finalize" in command and given.get(_UPLOAD_OFFSET) == b"0")
+        ),
+        is_at_once=bool(_AT_ONCE.search(plain(request.path)) or _FREE_VERBS.search(plain(request.path))),
+    )
+
+
+def _is_content(request: Request, given: dict[bytes, bytes]) -> bool:
+    """Whether the body is a piece of a file."""
+    return request.path.startswith(_UPLOADS) and (
+        b"upload" in given.get(_UPLOAD_COMMAND, b"") or given.get(_UPLOAD_PROTOCOL) in {b"raw", b"multipart"}
+    )
+
+
 def _declared(call: Call, request: Request, given: dict[bytes, bytes]) -> Declaration:
     """What the request says of itself; a piece of a file says nothing, whatever it looks like."""
-    if request.path.startswith(_UPLOADS) and (
-        b"upload" in given.get(_UPLOAD_COMMAND, b"") or given.get(_UPLOAD_PROTOCOL) in {b"raw", b"multipart"}
-    ):
+    if _is_content(request, given):
         return Declaration("", call.body)
     kind = given.get(b"content-type", b"").decode("latin-1")
     return declare(request.provider, request.path, request.query, kind, call.body)

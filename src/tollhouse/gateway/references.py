@@ -219,13 +219,16 @@ def in_query(query: bytes, *, as_paths: bool) -> Named:
     return _collected([(name, value) for name, value in pairs], as_paths=as_paths)
 
 
-def in_json(body: bytes, *, as_paths: bool) -> Named | None:
-    """What a JSON body names; `None` for what is no JSON.  Raises `BadRequest` for one that names too much."""
+def in_json(body: bytes, *, as_paths: bool, field: str = "") -> Named | None:
+    """What a JSON text names, which stands in a field of that name; `None` for what is no JSON.
+
+    Raises `BadRequest` for one that names too much.
+    """
     try:
         pairs = json.loads(body.decode("utf-8"), object_pairs_hook=_Object)
     except (ValueError, RecursionError):
         return None
-    return _collected([("", pairs)], as_paths=as_paths)
+    return _collected([(field, pairs)], as_paths=as_paths)
 
 
 def in_fields(fields: Iterable[tuple[str, str]], *, as_paths: bool) -> Named:
