@@ -185,7 +185,8 @@ def test_sqlite_refuses_to_replace_a_record_in_passing(tmp_path: Path) -> None:
     """Its `REPLACE` deletes without asking the triggers of a deletion."""
     url = f"sqlite:///{tmp_path / 't.db'}"
     store.prepare(url)
-    open_audit(url).append([made(1)])
+    with closing(open_audit(url)) as log:
+        log.append([made(1)])
     with pytest.raises(sqlite3.IntegrityError, match="must follow"):
         Tamperer(url).run("INSERT OR REPLACE INTO audit SELECT * FROM audit")
 
