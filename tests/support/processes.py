@@ -21,6 +21,7 @@ import msgspec
 
 from support.clients import CLIENTS
 from support.serving import KEY
+from tollhouse.server.fork_server import NAME
 from tollhouse.upstream.address import parse_address
 from tollhouse.upstream.transport import Deadlines, Incoming, Outgoing
 from tollhouse.upstream.wire import WireTransport
@@ -203,6 +204,21 @@ async def until(fact: Callable[[], Awaitable[bool]]) -> None:
 
 
 def workers_of(parent: int) -> list[int]:
-    """The worker processes of a supervisor."""
+    """The worker processes of a supervisor: those that were forked for it, and those that it started itself."""
+    forks = fork_server_of(parent)
+    return [pid for pid in children_of(parent) if pid != forks] + ([] if forks is None else children_of(forks))
+
+
+def fork_server_of(parent: int) -> int | None:
+    """The process that a supervisor's workers are forked from."""
+    for pid in children_of(parent):
+        with suppress(FileNotFoundError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == NAME:
+                return pid
+    return None
+
+
+def children_of(parent: int) -> list[int]:
+    """The processes that this one started and that have not been buried."""
     text = Path(f"/proc/{parent}/task/{parent}/children").read_text()
     return [int(pid) for pid in text.split()]

@@ -14,6 +14,8 @@ from tollhouse.errors import ConfigError, TollhouseError
 
 if TYPE_CHECKING:
     from tollhouse.config.overrides import Overrides
+    from tollhouse.config.schema import Config
+    from tollhouse.server.fork_server import ForkServer
     from tollhouse.server.supervisor import Announcement
 
 STDIN: Final = 0
@@ -45,12 +47,11 @@ def command(
     """Runs in the foreground."""
     from tollhouse.config.overrides import Overrides
 
-    if end_with_stdin:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
     run(
         config_file,
         Overrides(host=host, port=port, admin_port=admin_port, grpc_port=grpc_port, workers=workers),
         missing="There is no configuration. `tollhouse config init` writes one; `tollhouse demo` needs none.",
+        end_with_stdin=end_with_stdin,
     )
 
 
@@ -60,6 +61,7 @@ def run(
     *,
     missing: str,
     announcement: "Announcement | None" = None,
+    end_with_stdin: bool = False,
 ) -> None:
     """Runs a gateway in the foreground until it is told to end.  Raises `ConfigError`; `missing` says that there is no file."""
     import uvloop
@@ -79,15 +81,29 @@ def run(
     from tollhouse.telemetry import logs
     from tollhouse.telemetry.outlet import Outlet
 
+    # Before anything here starts a thread: what is forked later has none.
+    forks = _fork_server(effective) if effective.server.workers > 1 else None
+    if end_with_stdin:
+        threading.Thread(target=_end_with_stdin, daemon=True).start()
     outlet = Outlet("stderr", lost=logs.tell_lost("gateway"))
     logs.configure(effective.logging.level, effective.logging.format, outlet)
     try:
-        uvloop.run(serve(path, config, os.environ, _told, overrides=overrides, announcement=announcement))
+        uvloop.run(serve(path, config, os.environ, _told, overrides=overrides, announcement=announcement, forks=forks))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)
         sys.exit(1)
     finally:
+        if forks is not None:
+            forks.close()
         outlet.close()
+
+
+def _fork_server(config: "Config") -> "ForkServer | None":
+    from tollhouse.server.fork_server import ForkServer
+    from tollhouse.server.late_imports import needed_for
+    from tollhouse.server.worker import live
+
+    return ForkServer.start(needed_for(config), live)
 
 
 def _end_with_stdin() -> None:

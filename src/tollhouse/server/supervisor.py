@@ -8,7 +8,6 @@ import asyncio
 import os
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -36,15 +35,16 @@ from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.admin.office import Office
 from tollhouse.server.admin.study import Study
 from tollhouse.server.embedded import start_local
+from tollhouse.server.fork_server import ForkServer
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, Server, reserve
 from tollhouse.server.tls import live_tls, watching
-from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector, write_job
+from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector
+from tollhouse.server.worker_process import WorkerProcess
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.audit import GATEWAY, RegisterAudit, Trail
 
-READY_SECONDS: Final = 30.0
 RESTART_BASE_SECONDS: Final = 0.5
 RESTART_CAP_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 10.0
@@ -90,10 +90,12 @@ async def serve(
     *,
     overrides: Overrides = NOTHING_OVERRULED,
     announcement: Announcement | None = None,
+    forks: ForkServer | None = None,
 ) -> None:
     """Runs the gateway until SIGTERM or SIGINT.  Raises `TollhouseError` for whatever keeps it from starting.
 
-    `config` is what the file says, and `overrides` what the command line says over it.
+    `config` is what the file says, and `overrides` what the command line says over it.  Several workers are forked by
+    `forks`, which is left open, or are fresh interpreters without it.
     """
     config = overrides.over(config)
     server = config.server
@@ -142,7 +144,7 @@ async def serve(
             await _serve_alone(worker, office, admin_listener, announce, sockets)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
-            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin_listener)
+            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin_listener, forks)
             await supervisor.run(announce, sockets)
 
 
@@ -251,65 +253,16 @@ async def _serve_alone(
         await worker.aclose()
 
 
-class _Child:
-    """One worker process and its restarts."""
-
-    def __init__(self, job: Job, number: int) -> None:
-        self.number = number
-        self.is_ready = False
-        self.restarts = 0
-        self.process: asyncio.subprocess.Process | None = None
-        self._job = write_job(job)
-
-    async def start(self) -> None:
-        """Starts the process and waits until it listens.  Raises `GatewayError` if it ends or stays silent."""
-        process = self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tollhouse.server.worker",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        if process.stdin is None or process.stdout is None:
-            raise RuntimeError("a worker has pipes")
-        process.stdin.write(self._job.encode() + b"\n")
-        try:
-            await process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError) as error:
-            await process.wait()
-            raise GatewayError(f"Worker {self.number} ended before it could read its job.") from error
-        try:
-            async with asyncio.timeout(READY_SECONDS):
-                line = await process.stdout.readline()
-        except TimeoutError as error:
-            self.kill()
-            raise GatewayError(f"Worker {self.number} was not ready within {READY_SECONDS:.0f} s.") from error
-        if line.strip() != b"ready":
-            await process.wait()
-            raise GatewayError(f"Worker {self.number} could not start; its own message stands above.")
-        self.is_ready = True
-
-    def signal(self, number: signal.Signals) -> None:
-        """Hands a signal on."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """Ends the process without asking."""
-        if self.process is not None and self.process.returncode is None:
-            self.process.kill()
-
-
 class Supervisor:
     """Keeps `workers` processes running."""
 
-    def __init__(self, job: Job, config: Config, listen: AdminListener) -> None:
+    def __init__(self, job: Job, config: Config, listen: AdminListener, forks: ForkServer | None) -> None:
         """Starts nothing."""
         self._job = job
         self._config = config
         self._drain_seconds = config.server.drain_seconds
         self._listen = listen
-        self._children = [_Child(job, number) for number in range(1, config.server.workers + 1)]
+        self._children = [WorkerProcess(job, number, forks) for number in range(1, config.server.workers + 1)]
         self._stopping = asyncio.Event()
         self._started = time.monotonic()
 
@@ -356,12 +309,13 @@ class Supervisor:
         finally:
             for child in self._children:
                 child.kill()
+                child.close()
             await listener.stop(CUT_SECONDS)
             app.close()
             await study.aclose()
             await trail.aclose()
 
-    async def _watch(self, child: _Child) -> None:
+    async def _watch(self, child: WorkerProcess) -> None:
         """Restarts one worker until the supervisor stops, then lets it drain."""
         wait = RESTART_BASE_SECONDS
         while True:
@@ -370,8 +324,10 @@ class Supervisor:
                 return
             child.is_ready = False
             child.restarts += 1
-            code = child.process.returncode if child.process is not None else None
-            log.error("a worker ended and is started again", extra={"worker": child.number, "exit_status": code})
+            log.error(
+                "a worker ended and is started again",
+                extra={"worker": child.number, "exit_status": child.exit_status},
+            )
             wait = RESTART_BASE_SECONDS if time.monotonic() - begun > STEADY_SECONDS else wait
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait):
@@ -383,12 +339,9 @@ class Supervisor:
             except GatewayError as error:
                 log.error("a worker could not be started", extra={"worker": child.number, "reason": str(error)})  # noqa: TRY400
 
-    async def _ended(self, child: _Child) -> bool:
+    async def _ended(self, child: WorkerProcess) -> bool:
         """Waits until the worker ends or the supervisor stops; true if it stops."""
-        process = child.process
-        if process is None:
-            return self._stopping.is_set()
-        ended = asyncio.get_running_loop().create_task(process.wait())
+        ended = asyncio.get_running_loop().create_task(child.wait())
         stopping = asyncio.get_running_loop().create_task(self._stopping.wait())
         try:
             await asyncio.wait({ended, stopping}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,7 +1,7 @@
 """One worker: the parts that a configuration became, and the listener in front of them.
 
 A worker is an object, so that one process can hold it beside the admin listener (`workers: 1`) and a supervisor can run
-several, each in a process of its own (`python -m tollhouse.server.worker`).
+several, each in a process of its own, forked (`fork_server`) or fresh (`python -m tollhouse.server.worker`).
 """
 
 import asyncio
@@ -11,9 +11,11 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -71,7 +73,7 @@ log = logs.get("server")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a worker needs to know; a supervisor sends it to its children as JSON on standard input."""
+    """What a worker needs to know; a supervisor sends it to its workers as JSON."""
 
     config_file: str
     place: Place
@@ -457,7 +459,7 @@ def read_job(text: str) -> Job:
 
 
 def write_job(job: Job) -> str:
-    """The text for `read_job`.  It holds the embedded models' secrets: send it through a pipe, never as an argument."""
+    """The text for `read_job`.  It holds the embedded models' secrets: send it over the line, never as an argument."""
     return json.dumps(
         {
             "config_file": job.config_file,
@@ -478,51 +480,68 @@ def write_job(job: Job) -> str:
     )
 
 
-async def run(job: Job, config: Config) -> None:
-    """The life of a worker in a process of its own."""
+async def run(job: Job, config: Config, line: socket.socket) -> None:
+    """The life of a worker in a process of its own; `line` leads to the supervisor."""
     worker = await Worker.open(job, config, os.environ)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor hears it too and decides
     loop.add_signal_handler(signal.SIGHUP, worker.reload)
-    _drain_without_supervisor(worker, sys.stdin.fileno())
+    _drain_without_supervisor(worker, line)
     calm_collector()
     try:
         await worker.start()
-        print("ready", flush=True)  # noqa: T201  # the supervisor waits for this line
+        with suppress(ConnectionError):  # without a supervisor it drains
+            line.sendall(b"ready\n")
         await worker.wait()
     finally:
         await worker.aclose()
 
 
-def _drain_without_supervisor(worker: Worker, pipe: int) -> None:
-    """Drains when the supervisor's end of `pipe` is closed: it is gone, and nobody would ever end or replace this worker."""
+def _drain_without_supervisor(worker: Worker, line: socket.socket) -> None:
+    """Drains when the supervisor's end of `line` is closed: it is gone, and nobody would ever end or replace this worker."""
     loop = asyncio.get_running_loop()
 
     def heard() -> None:
-        if not os.read(pipe, 4096):
-            loop.remove_reader(pipe)
-            log.error("the supervisor is gone, so this worker ends")
-            worker.drain()
+        with suppress(ConnectionError):
+            if line.recv(4096):
+                return
+        loop.remove_reader(line)
+        log.error("the supervisor is gone, so this worker ends")
+        worker.drain()
 
-    loop.add_reader(pipe, heard)
+    loop.add_reader(line, heard)
 
 
-def main() -> None:
-    """`python -m tollhouse.server.worker`: what the supervisor starts."""
+def live(line: socket.socket) -> int:
+    """All that a process does that is a worker: reads its job from `line`, serves, and returns its exit status.
+
+    Whatever keeps it from starting is said on standard error.
+    """
     import uvloop
 
-    job = read_job(sys.stdin.readline())
+    with line.makefile("rb") as heard:
+        text = heard.readline()
+    if not text:  # the supervisor is gone already
+        return 1
+    job = read_job(text.decode())
     outlet = Outlet("stderr", lost=logs.tell_lost("gateway"))
     try:
         config = job.overrides.over(load(Path(job.config_file), os.environ, defaults_by_type()))
         logs.configure(config.logging.level, config.logging.format, outlet)
-        uvloop.run(run(job, config))
+        uvloop.run(run(job, config, line))
     except TollhouseError as error:
         print(f"tollhouse: {error}", file=sys.stderr)  # noqa: T201
-        sys.exit(1)
+        return 1
     finally:
         outlet.close()
+    return 0
+
+
+def main() -> None:
+    """`python -m tollhouse.server.worker`: a worker that was not forked; its line is its standard input."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the supervisor hears it too and decides
+    with socket.socket(fileno=sys.stdin.fileno()) as line:
+        sys.exit(live(line))
 
 
 if __name__ == "__main__":

@@ -240,3 +240,7 @@ def new_request_id() -> str:
 
 
 _chance: Final = random.Random(os.urandom(32))  # noqa: S311  # ids are no secrets; asking the kernel each time costs more
+
+if hasattr(os, "register_at_fork"):
+    # Or workers that are forked from one process would all make the same ids.
+    os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
