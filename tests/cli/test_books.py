@@ -99,6 +99,16 @@ def test_a_bill_that_is_not_the_cost_ends_with_1(url: str):
     assert "cost      $0.000000001, which is NOT what the bill says" in result.output
 
 
+def test_an_embedded_model_in_the_configuration_is_no_obstacle(url: str, folder: Path):
+    """Where it answers is known only while a gateway runs; what it is, always."""
+    (folder / "tollhouse.yaml").write_text(
+        f"auth: {{open: true}}\nledger: {{url: '{url}'}}\nproviders: {{local: {{}}, mine: {{type: grok, api_key: x}}}}\n"
+    )
+    for command in (["explain", "a"], ["verify"], ["rerate", "--from", "all", "--dry-run", "--prices", "own.yaml"]):
+        (folder / "own.yaml").write_text(PRICES)
+        assert run(*command).exit_code == 0, command
+
+
 def test_json_has_the_lines_in_integers(url: str):
     found = msgspec.json.decode(run("explain", "a", "--json", url=url).output)
 

@@ -473,9 +473,10 @@ def _overrides_of(config: "Config | None") -> "dict[str, Rates]":
 def _kinds_of(config: "Config | None") -> dict[str, str]:
     if config is None:
         return {}
-    from tollhouse.providers.registry import build
+    from tollhouse.providers.registry import PROVIDER_TYPES
 
-    return {name: build(settings).kind for name, settings in config.providers.items()}
+    # Not built: where an embedded model answers is known only while a gateway runs.
+    return {name: PROVIDER_TYPES[settings.type].type for name, settings in config.providers.items()}
 
 
 class _Progress:
