@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
-from support.books import BOOK, MTOK, ask, keep, priced, write
+from support.books import BOOK, MTOK, ask, keep, priced, stored_totals, write
 from support.call_records import make_call
 from support.claims import claim_of
 from support.valkey import Server, valkey, valkey_server
@@ -257,7 +257,7 @@ def test_a_providers_report_is_compared(url: str, folder: Path):
 
 def test_the_configuration_says_how_long_rows_are_kept(url: str, folder: Path):
     ask(url, "UPDATE calls SET started_at_us = 1600000000000000")
-    ask(url, "UPDATE spend_hours SET hour_us = 1599998400000000")
+    ask(url, f"UPDATE {stored_totals(url)} SET hour_us = 1599998400000000")
     ask(url, "DELETE FROM calls WHERE id = 'a'")
     assert run("verify", url=url).exit_code == 1
     assert run("verify", "--retention", "30d", url=url).exit_code == 0

@@ -24,6 +24,7 @@ from tollhouse.ledger.record import CallRecord
 from tollhouse.ledger.reports import By, usage
 from tollhouse.ledger.rows import COLUMNS, row_of
 from tollhouse.ledger.spending import LAST_US, SpendReader
+from tollhouse.ledger.sqlite import COUNT_ROWS
 from tollhouse.ledger.store import Storage
 
 HOUR = 3600
@@ -73,9 +74,14 @@ def execute(url: str, script: str) -> None:
 
 
 def hours_of(url: str) -> list[tuple[object, ...]]:
-    names = ", ".join(f'"{name}"' for name in ("hour_us", *NAMES, *NUMBERS))
-    (answer,) = read(url, [Statement(f"SELECT {names} FROM spend_hours ORDER BY 1, 2, 3, 4, 5, 6, 7")])
+    (answer,) = read(url, [Statement(_summed("spend_hours"))])
     return answer
+
+
+def _summed(table: str) -> str:
+    keys = ", ".join(f'"{name}"' for name in ("hour_us", *NAMES))
+    sums = ", ".join(f"CAST(sum({name}) AS bigint)" for name in NUMBERS)
+    return f"SELECT {keys}, {sums} FROM {table} GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3, 4, 5, 6, 7"
 
 
 def hours_from_rows(url: str) -> list[tuple[object, ...]]:
@@ -300,6 +306,134 @@ def test_names_that_callers_make_up_do_not_fill_the_totals(url: str, storage: St
         ("", "openai", "", 50),
         ("", "openai", "gpt", 1),
     ]
+
+
+def seqs(path: Path) -> tuple[int, int]:
+    """Up to which row the hours of a SQLite ledger are counted, and the last row."""
+    with closing(sqlite3.connect(path)) as connection:
+        counted, last = connection.execute(
+            "SELECT counted_seq, (SELECT coalesce(max(seq), 0) FROM calls) FROM hours_state"
+        ).fetchone()
+    return counted, last
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[tuple[str, Path, Storage]]:
+    """An open SQLite ledger and where it is."""
+    path = tmp_path / "counted.db"
+    address = f"sqlite:///{path}"
+    store.prepare(address)
+    storage = store.storage_of(address)
+    storage.open()
+    yield address, path, storage
+    storage.close()
+
+
+def test_rows_are_counted_into_their_hours_when_some_hundred_have_come(ledger: tuple[str, Path, Storage]) -> None:
+    """All of them, so that a question reads few rows; and as the rows say."""
+    url, path, storage = ledger
+    for start in range(0, COUNT_ROWS, 32):
+        assert seqs(path) == (0, start)
+        insert(storage, mixed_calls(COUNT_ROWS)[start : start + 32])
+
+    assert seqs(path) == (COUNT_ROWS, COUNT_ROWS)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute(_summed("counted_hours")).fetchall() == hours_from_rows(url)
+    assert hours_of(url) == hours_from_rows(url)
+
+
+def test_rows_that_two_processes_write_by_turns_are_counted_once(ledger: tuple[str, Path, Storage]) -> None:
+    url, path, storage = ledger
+    other = store.storage_of(url)
+    other.open()
+    calls = mixed_calls(3 * COUNT_ROWS)
+    for start in range(0, len(calls), 16):
+        insert(storage if start % 32 else other, calls[start : start + 16])
+        insert(other, calls[max(0, start - 8) : start + 8])  # as a journal that is replayed
+    other.close()
+
+    assert seqs(path)[0] > COUNT_ROWS
+    assert hours_of(url) == hours_from_rows(url)
+
+
+def test_rows_that_a_process_left_uncounted_are_counted_by_the_next(ledger: tuple[str, Path, Storage]) -> None:
+    url, path, storage = ledger
+    insert(storage, mixed_calls(20))
+    assert seqs(path) == (0, 20)
+    storage.open()
+
+    assert seqs(path) == (20, 20)
+    assert hours_of(url) == hours_from_rows(url)
+
+
+def test_a_row_that_goes_before_it_was_counted_stays_in_the_totals(ledger: tuple[str, Path, Storage]) -> None:
+    """Also when the number of the last row is given to another one."""
+    url, path, storage = ledger
+    insert(storage, mixed_calls(30))
+    before = hours_of(url)
+    execute(url, "DELETE FROM calls WHERE seq > 10")
+    assert hours_of(url) == before
+    assert seqs(path) == (10, 10)
+    insert(storage, [make_call("next", cost_nano=7, key="its-own")])
+    assert seqs(path) == (10, 11)
+
+    assert [row for row in hours_of(url) if row not in before] == [row for row in hours_of(url) if row[3] == "its-own"]
+    assert len(hours_of(url)) == len(before) + 1
+    execute(url, "DELETE FROM calls")
+    assert seqs(path) == (0, 0)
+    assert sum(int(str(row[7])) for row in hours_of(url)) == 31
+
+
+@pytest.mark.parametrize("counted", [0, 10, 20])
+def test_a_new_price_changes_the_hour_once_counted_or_not(ledger: tuple[str, Path, Storage], counted: int) -> None:
+    url, path, storage = ledger
+    insert(storage, mixed_calls(counted))
+    storage.open()
+    insert(storage, mixed_calls(20)[counted:])
+    assert seqs(path) == (counted, 20)
+    execute(url, "UPDATE calls SET cost_nano = 5 WHERE cost_nano IS NULL")
+    execute(url, "UPDATE calls SET cost_nano = cost_nano * 3 + 1")
+    assert hours_of(url) == hours_from_rows(url)
+    storage.open()
+
+    assert seqs(path) == (20, 20)
+    assert hours_of(url) == hours_from_rows(url)
+
+
+def test_names_that_look_alike_when_joined_are_counted_apart(ledger: tuple[str, Path, Storage]) -> None:
+    url, _, storage = ledger
+    names = ["", '"', '","', "\\", "a", 'a","', "\0", "a\0b", "\n", "null", "1"]
+    insert(storage, [make_call(f"{tenant!r}{key!r}", tenant=tenant, key=key) for tenant in names for key in names])
+    storage.open()
+
+    assert len(hours_of(url)) == len(names) ** 2
+    assert hours_of(url) == hours_from_rows(url)
+
+
+@pytest.mark.parametrize("revision", ["0002", "0008"])
+def test_a_ledger_whose_hours_a_trigger_kept_is_counted_once(tmp_path: Path, revision: str) -> None:
+    """A migration keeps the totals of rows that were pruned, and what follows is added to them."""
+    path = tmp_path / "old.db"
+    address = f"sqlite:///{path}"
+    migrations.upgrade(address, revision)
+    names = ", ".join(f'"{name}"' for name in COLUMNS)
+    calls = mixed_calls(60)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        marks = ", ".join("?" * len(COLUMNS))
+        connection.executemany(f"INSERT INTO calls ({names}) VALUES ({marks})", [row_of(call) for call in calls[:40]])
+    before = hours_of(address)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM calls WHERE seq <= 5")
+    store.prepare(address)
+    assert hours_of(address) == before
+    storage = store.storage_of(address)
+    storage.open()
+    insert(storage, calls)  # and so the five come back, as new ones
+    storage.close()
+
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executemany("DELETE FROM calls WHERE id = ?", [(call.id,) for call in calls[:5]])
+    assert sum(int(str(row[7])) for row in hours_of(address)) == 65
 
 
 @pytest.mark.parametrize("database", DATABASES)

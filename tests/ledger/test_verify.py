@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from support.books import BOOK, MTOK, USED, ask, keep, priced, write
+from support.books import BOOK, MTOK, USED, ask, keep, priced, stored_totals, write
 from support.call_records import NOON_US, make_call
 from tollhouse.chat.usage import Usage
 from tollhouse.errors import CallLost
@@ -76,7 +76,7 @@ def test_a_sound_ledger_adds_up(any_url: str):
 
 def test_an_empty_ledger_adds_up(url: str):
     ask(url, "DELETE FROM calls")
-    ask(url, "DELETE FROM spend_hours")
+    ask(url, f"DELETE FROM {stored_totals(url)}")
 
     assert check(url).adds_up
 
@@ -85,21 +85,21 @@ def test_an_empty_ledger_adds_up(url: str):
     ("statement", "message"),
     [
         (
-            "UPDATE spend_hours SET cost_nano = cost_nano + 1 WHERE key = 'ci'",
+            "UPDATE {totals} SET cost_nano = cost_nano + 1 WHERE key = 'ci'",
             (
                 "2026-11-21 12:00, tenant=acme project=web key=ci alias=fast provider=openai model=gpt-4o-mini-2024-07-18: "
                 "cost_nano is 2,000,000,001 in the totals and 2,000,000,000 in the rows."
             ),
         ),
         (
-            "UPDATE spend_hours SET cache_read_tokens = 0 WHERE key = 'ci'",
+            "UPDATE {totals} SET cache_read_tokens = 0 WHERE key = 'ci'",
             (
                 "2026-11-21 12:00, tenant=acme project=web key=ci alias=fast provider=openai model=gpt-4o-mini-2024-07-18: "
                 "cache_read_tokens is 0 in the totals and not said in the rows."
             ),
         ),
         (
-            "DELETE FROM spend_hours WHERE key = 'ci'",
+            "DELETE FROM {totals} WHERE key = 'ci'",
             (
                 "2026-11-21 12:00, tenant=acme project=web key=ci alias=fast provider=openai model=gpt-4o-mini-2024-07-18: "
                 "1 call for $2.000000000, and there are no totals."
@@ -115,13 +115,13 @@ def test_an_empty_ledger_adds_up(url: str):
     ],
 )
 def test_totals_and_rows_that_differ_are_found_in_both_directions(url: str, statement: str, message: str):
-    ask(url, statement)
+    ask(url, statement.format(totals=stored_totals(url)))
 
     assert said(check(url), "totals") == [message]
 
 
 def test_totals_of_an_hour_that_never_had_calls_are_found(any_url: str):
-    ask(any_url, f"UPDATE spend_hours SET hour_us = hour_us + {100 * HOUR_US} WHERE key = 'ci'")
+    ask(any_url, f"UPDATE {stored_totals(any_url)} SET hour_us = hour_us + {100 * HOUR_US} WHERE key = 'ci'")
 
     assert len(said(check(any_url), "totals")) == 2
 
@@ -152,7 +152,7 @@ def test_rows_that_are_gone_without_a_retention_are_missed(url: str):
 
 
 def test_a_pruned_hour_cannot_have_more_rows_than_totals(url: str):
-    ask(url, "UPDATE spend_hours SET calls = 0 WHERE key = 'ci'")
+    ask(url, f"UPDATE {stored_totals(url)} SET calls = 0 WHERE key = 'ci'")
 
     assert said(check(url, pruned_before_us=NOON_US + HOUR_US), "totals")[0].endswith(
         "the rows say more than the totals."
@@ -160,7 +160,7 @@ def test_a_pruned_hour_cannot_have_more_rows_than_totals(url: str):
 
 
 def test_only_hours_since_a_moment_are_looked_at(url: str):
-    ask(url, "UPDATE spend_hours SET cost_nano = cost_nano + 1 WHERE key = 'ci'")
+    ask(url, f"UPDATE {stored_totals(url)} SET cost_nano = cost_nano + 1 WHERE key = 'ci'")
     verdict = check(url, since_us=NOON_US + HOUR_US + 5)
 
     assert verdict.adds_up
@@ -180,6 +180,7 @@ def test_a_cost_that_should_be_known_is_found(url: str):
 
 
 def test_counts_that_were_changed_are_found_by_the_bill(any_url: str):
+    stored_totals(any_url)
     ask(any_url, "UPDATE calls SET output_tokens = 100001 WHERE id = 'a'")
 
     assert check(any_url).found == {"totals": 1, "bills": 1}

@@ -69,6 +69,16 @@ def ask(url: str, statement: str) -> list[tuple[Any, ...]]:
     return asyncio.run(work())
 
 
+def stored_totals(url: str) -> str:
+    """The table that `spend_hours` is read from, with every call counted into it: for whoever spoils the totals."""
+    if store.is_postgresql(url):
+        return "spend_hours"
+    storage = store.storage_of(url)
+    storage.open()  # counts what earlier writers left
+    storage.close()
+    return "counted_hours"
+
+
 def costs(url: str) -> dict[str, tuple[int | None, str]]:
     """Cost and version of each call, by its id."""
     return {name: (nano, version) for name, nano, version in ask(url, "SELECT id, cost_nano, price_version FROM calls")}

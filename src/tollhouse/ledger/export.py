@@ -144,14 +144,16 @@ def totals(since_us: int, until_us: int, by: Sequence[By]) -> Table:
 def _days(url: str, from_us: int, before_us: int) -> Iterator[tuple[int, int]]:
     """The parts of a time that lie in one day each and have totals."""
     while True:
-        (((hour_us,),),) = read(url, [Statement("SELECT min(hour_us) FROM spend_hours WHERE hour_us >= ?", (from_us,))])
-        if hour_us is None or hour_us >= before_us:
+        (found,) = read(url, [Statement(_FIRST_HOUR, (from_us,))])
+        if not found or (hour_us := int(found[0][0])) >= before_us:
             return
         next_day_us = (hour_us // DAY_US + 1) * DAY_US
         yield hour_us, min(next_day_us, before_us)
         from_us = next_day_us
 
 
+# Not `min`: of a view, SQLite would read every hour for that.
+_FIRST_HOUR: Final = "SELECT hour_us FROM spend_hours WHERE hour_us >= ? ORDER BY hour_us LIMIT 1"
 _TIMES: Final = {By.HOUR: "hour_us", By.DAY: f"hour_us / {DAY_US} * {DAY_US}"}
 _KINDS: Final[dict[By, type[date]]] = {By.HOUR: datetime, By.DAY: date}
 _AT_START: Final = COLUMNS.index("started_at_us") + 1

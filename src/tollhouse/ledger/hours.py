@@ -1,8 +1,9 @@
 """How calls are counted by the hour: the table `spend_hours`, and the same numbers for single rows of `calls`.
 
-The triggers of revision 0002 keep the table; whoever asks for a time that begins or ends within an hour takes whole
-hours from it and the rest from rows.  So the expressions here say for a row what the triggers make of it.  SQL that
-both databases read alike, with `?` where a value goes.
+The database keeps it: PostgreSQL by a trigger (revision 0002); in SQLite it is a view (revision 0009), in which the calls of
+one hour may stand in several rows, so whoever reads it adds up.  Whoever asks for a time that begins or ends within an hour
+takes whole hours from it and the rest from rows.  So the expressions here say for a row what the database makes of it.  SQL
+that both databases read alike, with `?` where a value goes.
 """
 
 from typing import Final, NamedTuple

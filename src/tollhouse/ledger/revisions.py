@@ -11,7 +11,7 @@ from typing import Final
 from tollhouse.errors import ConfigError, StoreUnavailable
 from tollhouse.ledger.address import shown
 
-REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008")
+REVISIONS: Final = ("0001", "0002", "0003", "0004", "0005", "0006", "0007", "0008", "0009")
 """Oldest first; a database at any of them can be brought to the last."""
 HEAD: Final = REVISIONS[-1]
 MIGRATION_SECONDS: Final = 3600.0

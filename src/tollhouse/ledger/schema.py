@@ -74,4 +74,4 @@ SPEND_HOURS: Final = sa.Table(
     sa.Column("unknown_cost_calls", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""Totals of the calls by the hour in which they started, kept by triggers; `alias` is empty for a `provider/model`."""
+"""Totals of the calls by the hour in which they started; `alias` is empty for a `provider/model`.  In SQLite it is a view."""

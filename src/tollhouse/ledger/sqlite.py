@@ -26,6 +26,8 @@ START_BUSY_MS: Final = 10_000
 """How long a starting process waits for another one that creates or migrates the same file."""
 FREED_PAGES: Final = 2000
 """Pages given back to the file system in one step of pruning, at most."""
+COUNT_ROWS: Final = 256
+"""How many rows a connection writes before they are counted into their hours; whoever asks for totals adds up the rest."""
 
 # What `sqlite3` raises for values rather than for the database: not NULL, not bindable (its name changed in 3.12),
 # too large, not UTF-8.
@@ -40,6 +42,8 @@ _BAD_VALUES: Final = (
 _PRUNE: Final = (
     "DELETE FROM calls WHERE seq IN (SELECT seq FROM calls WHERE started_at_us < ? ORDER BY started_at_us LIMIT ?)"
 )
+# A trigger adds the rows that are stepped over to their hours: revision 0009.
+_COUNT: Final = "UPDATE hours_state SET counted_seq = (SELECT coalesce(max(seq), 0) FROM calls)"
 _UNLESS_THERE: Final = "ON CONFLICT (id) DO NOTHING"
 
 
@@ -56,6 +60,7 @@ class SqliteStorage:
         self._layout = _Layout(NULLABLE, WORDS)
         self._statements: dict[int, str] = {}
         """By the number of rows, in that layout."""
+        self._uncounted_rows = 0
 
     def open(self) -> None:
         """Connects; a file that has gone missing is created anew."""
@@ -68,6 +73,8 @@ class SqliteStorage:
             self._connection.execute("PRAGMA synchronous=NORMAL")
             revision = _revision(self._connection, self._path)
             self._file = self._identity()
+            if revision == HEAD:
+                self._connection.execute(_COUNT)
         except (sqlite3.Error, OSError, ConfigError) as error:
             self.close()
             raise unavailable(self._path, error) from error
@@ -95,6 +102,9 @@ class SqliteStorage:
             # A file that was deleted or replaced still takes commits, into nowhere.
             self.close()
             raise StoreUnavailable(f"The ledger {self._path} was moved or deleted.")
+        self._uncounted_rows += len(rows)
+        if self._uncounted_rows >= COUNT_ROWS:
+            self._count()
         return frozenset(refused)
 
     def prune(self, before_us: int, at_most: int) -> int:
@@ -139,6 +149,13 @@ class SqliteStorage:
                 self._execute([storable(row)])
             except _BAD_VALUES:
                 yield str(row[0])
+
+    def _count(self) -> None:
+        """Adds what was written to its hours, which until then is done anew for everyone who asks for them."""
+        self._uncounted_rows = 0
+        # The rows are safe, whatever becomes of this: when it fails, they are counted with as many more.
+        with suppress(sqlite3.Error):
+            self._connected().execute(_COUNT)
 
     def _identity(self) -> tuple[int, int]:
         status = os.stat(self._path)  # noqa: PTH116 - runs for each batch, and is three times cheaper

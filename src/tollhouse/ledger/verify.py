@@ -190,7 +190,7 @@ def _check_hours(
 
 def _next_hour(transaction: Transaction, since_us: int) -> int | None:
     ((of_totals, of_rows),) = transaction.rows(
-        "SELECT (SELECT min(hour_us) FROM spend_hours WHERE hour_us >= $1), "
+        "SELECT (SELECT hour_us FROM spend_hours WHERE hour_us >= $1 ORDER BY hour_us LIMIT 1), "
         "(SELECT min(started_at_us) FROM calls WHERE started_at_us >= $1)",
         since_us,
     )
@@ -199,8 +199,9 @@ def _next_hour(transaction: Transaction, since_us: int) -> int | None:
 
 
 _TOTALS: Final = (
-    f"SELECT {', '.join(OF_AN_HOUR[name] for name in (*NAMES, *NUMBERS))} FROM spend_hours "  # noqa: S608 - our own names
-    "WHERE hour_us = $1"
+    f"SELECT {', '.join(OF_AN_HOUR[name] for name in NAMES)}, "  # noqa: S608 - our own names
+    f"{', '.join(f'CAST(sum({name}) AS bigint)' for name in NUMBERS)} "
+    f"FROM spend_hours WHERE hour_us = $1 GROUP BY {', '.join(str(number) for number in range(1, len(NAMES) + 1))}"
 )
 _SUMS: Final = (
     f"SELECT {', '.join(OF_A_ROW[name] for name in NAMES)}, "  # noqa: S608 - our own names
