@@ -38,7 +38,7 @@ class Script(msgspec.Struct, frozen=True):
 
 def load(clock: str = SERVER_CLOCK) -> Mapping[Name, Script]:
     """All scripts, by name."""
-    folder = resources.files(__package__)
+    folder = resources.files("tollhouse.policy.valkey")
     scripts: dict[Name, Script] = {}
     for name, pieces in _PIECES.items():
         texts = [clock, *((folder / f"{piece}.lua").read_text(encoding="utf-8") for piece in pieces)]
