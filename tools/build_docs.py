@@ -724,13 +724,18 @@ def _metrics() -> str:
     return table(("metric", "type", "labels", "meaning"), rows)
 
 
-def _logged(module: ModuleType, owner: type[msgspec.Struct], words: Mapping[str, str]) -> Callable[[], str]:
+def _logged(
+    module: ModuleType, owner: type[msgspec.Struct], words: Mapping[str, str], *, always: str = ""
+) -> Callable[[], str]:
+    """A table of the fields; the one that is `always` written has a default, and is written all the same."""
+
     def rows() -> Iterator[Row]:
         meanings = {**docstrings(module, owner), **words}
         for field in msgspec.structs.fields(owner):
             if field.name not in meanings:
                 raise SystemExit(f"{owner.__name__}.{field.name} has no docstring, and no words in {__name__}.")
-            yield f"`{field.name}`", "never" if field.required else _left_out(field.default), meanings[field.name]
+            is_always = field.required or field.name == always
+            yield f"`{field.name}`", "never" if is_always else _left_out(field.default), meanings[field.name]
 
     return lambda: table(("field", "left out when", "meaning"), rows())
 
@@ -887,7 +892,7 @@ REGIONS: Final[Mapping[str, Callable[[], str]]] = MappingProxyType(
         "translation.efforts": _efforts,
         "translation.budgets": _budgets,
         "metrics": _metrics,
-        "calls-log": _logged(record_module, CallRecord, _CALL_WORDS),
+        "calls-log": _logged(record_module, CallRecord, _CALL_WORDS, always="outcome"),
         "calls-log.usage": _logged(usage_module, Usage, _USAGE_WORDS),
         "calls-log.attempts": _logged(record_module, Attempt, _ATTEMPT_WORDS),
         "calls-log.trace": _logged(record_module, Trace, {}),

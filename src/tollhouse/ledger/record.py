@@ -70,7 +70,7 @@ class CallRecord(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The provider's own name of the model."""
     streamed: bool = False
     lane: str = ""
-    """`same` (bytes forwarded) or `translated`."""
+    """`same` (bytes forwarded) or `translated`; `hit` or `shared` when no provider was asked for it (`cache`)."""
     status: int = 0
     """The HTTP status that the client got; 499 when it left before one."""
     outcome: str = "ok"
