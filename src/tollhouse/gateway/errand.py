@@ -214,6 +214,10 @@ class Run(UnderWay, Generic[AnswerT]):
 
         try:
             await self._place(self._route, candidate, weigh, self._errand.likely().input_tokens or 0)
+            ownership, principal = gateway.ownership, self._call.principal
+            # What is passed through was asked about before; what it names, only its path and its form tell.
+            if record.lane != "passed" and ownership is not None and ownership.guards(candidate.provider, principal):
+                await ownership.permit_conversation(candidate.provider, principal, outgoing.body)
         except (TollhouseError, asyncio.CancelledError):
             self._turn_back()
             raise

@@ -15,9 +15,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from tollhouse.chat.model import Request
 from tollhouse.errors import BadRequest, NotFound, StoreUnavailable
 from tollhouse.gateway.call import Call
-from tollhouse.gateway.references import Named, in_json, may_name
+from tollhouse.gateway.references import Named, in_json, may_name, stored_files
 from tollhouse.ledger.belongings import Note
 from tollhouse.policy.identity import Principal
 from tollhouse.providers.provider import Provider
@@ -72,13 +73,18 @@ class Ownership:
             if (owner := owners.get(name)) is not None and owner != principal.tenant:
                 raise _not_there(name)
 
-    async def permit_conversation(self, provider: Provider, principal: Principal, body: bytes) -> None:
-        """The same for a conversation's request, as it goes to the provider."""
-        if not self.guards(provider, principal) or not may_name(body):
+    async def permit_conversation(
+        self, provider: Provider, principal: Principal, body: bytes, decode: Callable[[], Request] | None = None
+    ) -> None:
+        """The same for a conversation's request, as it goes to the provider; `decode` reads one that is not JSON."""
+        if not may_name(body):
             return
         named = in_json(body, as_paths=names_paths(provider))
-        if named is not None and named.references:
-            await self.permit(provider, principal, Named(references=named.references))
+        references = frozenset(stored_files(decode())) if named is None and decode is not None else frozenset()
+        if named is not None:
+            references = named.references
+        if references:
+            await self.permit(provider, principal, Named(references=references))
 
     async def visible(self, provider: Provider, principal: Principal, ids: Collection[str]) -> AbstractSet[str]:
         """Those of the ids that the caller may see in a list."""

@@ -299,6 +299,9 @@ class _Run(UnderWay):
                     f"Model {route.name!r} is strict, and {provider.name!r} cannot express: {receipt.header()}.",
                     lost=receipt.entries,
                 )
+            ownership = gateway.ownership
+            if ownership is not None and ownership.guards(provider, call.principal):
+                await ownership.permit_conversation(provider, call.principal, body, self._decoded)
         except (TollhouseError, asyncio.CancelledError):
             if self._former is not None and receipt is self._receipt:
                 self._receipt = Receipt()

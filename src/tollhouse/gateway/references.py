@@ -16,6 +16,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
+from tollhouse.chat.model import Request, StoredFile
 from tollhouse.errors import BadRequest
 from tollhouse.ledger.belongings import MAX_ID_CHARACTERS
 
@@ -236,11 +237,26 @@ def in_fields(fields: Iterable[tuple[str, str]], *, as_paths: bool) -> Named:
     return _collected([(name.partition("[")[0], value) for name, value in fields], as_paths=as_paths)
 
 
+def stored_files(request: Request) -> Iterator[str]:
+    """The files that a conversation names which is not JSON (the typed protocol, in which another gateway is asked)."""
+    waiting: list[object] = [request.messages]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, StoredFile):
+            yield value.id
+        elif isinstance(value, list | tuple):
+            waiting.extend(value)
+        elif isinstance(value, msgspec.Struct):
+            waiting.extend(getattr(value, field) for field in value.__struct_fields__)
+
+
 def may_name(body: bytes) -> bool:
     """Whether a conversation may name a thing, found out without reading it; too often rather than too seldom."""
     for mark in _MARKS:
         if body.find(mark) >= 0:
             return True
+    if body[:1] != b"{" and body.find(b"file") >= 0:
+        return True  # in the typed protocol
     # Nobody spells letters by their numbers who has no reason to.
     return body.find(b"\\u00") >= 0
 
