@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -25,6 +24,7 @@ from tollhouse.config.load import load
 from tollhouse.config.overrides import NOTHING_OVERRULED, Overrides
 from tollhouse.config.schema import Config
 from tollhouse.errors import ConfigError, GatewayError, NotInstalled, StoreUnavailable, TollhouseError
+from tollhouse.extras import GRPC, is_installed
 from tollhouse.ledger.address import is_postgresql
 from tollhouse.ledger.store import prepare
 from tollhouse.policy.tokens.issuing import Mint, make_first_key
@@ -49,8 +49,6 @@ RESTART_BASE_SECONDS: Final = 0.5
 RESTART_CAP_SECONDS: Final = 30.0
 STEADY_SECONDS: Final = 10.0
 """A worker that lived this long has started well; its next crash waits from the base again."""
-
-_GRPC_PARTS: Final = ("grpc", "google.protobuf", "grpc_health", "grpc_reflection")
 
 log = logs.get("server")
 
@@ -175,14 +173,6 @@ def _prepare_signing_key(config: Config, environ: Mapping[str, str]) -> None:
         log.info("a key was made that signs tokens", extra={"kid": kid, "file": str(mint.secrets.path)})
 
 
-def is_installed(name: str) -> bool:
-    """Whether a module can be found, without importing it."""
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # not even the package that it is in
-        return False
-
-
 def wants_grpc(config: Config, *, is_asked_for: bool, is_installed: Callable[[str], bool] = is_installed) -> bool:
     """Whether gRPC is to be served.
 
@@ -192,15 +182,13 @@ def wants_grpc(config: Config, *, is_asked_for: bool, is_installed: Callable[[st
     server = config.server
     if not server.grpc_port:
         return False
-    missing = [name for name in _GRPC_PARTS if not is_installed(name)]
+    missing = GRPC.missing(is_installed)
     if not missing:
         return True
     place = config.places.get("server.grpc_port")
     if is_asked_for or not server.http or (place is not None and place.is_written):
-        raise NotInstalled(
-            f"`server.grpc_port` needs {missing[0]}, which is not installed.", hint="pip install 'tollhouse[grpc]'"
-        )
-    log.info("gRPC is not served, for it is not installed: pip install 'tollhouse[grpc]'", extra={"missing": missing})
+        raise NotInstalled(f"`server.grpc_port` needs {missing[0]}, which is not installed.", hint=GRPC.command)
+    log.info("gRPC is not served, for it is not installed: %s", GRPC.command, extra={"missing": list(missing)})
     return False
 
 

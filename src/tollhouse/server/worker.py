@@ -34,6 +34,7 @@ from tollhouse.dialects.openai_chat.traits import OPENAI
 from tollhouse.dialects.openai_responses import ResponsesTraits
 from tollhouse.dialects.protobuf.readable import READABLES
 from tollhouse.errors import AddressNotAllowed, ConfigError, NotInstalled, TollhouseError, Unauthenticated
+from tollhouse.extras import HTTP2, OTEL
 from tollhouse.ledger import price_books
 from tollhouse.ledger.record import CallRecord
 from tollhouse.policy.admission import Admission
@@ -393,7 +394,7 @@ def _traces(settings: TraceSettings, redactor: Redactor, type_of: Callable[[str]
     except ImportError as error:
         raise NotInstalled(
             "`telemetry.traces` needs the OpenTelemetry SDK, which is not installed.",
-            hint="pip install 'tollhouse[otel]'",
+            hint=OTEL.command,
         ) from error
 
     def lost(spans: int, reason: str) -> None:
@@ -416,9 +417,7 @@ def _server(config: Config, tls: LiveTls | None) -> Callable[[App, Place], Serve
     try:
         from tollhouse.server.http2 import Http2Listener
     except ImportError as error:
-        raise NotInstalled(
-            "`server.http2` needs granian, which is not installed.", hint="pip install 'tollhouse[http2]'"
-        ) from error
+        raise NotInstalled("`server.http2` needs granian, which is not installed.", hint=HTTP2.command) from error
     return partial(Http2Listener, tls=tls)
 
 
