@@ -45,6 +45,20 @@ def test_media_are_found(name: str):
         assert dialect.may_have_media(escaped)
 
 
+@pytest.mark.parametrize("dialect", [openai_chat.DIALECT, anthropic.DIALECT])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","messages":[{"content":%b}]}',
+        b'[ {"messages" : [ { "content" :\n%b } ] } ]',
+        b'{"stop":"[","messages":[{"role":"user","content":"[1] is"},{"content":%b}]}',
+    ],
+)
+def test_a_picture_is_found_whatever_else_is_in_brackets(dialect: Dialect[Any], body: bytes):
+    assert dialect.may_have_media(body % b'[{"type":"image","source":{"type":"url","url":"https://pictures.test/a"}}]')
+    assert not dialect.may_have_media(body % b'"[ {\\"type\\": \\"image\\"}, [] ]"')
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_plain_words_are_not_taken_for_media(name: str):
     dialect, _ = BODIES[name]

@@ -29,7 +29,7 @@ from tollhouse.dialects.dialect import (
     StreamEncoder,
 )
 from tollhouse.dialects.head_lines import HeadLines
-from tollhouse.dialects.media import in_typed_parts
+from tollhouse.dialects.media import in_parts_of_messages
 from tollhouse.dialects.quotas import anthropic_headers
 from tollhouse.errors import ProviderRefused, Quota, TollhouseError
 
@@ -52,7 +52,7 @@ class Anthropic:
 
     name: Final = wire.NAME
     max_event_bytes: Final = MAX_EVENT_BYTES
-    may_have_media = staticmethod(in_typed_parts)
+    may_have_media = staticmethod(in_parts_of_messages)
     holds_sealed = staticmethod(holds_sealed)
 
     # -- the client's side

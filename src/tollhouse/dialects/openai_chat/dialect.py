@@ -8,7 +8,7 @@ from tollhouse.chat.opaque import holds_sealed
 from tollhouse.chat.receipt import Receipt
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Glance, ModelCard, Peek
 from tollhouse.dialects.head_lines import HeadLines
-from tollhouse.dialects.media import in_typed_parts
+from tollhouse.dialects.media import in_parts_of_messages
 from tollhouse.dialects.openai_chat import failure
 from tollhouse.dialects.openai_chat import models as lists
 from tollhouse.dialects.openai_chat.decode_request import decode_request as read_request
@@ -32,7 +32,7 @@ class OpenAIChat:
 
     name: Final = NAME
     max_event_bytes: Final = MAX_EVENT_BYTES
-    may_have_media = staticmethod(in_typed_parts)
+    may_have_media = staticmethod(in_parts_of_messages)
     holds_sealed = staticmethod(holds_sealed)
 
     # -- the client's side
