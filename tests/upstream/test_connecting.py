@@ -26,7 +26,7 @@ from support.towns import (
     open_sockets,
 )
 from tollhouse.errors import ConnectFailed, ConnectionLost, TollhouseError, UpstreamMalformed, UpstreamTimeout
-from tollhouse.upstream.dialler import Dialler
+from tollhouse.upstream.dialler import Dialler, open_socket
 from tollhouse.upstream.names import Names
 from tollhouse.upstream.proxy import Proxies, parse_proxy
 from tollhouse.upstream.transport import Outgoing
@@ -52,9 +52,10 @@ class Way:
         settings: WireSettings | None = None,
     ) -> None:
         self.directory = directory
+        self.names = Names(directory)
         self.noted = Noted()
         self.transport = WireTransport(
-            settings, dialler=Dialler(Names(directory), connect=self.noted, stagger_seconds=stagger)
+            settings, dialler=Dialler(self.names, connect=self.noted, stagger_seconds=stagger)
         )
 
     async def get(self, request: Outgoing) -> bytes:
@@ -267,6 +268,7 @@ async def test_a_proxy_that_keeps_silent_is_named(certificates: Certificates):
             f"No connection to provider.example:443 through the proxy 127.0.0.1:{proxy.port} in time: "
             "waited for the proxy to open a tunnel."
         )
+        await (await proxy.visit()).client_closed.wait()
         await way.transport.aclose()
 
 
@@ -290,6 +292,55 @@ async def test_a_peer_that_ends_or_speaks_at_once_is_an_error(how: str, scheme: 
             assert isinstance(error, ConnectFailed | ConnectionLost | UpstreamMalformed)
             if scheme == "https":
                 assert "the TLS handshake failed: " in str(error)
+        await way.transport.aclose()
+
+
+async def test_a_socket_that_has_no_owner_yet_closes_when_the_peer_speaks_or_leaves():
+    async def speaks(visit: Visit) -> None:
+        await visit.send(b"220 mail.example ESMTP\r\n")
+        await visit.stall()
+
+    async def leaves(visit: Visit) -> None:
+        visit.cut()
+
+    async with Peer(speaks, leaves) as peer:
+        for _ in range(2):
+            transport = await open_socket(FOUR, peer.port)
+            await comes_true(transport.is_closing)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_socket_that_closed_before_it_was_taken_over_is_a_failed_connection(
+    scheme: str, certificates: Certificates
+):
+    async def closing(address: str, port: int) -> asyncio.Transport:
+        transport = await open_socket(address, port)
+        transport.abort()
+        return transport
+
+    async with Peer(HELLO) as peer:
+        dialler = Dialler(Names(Directory((FOUR,))), connect=closing)
+        transport = WireTransport(WireSettings(ca_file=certificates.ca_file), dialler=dialler)
+        with pytest.raises(ConnectFailed, match="closed as soon as it was made"):
+            await transport.send(post(url(peer.port, scheme)), PATIENT)
+        await transport.aclose()
+
+
+async def test_what_a_provider_does_in_a_tunnel_is_not_blamed_on_the_proxys_address(certificates: Certificates):
+    async with (
+        Peer(HELLO, tls=certificates.server) as provider,
+        Peer(connect_proxy(), port=free_port(FOUR, OTHER_FOUR)) as proxy,
+        Peer(connect_proxy(), host=OTHER_FOUR, port=proxy.port),
+    ):
+        route = parse_proxy(f"http://proxy.example:{proxy.port}")
+        # Only `localhost` is in the certificate: by its number the handshake fails.
+        settings = WireSettings(ca_file=certificates.ca_file, proxies=Proxies(https=route))
+        way = Way(Directory((FOUR, OTHER_FOUR)), settings=settings)
+        bad = post(url(provider.port, "https", FOUR))
+        assert "its certificate was not accepted" in str(await way.error(bad))
+        assert await way.get(post(url(provider.port, "https", "localhost"))) == b"hello"
+        await way.error(bad)
+        assert way.noted.tried == [FOUR, OTHER_FOUR, FOUR]
         await way.transport.aclose()
 
 
@@ -321,6 +372,7 @@ async def test_closing_ends_those_who_wait_for_a_connection(
                     await comes_true(lambda: len(way.noted.tried) == (2 if stage == "race" else 1))
                 await way.transport.aclose()
                 assert way.transport._connections == set()
+                assert way.names.under_way == 0
             for caller in callers:
                 assert isinstance(caller.result(), ConnectFailed)
                 assert "the gateway is closing its connections" in str(caller.result())
@@ -353,6 +405,9 @@ async def test_a_call_that_is_cancelled_after_any_number_of_steps_leaves_nothing
                 break
             for origin in way.transport._origins.values():  # an answer that arrived in the last moment leaves one idle
                 assert origin.pool.open_slots == origin.pool.idle_connections
+                if not origin.pool.idle_connections:
+                    for visit in (*peer.visits, *proxy.visits):
+                        await visit.client_closed.wait()
             assert way.transport._connecting == set()
         assert came_through
         await way.transport.aclose()
