@@ -90,10 +90,10 @@ class Connection(asyncio.BufferedProtocol):
             self,
             self._loop,
             self.where,
-            bodiless=bodiless,
-            first_byte=deadlines.first_byte,
-            between_chunks=deadlines.between_chunks,
-            total_at=total_at,
+            bodiless,
+            deadlines.first_byte,
+            deadlines.between_chunks,
+            total_at,
         )
         self._socket.write(message)
         if body:

@@ -10,7 +10,7 @@ from every later read), or `close` by its reader.  Bytes that arrived before an 
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
@@ -30,6 +30,9 @@ MAX_HEAD_BYTES = 65_536
 MAX_HEAD_FIELDS = 256
 MAX_UNREAD_BYTES = 65_536
 """Body bytes kept for a caller who does not read; past it the socket is not read.  One network read may come on top."""
+
+
+_LOOKED_AT: Final = frozenset({b"content-length", b"transfer-encoding", b"content-encoding"})
 
 
 class Timer(Protocol):
@@ -107,13 +110,13 @@ class Exchange:
         "touched",
     )
 
-    def __init__(
+    # All by position: named arguments become a dictionary for each exchange, which costs as much as half of the rest.
+    def __init__(  # noqa: PLR0917
         self,
         link: Link,
         loop: Loop,
         where: str,
-        *,
-        bodiless: bool,
+        bodiless: bool,  # noqa: FBT001
         first_byte: float,
         between_chunks: float,
         total_at: float,
@@ -179,18 +182,12 @@ class Exchange:
                 if self._error is not None:
                     raise self._error
                 return b""
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        pieces.clear()
-        self._buffered = 0
-        if self._paused:
-            self._paused = False
-            self._link.resume()
-        return data
+        return self._take()
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """See `Incoming.read_all`."""
         if self.ended and self._error is None and self._buffered <= limit_bytes:  # as short answers are by now
-            return await self.read_some()
+            return self._take()
         return await read_all(self, limit_bytes, self._where)
 
     def close(self) -> None:
@@ -288,6 +285,8 @@ class Exchange:
             self._refuse(self._too_large())
         chunked = sized = False
         for name, value in fields:
+            if name not in _LOOKED_AT:  # as nearly all are not
+                continue
             if name == b"transfer-encoding":
                 chunked = value.strip().lower() == b"chunked"
                 if not chunked:
@@ -320,6 +319,16 @@ class Exchange:
             self._end()
 
     # ------------------------------------------------------------------------------------------------------ private
+
+    def _take(self) -> bytes:
+        pieces = self._pieces
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._buffered = 0
+        if self._paused:
+            self._paused = False
+            self._link.resume()
+        return data
 
     async def _wait(self, seconds: float) -> None:
         if self._waiter is not None:

@@ -86,7 +86,7 @@ class Pool(Generic[C]):
         """Gives back a connection that can carry another exchange; one that closed meanwhile is dropped."""
         if connection.closed:
             return
-        waiter = self._next_waiter()
+        waiter = self._next_waiter() if self._waiters else None
         if waiter is None:
             self._idle[connection] = None
         else:

@@ -242,7 +242,7 @@ class _Origin:
 
 def _serialise(origin: _Origin, request: Outgoing) -> tuple[bytes, bytes]:
     """The request as the bytes to write first and the rest of a large body."""
-    key = (request.method, request.target, *request.headers)
+    key: tuple[bytes | tuple[bytes, bytes], ...] = (request.method, request.target, *request.headers)
     head = origin.heads.get(key)
     if head is None:
         head = _head(origin, request)

@@ -16,7 +16,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -131,9 +131,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         "_active",
-        "_client",
         "_due",
-        "_extensions",
         "_fields",
         "_head_bytes",
         "_hub",
@@ -141,14 +139,14 @@ class Connection(asyncio.BufferedProtocol):
         "_is_coded",
         "_is_writable",
         "_parser",
-        "_reading",
-        "_server",
+        "_said",
         "_socket",
         "_timer",
         "_url",
         "_waiting",
         "is_lost",
         "is_paused",
+        "is_read",
     )
 
     def __init__(self, hub: Hub) -> None:
@@ -165,15 +163,13 @@ class Connection(asyncio.BufferedProtocol):
         self._active: Request | None = None
         """The request being answered."""
         self._waiting: deque[Request] = deque()
-        self._reading = True
+        self.is_read = True
         self._is_writable: asyncio.Future[None] | None = None
         self.is_paused = False
         self._due = hub.loop.time() + hub.patience.head
         self._timer: asyncio.TimerHandle | None = None
-        self._client: tuple[str, int] | None = None
-        self._server: tuple[str, int] | None = None
-        self._extensions: dict[str, object] | None = None
-        """What every request of an encrypted connection says of it."""
+        self._said: dict[str, Any] = {}
+        """What the scopes of all its requests have in common."""
         self.is_lost = False
 
     @property
@@ -187,11 +183,15 @@ class Connection(asyncio.BufferedProtocol):
         """A client connected."""
         socket = self._socket = cast("asyncio.Transport", transport)  # uvloop's class is no subclass of asyncio's
         self._hub.connections.add(self)
-        self._client = _address(socket.get_extra_info("peername"))
-        self._server = _address(socket.get_extra_info("sockname"))
+        said = self._said = {
+            **_SAID,
+            "client": _address(socket.get_extra_info("peername")),
+            "server": _address(socket.get_extra_info("sockname")),
+        }
         encrypted = socket.get_extra_info("ssl_object")
         if encrypted is not None:
-            self._extensions = {"tls": tls_extension(encrypted)}
+            said["scheme"] = "https"
+            said["extensions"] = {"tls": tls_extension(encrypted)}
         socket.set_write_buffer_limits(high=HIGH_WATER_BYTES, low=LOW_WATER_BYTES)
         self._timer = self._hub.loop.call_later(self._hub.patience.heartbeat, self._beat)
         if len(self._hub.connections) > self._hub.max_connections:
@@ -220,7 +220,7 @@ class Connection(asyncio.BufferedProtocol):
             cause = error.__context__
             if isinstance(cause, _Refused):
                 self._refuse(cause.status, cause.sentence)
-            elif self._head_bytes == nbytes and self._hub.buffer[0] == TLS_HANDSHAKE and self._extensions is None:
+            elif self._head_bytes == nbytes and self._hub.buffer[0] == TLS_HANDSHAKE and self._said["scheme"] == "http":
                 self._hub.heard_tls()
                 self._refuse(400, b"This port speaks plain HTTP; use http:// in place of https://.")
             else:
@@ -255,10 +255,6 @@ class Connection(asyncio.BufferedProtocol):
 
     # -------------------------------------------------------------------------------------------------- for llhttp
 
-    def on_message_begin(self) -> None:
-        self._fields = []
-        self._url = b""
-
     def on_url(self, url: bytes) -> None:
         self._url += url
 
@@ -270,14 +266,12 @@ class Connection(asyncio.BufferedProtocol):
         parser = self._parser
         version = parser.get_http_version()
         expects_continue = self._check(version)
+        scope = self._scope(parser.get_method().decode("ascii"), version)
+        keeps_alive = parser.should_keep_alive() and not self._hub.is_stopping
+        request = self._incoming = Request(self, scope, keeps_alive, expects_continue, self._is_coded)
         self._head_bytes = 0
-        request = self._incoming = Request(
-            self,
-            self._scope(parser.get_method().decode("ascii"), version),
-            keeps_alive=parser.should_keep_alive() and not self._hub.is_stopping,
-            expects_continue=expects_continue,
-            is_coded=self._is_coded,
-        )
+        self._fields = []
+        self._url = b""
         if self._active is None:
             self._begin(request)
         else:
@@ -313,7 +307,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def unread(self, size: int) -> None:
         """See `Wire.unread`."""
-        if size > MAX_UNREAD_BYTES or not self._reading:
+        if size > MAX_UNREAD_BYTES or not self.is_read:
             self._pace(size)
 
     # ------------------------------------------------------------------------------------------------- for its owner
@@ -375,25 +369,17 @@ class Connection(asyncio.BufferedProtocol):
             # The absolute form, which proxies send: `http://host/path`.
             _, _, rest = target.partition(b"://")
             target = b"/" + rest.partition(b"/")[2] if rest else target
-        raw_path, _, query = target.partition(b"?")
+        raw_path, query = target, b""
+        if _QUESTION_MARK in target:
+            raw_path, _, query = target.partition(b"?")
         path = unquote_to_bytes(raw_path) if _PERCENT in raw_path else raw_path
-        scope: Scope = {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": method,
-            "scheme": "http",
-            "path": path.decode("utf-8", "replace"),
-            "raw_path": raw_path,
-            "query_string": query.partition(b"#")[0],
-            "root_path": "",
-            "headers": self._fields,
-            "client": self._client,
-            "server": self._server,
-        }
-        if self._extensions is not None:
-            scope["scheme"] = "https"
-            scope["extensions"] = self._extensions
+        scope = self._said.copy()  # a copy with new values costs half of a new dictionary
+        scope["http_version"] = version
+        scope["method"] = method
+        scope["path"] = path.decode("utf-8", "replace")
+        scope["raw_path"] = raw_path
+        scope["query_string"] = query.partition(b"#")[0] if query else query
+        scope["headers"] = self._fields
         return scope
 
     def _begin(self, request: Request) -> None:
@@ -435,7 +421,7 @@ class Connection(asyncio.BufferedProtocol):
         self._due = self._hub.loop.time() + self._hub.patience.idle
         if self._waiting:
             self._begin(self._waiting.popleft())
-        if not self._reading:
+        if not self.is_read:
             self._pace()
 
     def _pace(self, unread: int = 0) -> None:
@@ -443,8 +429,8 @@ class Connection(asyncio.BufferedProtocol):
         if self._socket is None or self.is_lost:
             return
         reads = not self._waiting and unread <= MAX_UNREAD_BYTES
-        if reads != self._reading:
-            self._reading = reads
+        if reads != self.is_read:
+            self.is_read = reads
             if reads:
                 self._socket.resume_reading()
             else:
@@ -505,9 +491,21 @@ class _Refused(Exception):  # it ends a callback of the parser, and is an answer
 
 
 _LOOKED_AT: Final = frozenset({b"host", b"content-length", b"transfer-encoding", b"content-encoding", b"expect"})
-_PERCENT: Final = ord("%")
+_PERCENT, _QUESTION_MARK = b"%?"
 _ENDED: Final = Answer.ENDED
-_ASGI: Final = {"version": "3.0", "spec_version": "2.5"}
+_SAID: Final = {
+    "type": "http",
+    "asgi": {"version": "3.0", "spec_version": "2.5"},
+    "http_version": "",
+    "method": "",
+    "scheme": "http",
+    "path": "",
+    "raw_path": b"",
+    "query_string": b"",
+    "root_path": "",
+    "headers": (),
+}
+"""A scope, before anything is known of a request; all of these are there in each."""
 _REASONS: Final = {
     400: b"Bad Request",
     408: b"Request Timeout",

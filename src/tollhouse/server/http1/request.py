@@ -62,6 +62,8 @@ class Wire(Protocol):
     is_lost: bool
     is_paused: bool
     """Whether the client reads more slowly than it is written to."""
+    is_read: bool
+    """Whether its socket is; not while too much of what it sent waits."""
 
     def write(self, data: bytes) -> None:
         """Hands bytes to the socket, or to nobody if it is gone."""
@@ -72,7 +74,7 @@ class Wire(Protocol):
         ...
 
     def unread(self, size: int) -> None:
-        """Hears how many bytes of the body wait to be read."""
+        """Hears how many bytes of the body wait: whenever there are more, and when fewer wait while the socket is not read."""
         ...
 
 
@@ -105,8 +107,14 @@ class Request:
     _left: int
     """Bytes of the announced length that are still to come.  These four are there once the answer is that far."""
 
+    # All by position: named arguments become a dictionary for each request, which costs as much as half of the rest.
     def __init__(
-        self, wire: Wire, scope: Scope, *, keeps_alive: bool, expects_continue: bool, is_coded: bool = False
+        self,
+        wire: Wire,
+        scope: Scope,
+        keeps_alive: bool,  # noqa: FBT001
+        expects_continue: bool,  # noqa: FBT001
+        is_coded: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
         """`expects_continue`: the client waits for a word before it sends its body.  `is_coded`: see there."""
         self._wire = wire
@@ -170,7 +178,8 @@ class Request:
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = []
         self._unread = 0
-        self._wire.unread(0)
+        if not self._wire.is_read:
+            self._wire.unread(0)
         self._is_told = True
         return body
 
