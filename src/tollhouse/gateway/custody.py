@@ -288,6 +288,8 @@ class Custody:
 def _in_lines(content: bytes, *, as_paths: bool) -> Named:
     """What a file names that is carried out line by line.  Raises `BadRequest` where a line cannot be read."""
     named = Named()
+    if b"\0" in content:  # in UTF-16, say, in which nothing would be found
+        raise unreadable()
     for line in content.splitlines():
         if may_name(line):
             found = in_json(line, as_paths=as_paths)
