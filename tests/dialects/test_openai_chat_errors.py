@@ -185,3 +185,17 @@ def test_model_lists_are_written_in_openais_form():
     }
     assert DIALECT.decode_models(DIALECT.encode_models([card])) == ("fast",)
     assert msgspec.json.decode(DIALECT.encode_model(card))["id"] == "fast"
+
+
+@pytest.mark.parametrize("levels", [1, 2])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"errors":[', b"]}")])
+def test_an_error_in_a_list_says_what_it_says(levels: int, opening: bytes, closing: bytes):
+    error = DIALECT.decode_error(400, opening * levels + b'{"error":{"message":"no such thing"}}' + closing * levels)
+    assert error.message == "no such thing"
+
+
+@pytest.mark.parametrize("levels", [100, 900, 2000, 9000, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"errors":[', b"]}"), (b'{"error":', b"}")])
+def test_an_error_in_hostile_wrappings_is_an_error_all_the_same(levels: int, opening: bytes, closing: bytes):
+    error = DIALECT.decode_error(503, opening * levels + b'"no such thing"' + closing * levels)
+    assert error.status == 503

@@ -339,7 +339,7 @@ def test_a_plain_text_document_may_be_sent_as_bytes():
         ),
         (b'{"tools": [{"function": {"name": "f", "schema": "{\\"a\\":1},\\"b\\":2"}}]}', "must be the text"),
         (b'{"extra": {"dialect": "x", "fields": {"a": "nope"}}}', "`extra.fields.a` must be the text of JSON"),
-        (b'{"a":' * 3000 + b"1" + b"}" * 3000, "nested too deeply"),
+        *((b'{"a":' * levels + b"1" + b"}" * levels, "nested too deeply") for levels in (201, 900, 3000, 100_000)),
     ],
 )
 def test_a_fault_says_where_it_is_and_what_should_be_there(body: bytes, says: str):

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support import planted
+from tollhouse.chat.nesting import MAX_LEVELS
 from tollhouse.policy.redaction import Redactor
-from tollhouse.policy.redaction.documents import MAX_DEPTH, Unreadable, redact_json
+from tollhouse.policy.redaction.documents import Unreadable, redact_json
 from tollhouse.policy.redaction.rules import KINDS
 
 ALL = Redactor(KINDS)
@@ -76,7 +77,7 @@ def test_what_is_not_json_is_refused_whole(body):
 
 
 def test_what_is_nested_too_deep_is_left_out():
-    body = b'{"a":' * (MAX_DEPTH + 1) + b'"bob@example.com"' + b"}" * (MAX_DEPTH + 1)
+    body = b'{"a":' * (MAX_LEVELS + 1) + b'"bob@example.com"' + b"}" * (MAX_LEVELS + 1)
     assert b"bob" not in redact_json(ALL, body)
 
 

@@ -1,6 +1,7 @@
 """Placeholders go to the provider, values come back to the caller."""
 
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -37,6 +38,8 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.nesting import MAX_LEVELS
+from tollhouse.errors import BadRequest
 from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.masking import Unmasker, mask
 from tollhouse.policy.redaction.rules import KINDS
@@ -127,6 +130,24 @@ def test_arguments_are_masked_inside_of_their_strings():
     (call,) = masked.request.messages[0].parts
     assert call == ToolCall("1", "pay", '{"to":"[EMAIL_1]","card":"[CARD_1]"}')
     assert masked.values["[EMAIL_1]"] == "bob@example.com"
+
+
+def calling(arguments: str) -> Request:
+    return Request(model="m", messages=(Message("assistant", (ToolCall("1", "f", arguments),)),))
+
+
+def test_arguments_are_masked_as_deep_down_as_may_be():
+    deepest = '{"a":' * MAX_LEVELS + r'"bob\u0040example.com"' + "}" * MAX_LEVELS
+    (call,) = mask(ALL, calling(deepest)).request.messages[0].parts
+    assert call == ToolCall("1", "f", '{"a":' * MAX_LEVELS + '"[EMAIL_1]"' + "}" * MAX_LEVELS)
+
+
+@pytest.mark.parametrize("levels", [MAX_LEVELS + 1, 500, 900, 2000, 50_000])
+def test_arguments_that_are_nested_deeper_are_refused_and_never_sent_unsearched(levels: int):
+    deeper = '{"a":' * levels + r'"bob\u0040example.com"' + "}" * levels
+    with pytest.raises(BadRequest, match=f"more than {MAX_LEVELS} levels") as caught:
+        mask(ALL, calling(deeper))
+    assert caught.value.param == "messages"
 
 
 def test_untouched_arguments_stay_byte_for_byte():

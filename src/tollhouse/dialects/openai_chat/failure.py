@@ -25,6 +25,8 @@ from tollhouse.errors import (
     Unauthenticated,
 )
 
+MAX_WRAPPINGS: Final = 8
+"""Lists around an error, each of which may say `errors`.  Nobody is known to use more than one."""
 _HTML: Final = re.compile(r"<!doctype|<html|<head|<body", re.IGNORECASE)
 
 
@@ -60,13 +62,15 @@ def bare_failure(data: bytes) -> StreamFailed:
     return StreamFailed(words.message, status=words.status, kind=words.kind, provider_code=words.code)
 
 
-def words_of(value: Json) -> Words | None:
-    """The words in a decoded error, whatever its shape; `None` if it is not one."""
+def words_of(value: Json, wrapped: int = 0) -> Words | None:
+    """The words in a decoded error, whatever its shape; `None` if it is not one.  `wrapped` counts the lists around it."""
+    if wrapped > MAX_WRAPPINGS:
+        return None
     if isinstance(value, str):
         return Words(clean(value), None, None, None, None) if value.strip() else None
     if isinstance(value, list):
         # Google's compatible endpoint wraps its error in a list.
-        return words_of(value[0]) if value else None
+        return words_of(value[0], wrapped + 1) if value else None
     if not isinstance(value, dict):
         return None
     match value:
@@ -76,7 +80,7 @@ def words_of(value: Json) -> Words | None:
         case {"error": dict() as inner}:
             return _words_of_object(inner)
         case {"errors": [first, *_]}:
-            return words_of(first)
+            return words_of(first, wrapped + 1)
         case {"detail": str(message)} if message.strip():
             # Mistral (`mistral-chat-json-error-401-70e77c`) and other FastAPI servers.
             return Words(clean(message), None, None, None, None)

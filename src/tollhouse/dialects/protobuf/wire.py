@@ -11,6 +11,7 @@ import msgspec
 
 from tollhouse.chat import sse
 from tollhouse.chat.events import Delta
+from tollhouse.chat.nesting import is_too_deep
 from tollhouse.dialects.dialect import MAX_EVENT_BYTES, Peek
 from tollhouse.dialects.protobuf.messages import EVENT, REQUEST, SETTLEMENT, Said
 from tollhouse.dialects.protobuf.reports import Settlement
@@ -224,6 +225,8 @@ class _Events:
 def _parsed(decoder: "msgspec.json.Decoder[T]", data: bytes | msgspec.Raw) -> T:
     if not data:
         raise Fault("is empty: send a JSON object.")
+    if decoder is _any and is_too_deep(bytes(data)):
+        raise Fault("is nested too deeply.")
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:

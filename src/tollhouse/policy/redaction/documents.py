@@ -11,9 +11,9 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from tollhouse.chat.nesting import MAX_LEVELS
 from tollhouse.policy.redaction.redactor import Redactor
 
-MAX_DEPTH: Final = 200
 MIN_PAYLOAD_CHARACTERS: Final = 512
 """A string of this length without a space in it is a payload, not text."""
 MIN_NUMBER: Final = 1_000_000
@@ -47,7 +47,7 @@ def redact_value(redactor: Redactor, value: Json, depth: int = 0) -> Json:
         case str():
             return _redact_text(redactor, value)
         case dict():
-            if depth >= MAX_DEPTH:
+            if depth >= MAX_LEVELS:
                 return "[left out: nested too deep]"
             return {
                 _redact_text(redactor, name): (
@@ -58,7 +58,7 @@ def redact_value(redactor: Redactor, value: Json, depth: int = 0) -> Json:
                 for name, inner in value.items()
             }
         case list():
-            if depth >= MAX_DEPTH:
+            if depth >= MAX_LEVELS:
                 return "[left out: nested too deep]"
             return [redact_value(redactor, inner, depth + 1) for inner in value]
         case bool() | None:

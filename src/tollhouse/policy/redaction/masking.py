@@ -35,6 +35,8 @@ from tollhouse.chat.model import (
     ToolCall,
     ToolResult,
 )
+from tollhouse.chat.nesting import MAX_LEVELS
+from tollhouse.errors import BadRequest
 from tollhouse.policy.redaction.documents import Json, digits_of
 from tollhouse.policy.redaction.redactor import Hit, Redactor, replaced
 
@@ -93,12 +95,17 @@ class Masker:
         return replaced(text, self._find(text), lambda hit: self._placeholder(hit.kind, text[hit.start : hit.end]))
 
     def arguments(self, text: str) -> str:
-        """JSON text with placeholders inside of its strings; text that is not JSON is masked as it stands."""
+        """JSON text with placeholders inside of its strings; text that is not JSON is masked as it stands.
+
+        Raises `BadRequest` for what is nested too deeply: as text, what is escaped in it would not be found.
+        """
         try:
             value: Json = msgspec.json.decode(text)
-        except (msgspec.DecodeError, RecursionError):
+        except msgspec.DecodeError:
             return self.text(text)
-        masked = self._value(value)
+        except RecursionError as error:
+            raise _too_deep() from error
+        masked = self._value(value, 0)
         return text if masked == value else msgspec.json.encode(masked).decode()
 
     def request(self, request: Request) -> Request:
@@ -149,14 +156,16 @@ class Masker:
             context=None if part.context is None else self.text(part.context),
         )
 
-    def _value(self, value: Json) -> Json:
+    def _value(self, value: Json, level: int) -> Json:
         match value:
             case str():
                 return self.text(value)
+            case dict() | list() if level >= MAX_LEVELS:
+                raise _too_deep()
             case dict():
-                return {self.text(name): self._value(inner) for name, inner in value.items()}
+                return {self.text(name): self._value(inner, level + 1) for name, inner in value.items()}
             case list():
-                return [self._value(inner) for inner in value]
+                return [self._value(inner, level + 1) for inner in value]
             case bool() | None:
                 return value
             case _:
@@ -177,6 +186,14 @@ class Masker:
 
 
 # ------------------------------------------------------------------------------------------------------------- the answer
+
+
+def _too_deep() -> BadRequest:
+    return BadRequest(
+        f"A tool call's arguments are nested more than {MAX_LEVELS} levels deep, and cannot be searched for personal data.",
+        param="messages",
+        hint="Flatten them.",
+    )
 
 
 class Unmasker:

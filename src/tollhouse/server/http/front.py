@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tollhouse.chat.nesting import is_too_deep
 from tollhouse.dialects.dialect import Dialect
-from tollhouse.errors import TollhouseError
+from tollhouse.errors import BadRequest, TollhouseError
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.policy.identity import Principal, check_address
@@ -107,6 +108,11 @@ class Front:
             else:
                 request.when_departed(task.cancel)
                 await work(serving.gateway, call, exchange)
+        except RecursionError as error:
+            # Some interpreters decode nearly to the end of their stack, which a later step has less of (`chat.nesting`).
+            if exchange.is_begun or body is None or not is_too_deep(body):
+                raise
+            raise BadRequest("The request is nested too deeply to be read: flatten it.") from error
         except asyncio.CancelledError:
             if request is not None and request.has_departed:
                 task.uncancel()  # nobody is there to be told
