@@ -177,11 +177,12 @@ class Provider:
         """
         if not same_dialect or not self.forward_headers:
             return [*self.fixed_headers, *self.authenticate(now)]
+        wanted = self.forward_headers
         forwarded = [
-            (name, value)
-            for name, value in client_headers
-            if name in self.forward_headers and len(value) <= MAX_FORWARDED_BYTES
+            (name, value) for name, value in client_headers if name in wanted and len(value) <= MAX_FORWARDED_BYTES
         ]
+        if not forwarded:  # as nearly always
+            return [*self.fixed_headers, *self.authenticate(now)]
         replaced = {name for name, _ in forwarded}
         fixed = [entry for entry in self.fixed_headers if entry[0] not in replaced]
         return [*fixed, *self.authenticate(now), *forwarded]

@@ -168,7 +168,11 @@ class Exchange:
     async def head(self) -> None:
         """Waits for the final head.  Raises what the transport's protocol says; cancelling closes the connection."""
         if not self.status and self._error is None:
-            await self._wait(self._first_byte)
+            try:
+                await self._next(self._first_byte)
+            except asyncio.CancelledError:
+                self._give_up()
+                raise
         if self._error is not None and not self.status:
             raise self._error
 
@@ -177,7 +181,11 @@ class Exchange:
         pieces = self._pieces
         if not pieces:
             if self._error is None and not self.ended:
-                await self._wait(self._between_chunks)
+                try:
+                    await self._next(self._between_chunks)
+                except asyncio.CancelledError:
+                    self._give_up()
+                    raise
             if not pieces:
                 if self._error is not None:
                     raise self._error
@@ -330,19 +338,19 @@ class Exchange:
             self._link.resume()
         return data
 
-    async def _wait(self, seconds: float) -> None:
+    def _next(self, seconds: float) -> "asyncio.Future[None]":
+        """Done when more has come, or the end.  Whoever waits for it gives up when cancelled."""
         if self._waiter is not None:
             raise RuntimeError("two reads of one answer at the same time")
         waiter = self._waiter = self._loop.create_future()
         self._watch(seconds)
-        try:
-            await waiter
-        except asyncio.CancelledError:
-            self._waiter = None
-            self._pieces.clear()
-            if not self.ended:
-                self._fail(ConnectionLost(f"The exchange with {self._where} was cancelled."))
-            raise
+        return waiter
+
+    def _give_up(self) -> None:
+        self._waiter = None
+        self._pieces.clear()
+        if not self.ended:
+            self._fail(ConnectionLost(f"The exchange with {self._where} was cancelled."))
 
     def _watch(self, seconds: float) -> None:
         due = self._loop.time() + seconds
