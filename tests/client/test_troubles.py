@@ -43,6 +43,8 @@ from tollhouse.client import (
 from tollhouse.client.translate import Scene, failure, of_status
 from tollhouse.dialects.protobuf import typed
 from tollhouse.errors import ConnectFailed
+from tollhouse.upstream.dialler import NotReached
+from tollhouse.upstream.names import Unresolved
 
 TOKEN = "th-token-that-nobody-may-see"
 CHAT = msgspec.json.encode(
@@ -111,12 +113,13 @@ async def test_nobody_there_asks_whether_the_gateway_runs(nobody: str, tmp_path:
 
 
 def test_refused_at_every_address_of_a_name_is_refused():
+    no, no_way = ConnectionRefusedError(errno.ECONNREFUSED, "no"), OSError(errno.ENETUNREACH, "no way")
     refused = ConnectFailed("x")
-    refused.__cause__ = OSError(f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] a, [Errno {errno.ECONNREFUSED}] b")
+    refused.__cause__ = NotReached([("::1", no), ("127.0.0.1", no)])
     mixed = ConnectFailed("x")
-    mixed.__cause__ = OSError(f"Multiple exceptions: [Errno {errno.ECONNREFUSED}] a, [Errno {errno.ENETUNREACH}] b")
+    mixed.__cause__ = NotReached([("::1", no), ("127.0.0.1", no_way)])
     unknown = ConnectFailed("x")
-    unknown.__cause__ = socket.gaierror(-2, "Name or service not known")
+    unknown.__cause__ = Unresolved("name or service not known")
     scene = Scene(mode="proxy", where="gw:1", address="https://gw:1")
 
     assert type(failure(refused, scene)) is ConnectionRefused

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from support.towns import NEVER, SOON, Directory, SilentDirectory, comes_true
-from tollhouse.upstream.dialler import DISTRUST_SECONDS, MAX_DISTRUSTED, Dialler, Trail, Unreachable, in_turn, reasons
+from tollhouse.upstream.dialler import DISTRUST_SECONDS, MAX_DISTRUSTED, Dialler, NotReached, Trail, in_turn, reasons
 from tollhouse.upstream.names import Names, Unresolved
 
 HOST, PORT = "api.example", 443
@@ -94,7 +94,7 @@ async def dialled(dialler: Dialler, host: str = HOST) -> str:
 
 
 async def failure(dialling: Awaitable[object]) -> str:
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(NotReached) as caught:
         await dialling
     return str(caught.value)
 

@@ -5,9 +5,7 @@ One table by HTTP status and stable code serves every protocol: over gRPC the st
 masked by the dialect that reads them.
 """
 
-import errno
 import re
-import socket
 import ssl
 from dataclasses import dataclass
 from typing import Final
@@ -47,6 +45,8 @@ from tollhouse.errors import (
     UpstreamTooLarge,
     UpstreamTruncated,
 )
+from tollhouse.upstream.dialler import NotReached
+from tollhouse.upstream.names import Unresolved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +139,7 @@ def _unconnected(error: ConnectFailed, scene: Scene) -> CallFailed:
             hint=_is_it_running(scene),
             where=scene.where,
         )
-    if isinstance(cause, socket.gaierror):
+    if isinstance(cause, Unresolved):
         return Unreachable(
             f"The name of {_shown(scene)} is not known.",
             hint="Is it spelled right, and is this machine on the network?",
@@ -150,10 +150,7 @@ def _unconnected(error: ConnectFailed, scene: Scene) -> CallFailed:
 
 def is_refused(cause: BaseException | None) -> bool:
     """Whether all that was tried was refused; a name with several addresses gives one error for all of them."""
-    if isinstance(cause, ConnectionRefusedError):
-        return True
-    numbers = re.findall(r"\[Errno (\d+)\]", str(cause)) if isinstance(cause, OSError) else []
-    return bool(numbers) and set(numbers) == {str(errno.ECONNREFUSED)}
+    return cause.is_refused if isinstance(cause, NotReached) else isinstance(cause, ConnectionRefusedError)
 
 
 def tls_failure(cause: ssl.SSLError | ssl.CertificateError, scene: Scene) -> TlsFailed:

@@ -37,8 +37,14 @@ _OUR_OWN_FAULT: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, er
 """Errors of this machine, which say nothing about the address."""
 
 
-class Unreachable(OSError):
+class NotReached(OSError):
     """No address of a host took the connection.  Its text gives the reasons, by family if there was more than one."""
+
+    def __init__(self, failures: Sequence[tuple[str, OSError]]) -> None:
+        """`failures` are the addresses that were tried, and why each failed."""
+        super().__init__(reasons(failures))
+        self.is_refused = all(isinstance(error, ConnectionRefusedError) for _, error in failures)
+        """Whether every address was there and refused: nothing listens."""
 
 
 class Trail:
@@ -87,7 +93,7 @@ class Dialler:
     async def dial(self, host: str, port: int, trail: Trail) -> asyncio.Transport:
         """A connected socket; its owner sets the protocol, and looks first whether it `is_closing` already.
 
-        Raises `Unreachable` or `Unresolved`, both `OSError`.  Has no deadline of its own.  Cancelling closes everything.
+        Raises `NotReached` or `Unresolved`, both `OSError`.  Has no deadline of its own.  Cancelling closes everything.
         """
         trail.port = port
         if _is_numeric(host):
@@ -97,7 +103,7 @@ class Dialler:
             return await self._race_anew(host, trail)
         try:
             return await self._race_answer(answer, trail)
-        except Unreachable:
+        except NotReached:
             asked_before = frozenset(answer.addresses)
             return await self._race_anew(host, trail, unless_all_in=asked_before)
 
@@ -123,7 +129,7 @@ class Dialler:
         answer = await self._names.ask(host)
         if unless_all_in.issuperset(answer.addresses):
             self._names.drop(answer)
-            raise Unreachable(reasons(trail.failures))
+            raise NotReached(trail.failures)
         trail.failures.clear()
         return await self._race_answer(answer, trail)
 
@@ -138,7 +144,7 @@ class Dialler:
         answer.turns += 1
         try:
             return await self._race(order, trail)
-        except Unreachable:
+        except NotReached:
             self._names.drop(answer)
             raise
 
@@ -155,7 +161,7 @@ class Dialler:
                 transport.abort()
             raise
         if not opened:
-            raise Unreachable(reasons(trail.failures)) from trail.failures[-1][1]
+            raise NotReached(trail.failures) from trail.failures[-1][1]
         (trail.winner, winner), *late = opened
         for _, transport in late:
             transport.abort()

@@ -19,7 +19,7 @@ from typing import Final
 from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, GatewayError, UpstreamTimeout
 from tollhouse.upstream.connection import READ_BUFFER_BYTES, Connection
 from tollhouse.upstream.content import decoded
-from tollhouse.upstream.dialler import Dialler, Trail, Unreachable
+from tollhouse.upstream.dialler import Dialler, NotReached, Trail
 from tollhouse.upstream.names import Unresolved, plain_reason
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
@@ -144,7 +144,7 @@ class WireTransport:
         except OSError as error:
             if self._closed:
                 raise _closing(origin) from error
-            if origin.proxy is None or trail.winner is None:  # what the proxy's proxy does is not its address's fault
+            if origin.proxy is None or trail.winner is None:  # a tunnel's trouble is not its address's
                 self._dialler.give_up(trail)
             if not limit.expired():  # the kernel's own ETIMEDOUT is a `TimeoutError` too
                 raise ConnectFailed(f"Could not connect to {origin.way}: {_reason(error)}.") from error
@@ -309,6 +309,6 @@ def _reason(error: OSError) -> str:
         return f"the TLS handshake failed: {error.reason or 'no reason given'}"
     if isinstance(error, Unresolved):
         return f"its name could not be resolved ({error})"
-    if isinstance(error, ConnectionError):  # after the socket was opened: failures before are `Unreachable`
+    if isinstance(error, ConnectionError):  # after the socket was opened: failures before are `NotReached`
         return "the TLS handshake failed: the connection was closed"
-    return str(error) if isinstance(error, Unreachable) else plain_reason(error)
+    return str(error) if isinstance(error, NotReached) else plain_reason(error)
