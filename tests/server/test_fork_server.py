@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from pathlib import Path
 from typing import Final
@@ -14,10 +15,12 @@ from support.clients import settings
 from support.fake_provider import FakeProvider
 from support.forking_parent import FAILS, MODULES, WORKERS, Found
 from support.processes import (
+    PATIENCE_SECONDS,
     Process,
     children_of,
     fork_server_of,
     kept_environment,
+    serving,
     started,
     until,
     workers_of,
@@ -110,6 +113,12 @@ async def are_ready_again(process: Process) -> bool:
     return all(worker["ready"] for worker in workers) and any(worker["restarts"] for worker in workers)
 
 
+async def all_end(process: Process) -> None:
+    """Waits for every process of the gateway."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await process.is_silent.wait()
+
+
 def told_of(pid: int, what: str) -> str:
     return Path(f"/proc/{pid}/{what}").read_text()
 
@@ -160,7 +169,7 @@ async def test_without_the_fork_server_calls_go_on_and_a_dead_worker_is_replaced
 
         process.child.send_signal(signal.SIGTERM)
         assert await process.ends() == 0
-        await process.is_silent.wait()  # the worker that is nobody's child any more has drained, too
+        await all_end(process)  # also the worker that is nobody's child any more
         assert sum(LOST in line for line in process.lines) == 1
 
 
@@ -178,6 +187,19 @@ async def test_a_worker_that_cannot_start_says_why_and_is_tried_again(tmp_path: 
         assert not any("Traceback" in line for line in process.lines)
 
 
+async def test_what_keeps_several_workers_from_starting_is_one_line(tmp_path: Path, fake_provider: FakeProvider):
+    """And nobody stays behind who would hold on to the output."""
+    file = written(tmp_path, settings(fake_provider))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ports = ("--port", port, "--admin-port", "0", "--grpc-port", "0")
+        async with serving(tmp_path, "--config", str(file), *ports, "--workers", "2") as process:
+            assert await process.ends() == 1
+            await all_end(process)
+    (line,) = process.lines
+    assert f"127.0.0.1:{port}" in line
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 async def test_a_signal_to_the_whole_group_ends_the_gateway_as_one_to_its_supervisor_does(
     tmp_path: Path, fake_provider: FakeProvider, number: signal.Signals
@@ -187,6 +209,7 @@ async def test_a_signal_to_the_whole_group_ends_the_gateway_as_one_to_its_superv
         assert await process.chat("to-openai") == 200
         os.killpg(process.child.pid, number)
         assert await process.ends() == 0
+        await all_end(process)
         assert not any(word in line for line in process.lines for word in ("Traceback", LOST, "is killed"))
 
 
@@ -198,7 +221,7 @@ async def test_several_workers_end_with_the_program_that_holds_their_standard_in
         assert process.child.stdin is not None
         process.child.stdin.close()
         assert await process.ends() == 0
-        await process.is_silent.wait()
+        await all_end(process)
 
 
 # ------------------------------------------------------------------------------------------------- what is imported early
