@@ -85,14 +85,14 @@ def made(answer: bytes, named: Named, *, as_paths: bool) -> list[str]:
     inner = bool(named.below) and named.below[0] in _INNER
     found: list[str] = []
     for place in _IDS[inner:] if named.thing is None or not inner else ():
-        found += _at(fields, (place,))
+        found += strings_at(fields, (place,))
     name = fields.get("name")
     if isinstance(name, str) and "/" in name and not inner:
         found.append(name)
-    if not found and named.thing is None:
-        found += _at(fields, (_LAST_RESORT,))
     for path in _PLACES:
-        found += _at(fields, path)
+        found += strings_at(fields, path)
+    if not found and named.thing is None:
+        found += strings_at(fields, (_LAST_RESORT,))
     return _new(found, named, as_paths=as_paths)
 
 
@@ -101,7 +101,7 @@ def outcome(answer: Mapping[str, Any] | bytes, named: Named) -> list[str]:
     fields = _object(answer) if isinstance(answer, bytes) else answer
     if fields is None:
         return []
-    found = [each for path in _OUTCOMES for each in _at(fields, path)]
+    found = [each for path in _OUTCOMES for each in strings_at(fields, path)]
     return _new((name_in_address(each) or each for each in found), named, as_paths=False)
 
 
@@ -110,7 +110,7 @@ def made_by_event(data: bytes, named: Named, *, as_paths: bool) -> list[str]:
     fields = _object(data)
     if fields is None:
         return []
-    found = [each for path in _MADE_BY_EVENTS for each in _at(fields, path)]
+    found = [each for path in _MADE_BY_EVENTS for each in strings_at(fields, path)]
     return _new(found, named, as_paths=as_paths)
 
 
@@ -133,13 +133,13 @@ def _object(data: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _at(value: object, path: tuple[str, ...]) -> Iterator[str]:
+def strings_at(value: object, path: tuple[str, ...]) -> Iterator[str]:
     """The strings at a place; of a list, at that place of each of its items."""
     if isinstance(value, list):
         for each in value:
-            yield from _at(each, path)
+            yield from strings_at(each, path)
     elif not path:
         if isinstance(value, str) and value:
             yield value
     elif isinstance(value, dict):
-        yield from _at(value.get(path[0]), path[1:])
+        yield from strings_at(value.get(path[0]), path[1:])

@@ -38,7 +38,7 @@ from tollhouse.errors import (
     UpstreamMalformed,
     retry_after,
 )
-from tollhouse.gateway import estimate
+from tollhouse.gateway import by_products, estimate
 from tollhouse.gateway import sharing as shared
 from tollhouse.gateway.call import MAX_NOTED_CHARACTERS, Call, Headers, Sink, note_route
 from tollhouse.gateway.coalesce import Flight
@@ -113,6 +113,8 @@ class Gateway(Parts):
         Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` or
         `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
+        if self.ownership is not None and by_products.may_make(self.ownership, call):
+            call, sink = by_products.watched(self.ownership, self.router.providers, call, sink)
         if self.bodies is not None:
             return self._tapped(call, sink, self.bodies)
         return _Run(self, call, sink).go() if self.sharing is None else self._shared(call, sink, self.sharing)
