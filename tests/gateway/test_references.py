@@ -61,6 +61,11 @@ def test_googles_names_have_their_collection_in_them(path: str, thing: str | Non
     assert in_path(path, as_paths=True).thing == thing
 
 
+def test_the_operations_of_a_model_are_a_list_like_any_other():
+    listed = in_path("/v1beta/models/veo-3.0/operations", as_paths=True)
+    assert (listed.kind, listed.thing, listed.is_model) == ("models/veo-3.0/operations", None, False)
+
+
 def test_models_are_nobodys_but_to_delete_one_is_not():
     assert in_path("/v1/models/meta-llama/Llama-3.3-70B", as_paths=False).is_model
     assert not in_path("/v1/models/gpt-4o", as_paths=False).references

@@ -84,7 +84,7 @@ def made(answer: bytes, named: Named, *, as_paths: bool) -> list[str]:
         return []
     inner = bool(named.below) and named.below[0] in _INNER
     found: list[str] = []
-    for place in _IDS[inner:] if named.thing is None or not inner else ():
+    for place in () if inner else _IDS:
         found += strings_at(fields, (place,))
     name = fields.get("name")
     if isinstance(name, str) and "/" in name and not inner:

@@ -35,7 +35,7 @@ class Page(msgspec.Struct, frozen=True):
     """One page as a provider gave it."""
 
     fields: dict[str, Any] | None
-    """All but the items; `None` for a bare list."""
+    """All of it without the items; `None` for a bare list."""
     key: str
     """Where the items are."""
     items: list[dict[str, Any]]
@@ -61,7 +61,7 @@ def read_page(body: bytes, kind: str, *, as_paths: bool) -> Page | None:
         is_end = as_paths and all(key in {"nextPageToken", "totalSize"} for key in page)
         return Page(page, kind.rpartition("/")[2], [], []) if is_end else None
     key = lists[0]
-    return _page({name: value for name, value in page.items() if name != key}, key, page[key], kind, as_paths=as_paths)
+    return _page({**page, key: []}, key, page[key], kind, as_paths=as_paths)
 
 
 def _page(fields: dict[str, Any] | None, key: str, items: list[Any], kind: str, *, as_paths: bool) -> Page | None:

@@ -180,7 +180,7 @@ def in_path(path: str, *, as_paths: bool, method: str = "") -> Named:
     segments = [segment for segment in path.split("/") if segment]
     while segments and (segments[0] in _ROOTS or _VERSION.fullmatch(segments[0])):
         del segments[0]
-    if segments[:1] and segments[0] in _MODELS and "operations" not in segments[1:-1]:
+    if segments[:1] and segments[0] in _MODELS and "operations" not in segments[1:]:
         return _of_models(segments, method)
     seen: list[str] = []
     for number, segment in enumerate(segments):
