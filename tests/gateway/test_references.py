@@ -33,6 +33,7 @@ from tollhouse.gateway.references import in_fields, in_json, in_path, in_query, 
         ("/batches/batches/b1", "batches", "batches/b1"),
         ("/v1/batch/jobs/0c5a", "batch/jobs", "0c5a"),
         ("/v1/videos/generations", "videos/generations", None),
+        ("/anthropic/v1/files/file_1", "anthropic/files", "file_1"),
     ],
 )
 def test_a_thing_stands_behind_its_collection(path: str, kind: str, thing: str | None):
@@ -95,6 +96,7 @@ def test_what_is_below_a_thing_is_its_own_and_may_still_be_anothers():
             {"container_1", "skill_1"},
         ),
         ({"container": {"skills": [{"type": "anthropic", "skill_id": "pptx"}]}}, set()),
+        ({"skills": [{"type": "skill_reference", "skill_id": "openai-spreadsheets"}]}, set()),
         (
             {"messages": [{"content": [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}]}]},
             {"file_1"},
@@ -147,6 +149,15 @@ def test_a_callers_own_data_means_what_it_means_to_the_caller():
 
     assert named is not None
     assert not named.references
+    assert named.chosen == {"7", "9", "files/a"}
+
+
+def test_what_looks_like_a_call_is_no_way_around():
+    body = {"type": "tool_use", "input": [{"content": [{"type": "input_file", "file_id": "file-1"}]}]}
+    named = in_json(json.dumps(body).encode(), as_paths=False)
+
+    assert named is not None
+    assert named.references == {"file-1"}
 
 
 def test_all_that_could_be_an_id_is_told_in_whatever_field():

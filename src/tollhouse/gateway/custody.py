@@ -4,11 +4,9 @@ Before: what it names must be the caller's.  After: what was made is noted, what
 the caller's own is given on.  Where nobody asks whose a thing is, only the notes remain, and most calls make nothing.
 """
 
-import asyncio
 import re
-from collections.abc import Callable
 from collections.abc import Set as AbstractSet
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -26,15 +24,13 @@ from tollhouse.gateway import creations
 from tollhouse.gateway.call import Call
 from tollhouse.gateway.declaration import FormField, plain
 from tollhouse.gateway.listings import Page, read_page
-from tollhouse.gateway.ownership import Ownership, names_paths, unreadable
+from tollhouse.gateway.ownership import Ownership, names_paths, read_beside, unreadable
 from tollhouse.gateway.references import Named, in_fields, in_json, in_path, in_query, may_name
 from tollhouse.providers.provider import Provider
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
 MAX_EVENTS: Final = 64
 """Of a stream; the first ones say what was made."""
-MAX_READ_AT_ONCE_BYTES: Final = 256 * 1024
-"""A body of more is read beside the loop."""
 MAX_VALUE_BYTES: Final = 64 * 1024
 """Of a field of a form; a longer one is no id and holds none."""
 
@@ -43,9 +39,6 @@ _OPEN: Final = frozenset({"health", "tags", "version", "voices"})
 _LOOKS_LIKE_JSON: Final = re.compile(rb"[\s\0\xef\xbb\xbf\xff\xfe]*[{\[]")
 _READ: Final = "#read"
 """What stands behind the name of a file of which every line was looked at."""
-
-
-T = TypeVar("T")
 
 
 class _Purpose(msgspec.Struct):
@@ -150,8 +143,8 @@ class Custody:
             return await self._in_form()
         if not _LOOKS_LIKE_JSON.match(what.body):
             return Named()
-        named = await self._beside(in_json, what.body)
-        return await self._beside(_in_lines, what.body) if named is None else named
+        named = await read_beside(in_json, what.body, as_paths=self._paths)
+        return await read_beside(_in_lines, what.body, as_paths=self._paths) if named is None else named
 
     async def _in_form(self) -> Named:
         what = self._what
@@ -165,19 +158,13 @@ class Custody:
         if self._named.kind == "files" and dict(pairs).get("purpose", "batch") == "batch":
             for each in what.fields:
                 if each.is_file and _LOOKS_LIKE_JSON.match(each.value):
-                    named = named.and_also(await self._beside(_in_lines, each.value))
+                    named = named.and_also(await read_beside(_in_lines, each.value, as_paths=self._paths))
         return named
-
-    async def _beside(self, read: Callable[..., T], body: bytes) -> T:
-        """Reads a body, a large one beside the loop."""
-        if len(body) <= MAX_READ_AT_ONCE_BYTES:
-            return read(body, as_paths=self._paths)
-        return await asyncio.to_thread(read, body, as_paths=self._paths)
 
     async def _is_permitted(self, content: bytes) -> bool:
         """Whether the caller might do itself what these lines say."""
         try:
-            named = await self._beside(_in_lines, content)
+            named = await read_beside(_in_lines, content, as_paths=self._paths)
             await self._ownership.permit(self._provider, self._call.principal, named)
         except (NotFound, BadRequest, StoreUnavailable):
             return False

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from tollhouse.chat.model import Request
 from tollhouse.errors import BadRequest, NotFound, StoreUnavailable
@@ -25,6 +25,9 @@ from tollhouse.providers.provider import Provider
 
 NOTE_SECONDS: Final = 2.0
 """How long an answer's end may wait for its note; the writing goes on after that."""
+MAX_READ_AT_ONCE_BYTES: Final = 256 * 1024
+
+T = TypeVar("T")
 
 log = logging.getLogger("tollhouse.gateway")
 
@@ -79,12 +82,11 @@ class Ownership:
         """The same for a conversation's request, as it goes to the provider; `decode` reads one that is not JSON."""
         if not may_name(body):
             return
-        named = in_json(body, as_paths=names_paths(provider))
-        references = frozenset(stored_files(decode())) if named is None and decode is not None else frozenset()
-        if named is not None:
-            references = named.references
-        if references:
-            await self.permit(provider, principal, Named(references=references))
+        named = await read_beside(in_json, body, as_paths=names_paths(provider))
+        if named is None:
+            named = Named() if decode is None else Named(references=frozenset(stored_files(decode())))
+        named = Named(references=named.references, others=named.chosen)
+        await self.permit(provider, principal, named, is_at_once=True)
 
     async def visible(self, provider: Provider, principal: Principal, ids: Collection[str]) -> AbstractSet[str]:
         """Those of the ids that the caller may see in a list."""
@@ -122,6 +124,13 @@ class Ownership:
                 "the note of what was deleted at a provider stays",
                 extra={"request_id": call.id, "provider": provider.name, "why": str(error) or "it took too long"},
             )
+
+
+async def read_beside(read: Callable[..., T], body: bytes, *, as_paths: bool) -> T:
+    """What is read of a body; a large one is read beside the loop."""
+    if len(body) <= MAX_READ_AT_ONCE_BYTES:
+        return read(body, as_paths=as_paths)
+    return await asyncio.to_thread(read, body, as_paths=as_paths)
 
 
 def names_paths(provider: Provider) -> bool:

@@ -163,7 +163,8 @@ class Named(msgspec.Struct, frozen=True):
     others: frozenset[str] = frozenset()
     """What must not be known as another's."""
     chosen: frozenset[str] = frozenset()
-    """Names that the caller would give to what it makes; these must not be known as another's either."""
+    """What the caller calls something of its own: a name for what it makes, an argument of a tool that is called `file_id`.
+    These must not be known as another's either."""
 
     def and_also(self, more: "Named") -> "Named":
         """What this and another part of the same request name."""
@@ -188,6 +189,8 @@ def in_path(path: str, *, as_paths: bool, method: str = "") -> Named:
         if before in _MODELS:
             seen.append(segment)
             continue
+        if before not in _COLLECTIONS and _VERSION.fullmatch(segment):
+            continue  # behind the name of a provider that another gateway has
         verb = _VERB.fullmatch(segment)
         plain = verb[1] if verb else segment
         if not _is_thing(seen, before, plain) and _is_word(plain):
@@ -299,8 +302,8 @@ def _collected(pairs: Iterable[tuple[str, Any]], *, as_paths: bool) -> Named:
     others: set[str] = set()
     chosen: set[str] = set()
     for name, value, is_data in _strings(pairs):
-        if not is_data and name in _FIELDS:
-            references.update(_names_in(name, value, as_paths=as_paths))
+        if name in _FIELDS:
+            (chosen if is_data else references).update(_names_in(name, value, as_paths=as_paths))
         elif as_paths and name in _RESOURCE_FIELDS and _RESOURCE.fullmatch(value) is not None:
             (chosen if name == "name" else references).add(value)
         elif could_be_id(value):
@@ -316,6 +319,10 @@ def _names_in(name: str, value: str, *, as_paths: bool) -> Iterator[str]:
         # Any other address is one of the open web, or of a store that has permissions of its own.
         if (file := name_in_address(value)) is not None:
             yield file
+    elif name == "skillid":
+        # Providers' own skills (`pptx`, `openai-spreadsheets`) are everybody's.
+        if value.startswith("skill_"):
+            yield value
     elif as_paths and name == "previousinteractionid":
         yield f"interactions/{value}"
     elif value:
@@ -333,18 +340,17 @@ def _strings(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, bool]
         if isinstance(value, str):
             yield name, value, is_data
         elif isinstance(value, _Object):
-            types = {inner for field, inner in value if field == "type" and isinstance(inner, str)}
-            is_call = any(kind.endswith("tool_use") for kind in types)
+            is_call = any(
+                field == "type" and isinstance(inner, str) and inner.endswith("tool_use") for field, inner in value
+            )
             for field, inner in value:
                 spelled = _spelled(field)
                 if name in _FIELDS and spelled == "id" and isinstance(inner, str):
                     waiting.append((name, inner, is_data))
                     continue
-                # Anthropic's own skills are nobody's (`{"type": "anthropic", "skill_id": "pptx"}`).
-                is_own = spelled == "skillid" and types == {"anthropic"}
-                waiting.append(
-                    (spelled, inner, is_data or is_own or spelled in _DATA or (is_call and spelled == "input"))
-                )
+                # The arguments of a call are an object; what the Responses API calls `input` is none.
+                is_arguments = is_call and spelled == "input" and isinstance(inner, _Object)
+                waiting.append((spelled, inner, is_data or is_arguments or spelled in _DATA))
         elif isinstance(value, list):
             waiting.extend((name, inner, is_data) for inner in value)
 
