@@ -113,8 +113,9 @@ class Gateway(Parts):
         Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` or
         `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
-        if self.ownership is not None and by_products.may_make(self.ownership, call):
-            call, sink = by_products.watched(self.ownership, self.router.providers, call, sink)
+        ownership = self.ownership
+        if ownership is not None and ownership.are_several(call.principal.tenant) and by_products.may_make(call.body):
+            call, sink = by_products.watched(ownership, self.router.providers, call, sink)
         if self.bodies is not None:
             return self._tapped(call, sink, self.bodies)
         return _Run(self, call, sink).go() if self.sharing is None else self._shared(call, sink, self.sharing)
@@ -302,7 +303,9 @@ class _Run(UnderWay):
                     lost=receipt.entries,
                 )
             ownership = gateway.ownership
-            if ownership is not None and ownership.guards(provider, call.principal):
+            if ownership is not None and (
+                provider.foreign_ids is not None or ownership.are_several(call.principal.tenant)
+            ):
                 await ownership.permit_conversation(provider, call.principal, body, self._decoded)
         except (TollhouseError, asyncio.CancelledError):
             if self._former is not None and receipt is self._receipt:

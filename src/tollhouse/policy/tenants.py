@@ -48,6 +48,8 @@ class Tenants:
         if self._are_several:
             return True
         roll = self._rolls.roll
+        if roll is self._counted and caller in self._known:
+            return False
         if caller not in self._known:
             self._known.add(caller)
             self._are_several = len(self._known) > 1
