@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bench.figures import ratios, spread_of
@@ -16,6 +16,8 @@ SATURATED: Final = 0.9
 """Share of a core above which events wait for each other, and then cost less than they would alone."""
 COALESCED: Final = 1.2
 """Events a read above which the same is true, of whatever cause: mostly other work on the machine."""
+YARDSTICK_REQUESTS: Final = 5
+"""For each of the gateway's, so that nginx is looked at for about as long as the gateway is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,7 @@ def _compare_json(scenario: Scenario, pair: Pair) -> Outcome:
     mine: list[float] = []
     theirs: list[float] = []
     disturbances: list[float] = []
+    longer = replace(pair.effort, requests=pair.effort.requests * YARDSTICK_REQUESTS)
     with neighbour_on(pair.cores.server) as neighbour:
         for _ in range(pair.effort.rounds * pair.effort.slices):
             neighbour.lap()
@@ -53,7 +56,7 @@ def _compare_json(scenario: Scenario, pair: Pair) -> Outcome:
             mine.append(sample.cpu_us_per_request)
             disturbance = neighbour.lap()
             if pair.yardstick:
-                sample = measure_json(pair.yardstick, scenario, pair.effort, pair.cores, translating=False)
+                sample = measure_json(pair.yardstick, scenario, longer, pair.cores, translating=False)
                 theirs.append(sample.cpu_us_per_request)
                 disturbance = max(disturbance, neighbour.lap())
             disturbances.append(disturbance)
