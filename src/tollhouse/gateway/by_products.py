@@ -4,7 +4,6 @@ A client goes on with these in its next turn, or fetches them through the provid
 is made there on purpose.  Most conversations make none, and most gateways have one tenant: then nobody looks.
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +13,6 @@ from tollhouse.errors import UpstreamMalformed, UpstreamTooLarge
 from tollhouse.gateway.call import Call, Headers, Sink
 from tollhouse.gateway.creations import MAX_ANSWER_BYTES, MAX_MADE, strings_at
 from tollhouse.gateway.ownership import Ownership
-from tollhouse.ledger.record import CallRecord
 from tollhouse.providers.provider import Provider
 
 MAX_EVENT_BYTES: Final = MAX_ANSWER_BYTES
@@ -39,35 +37,25 @@ def may_make(body: bytes) -> bool:
     return body.find(_MARKS[0]) >= 0 or body.find(_MARKS[1]) >= 0
 
 
-def watched(
-    ownership: Ownership, providers: Mapping[str, Provider], call: Call, sink: Sink
-) -> tuple[Call, "ByProducts"]:
-    """The call and the sink by which its answer is looked at."""
-    by_products = ByProducts(ownership, providers, call, sink)
-    return msgspec.structs.replace(call, settled=by_products.settled), by_products
-
-
 class ByProducts:
     """A client's end on whose way it is noted what was made; a `Sink`."""
 
-    __slots__ = ("_answer", "_call", "_made", "_ownership", "_parser", "_provider", "_providers", "_settled", "_sink")
+    __slots__ = ("_answer", "_call", "_made", "_ownership", "_parser", "_provider", "_sink")
 
-    def __init__(self, ownership: Ownership, providers: Mapping[str, Provider], call: Call, sink: Sink) -> None:
+    def __init__(self, ownership: Ownership, provider: Provider, call: Call, sink: Sink) -> None:
+        """`provider` is the one that is asked.  A later attempt takes the place of an earlier one's."""
         self._ownership = ownership
-        self._providers = providers
+        self._provider = provider
         self._call = call
-        self._settled: Callable[[CallRecord], None] | None = call.settled
-        self._sink = sink
-        self._provider = ""
+        self._sink = sink.inner if isinstance(sink, ByProducts) else sink
         self._answer: bytearray | None = None
         self._parser: sse.Parser | None = None
         self._made: dict[str, None] = {}
 
-    def settled(self, record: CallRecord) -> None:
-        """The call's record is complete: it knows who answered."""
-        self._provider = record.provider
-        if self._settled is not None:
-            self._settled(record)
+    @property
+    def inner(self) -> Sink:
+        """Where the answer goes from here."""
+        return self._sink
 
     async def head(self, status: int, headers: Headers) -> None:
         if status == 200:
@@ -99,9 +87,7 @@ class ByProducts:
     async def _note(self) -> None:
         if self._answer is not None:
             self._take(bytes(self._answer))
-        provider = self._providers.get(self._provider)
-        if self._made and provider is not None:
-            await self._ownership.note(provider, self._call, "containers", self._made)
+        await self._ownership.note(self._provider, self._call, "containers", self._made)
 
     def _take(self, text: bytes) -> None:
         if b"container" not in text and b"file_id" not in text:

@@ -38,8 +38,9 @@ from tollhouse.errors import (
     UpstreamMalformed,
     retry_after,
 )
-from tollhouse.gateway import by_products, estimate
+from tollhouse.gateway import estimate
 from tollhouse.gateway import sharing as shared
+from tollhouse.gateway.by_products import ByProducts, may_make
 from tollhouse.gateway.call import MAX_NOTED_CHARACTERS, Call, Headers, Sink, note_route
 from tollhouse.gateway.coalesce import Flight
 from tollhouse.gateway.failures import (
@@ -113,9 +114,6 @@ class Gateway(Parts):
         Cancel it with the message `Draining.code` when the gateway itself ends the call, or `KeyRevoked.code` or
         `TokenRevoked.code` when the credential was taken back; telling the client is then the front door's part.
         """
-        ownership = self.ownership
-        if ownership is not None and ownership.are_several(call.principal.tenant) and by_products.may_make(call.body):
-            call, sink = by_products.watched(ownership, self.router.providers, call, sink)
         if self.bodies is not None:
             return self._tapped(call, sink, self.bodies)
         return _Run(self, call, sink).go() if self.sharing is None else self._shared(call, sink, self.sharing)
@@ -307,6 +305,8 @@ class _Run(UnderWay):
                 provider.foreign_ids is not None or ownership.are_several(call.principal.tenant)
             ):
                 await ownership.permit_conversation(provider, call.principal, body, self._decoded)
+                if may_make(body):
+                    self._sink = ByProducts(ownership, provider, call, self._sink)
         except (TollhouseError, asyncio.CancelledError):
             if self._former is not None and receipt is self._receipt:
                 self._receipt = Receipt()
