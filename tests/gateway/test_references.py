@@ -91,6 +91,8 @@ def test_what_is_below_a_thing_is_its_own_and_may_still_be_anothers():
         ({"tools": [{"type": "file_search", "vector_store_ids": ["vs_1", "vs_2"]}]}, {"vs_1", "vs_2"}),
         ({"tools": [{"type": "code_interpreter", "container": {"type": "auto", "file_ids": ["file-1"]}}]}, {"file-1"}),
         ({"tools": [{"type": "code_interpreter", "container": "cntr_1"}]}, {"cntr_1"}),
+        ({"data_source": {"type": "jsonl", "source": {"type": "file_id", "id": "file-1"}}}, {"file-1"}),
+        ({"input_files": ["a-1"], "training_files": [{"file_id": "b-2", "weight": 1}]}, {"a-1", "b-2"}),
         (
             {"container": {"id": "container_1", "skills": [{"type": "custom", "skill_id": "skill_1"}]}},
             {"container_1", "skill_1"},

@@ -630,6 +630,7 @@ async def test_a_batch_of_googles_is_read_from_files_that_were_looked_at(build: 
     for who, pieces, status in (
         ("ann", [line], 200),
         ("bob", [line], 403),
+        ("bob", [line.decode().encode("utf-16")], 403),
         ("bob", [b'{"request": {}}'], 200),
         ("bob", [line[:9], line[9:]], 403),
     ):

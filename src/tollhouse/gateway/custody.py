@@ -37,6 +37,8 @@ MAX_VALUE_BYTES: Final = 64 * 1024
 _OPEN: Final = frozenset({"health", "tags", "version", "voices"})
 """Lists that are the same for everybody, beside those of models."""
 _LOOKS_LIKE_JSON: Final = re.compile(rb"[\s\0\xef\xbb\xbf\xff\xfe]*[{\[]")
+_BATCH: Final = re.compile(r":(async)?batch\w*/?$", re.IGNORECASE)
+"""Google's `:batchGenerateContent` and `:asyncBatchEmbedContent`."""
 _READ: Final = "#read"
 """What stands behind the name of a file of which every line was looked at."""
 
@@ -178,7 +180,7 @@ class Custody:
                 "A batch's file cannot be uploaded in parts here: whose things it names is read when it comes.",
                 hint="Upload it at once, to /files.",
             )
-        if self._paths and what.path.endswith(":batchGenerateContent"):
+        if self._paths and _BATCH.search(plain(what.path)):
             files = [each for each in named.references if each.startswith("files/")]
             read = [f"{each}{_READ}" for each in files]
             own = await self._ownership.own(self._provider, self._call.principal, [*files, *read])

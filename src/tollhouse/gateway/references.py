@@ -102,6 +102,7 @@ _FIELDS: Final = frozenset(
         "filesearchstorenames",
         "fileuri",
         "inputfileid",
+        "inputfiles",
         "libraryid",
         "libraryids",
         "outputfileid",
@@ -110,8 +111,10 @@ _FIELDS: Final = frozenset(
         "skillid",
         "threadid",
         "trainingfile",
+        "trainingfiles",
         "uploadid",
         "validationfile",
+        "validationfiles",
         "vectorstoreid",
         "vectorstoreids",
         "videoid",
@@ -340,13 +343,14 @@ def _strings(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, str, bool]
         if isinstance(value, str):
             yield name, value, is_data
         elif isinstance(value, _Object):
-            is_call = any(
-                field == "type" and isinstance(inner, str) and inner.endswith("tool_use") for field, inner in value
-            )
+            types = [inner for field, inner in value if field == "type" and isinstance(inner, str)]
+            is_call = any(each.endswith("tool_use") for each in types)
+            # Evals say it so: `{"type": "file_id", "id": "file-…"}`.
+            kind = next((spelled for each in types if (spelled := _spelled(each)) in _FIELDS), name)
             for field, inner in value:
                 spelled = _spelled(field)
-                if name in _FIELDS and spelled == "id" and isinstance(inner, str):
-                    waiting.append((name, inner, is_data))
+                if kind in _FIELDS and spelled == "id" and isinstance(inner, str):
+                    waiting.append((kind, inner, is_data))
                     continue
                 # The arguments of a call are an object; what the Responses API calls `input` is none.
                 is_arguments = is_call and spelled == "input" and isinstance(inner, _Object)
