@@ -17,7 +17,7 @@ SATURATED: Final = 0.9
 COALESCED: Final = 1.2
 """Events a read above which the same is true, of whatever cause: mostly other work on the machine."""
 YARDSTICK_REQUESTS: Final = 5
-"""For each of the gateway's, so that nginx is looked at for about as long as the gateway is."""
+"""For each of the gateway's where both are as fast as they can, so that nginx is looked at for about as long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,15 +48,19 @@ def _compare_json(scenario: Scenario, pair: Pair) -> Outcome:
     mine: list[float] = []
     theirs: list[float] = []
     disturbances: list[float] = []
-    longer = replace(pair.effort, requests=pair.effort.requests * YARDSTICK_REQUESTS)
+    busy: list[float] = []
+    theirs_effort = pair.effort
+    if not scenario.rate:
+        theirs_effort = replace(pair.effort, requests=pair.effort.requests * YARDSTICK_REQUESTS)
     with neighbour_on(pair.cores.server) as neighbour:
         for _ in range(pair.effort.rounds * pair.effort.slices):
             neighbour.lap()
             sample = measure_json(pair.server, scenario, pair.effort, pair.cores, translating=pair.server_translates)
             mine.append(sample.cpu_us_per_request)
+            busy.append(sample.busy_share)
             disturbance = neighbour.lap()
             if pair.yardstick:
-                sample = measure_json(pair.yardstick, scenario, longer, pair.cores, translating=False)
+                sample = measure_json(pair.yardstick, scenario, theirs_effort, pair.cores, translating=False)
                 theirs.append(sample.cpu_us_per_request)
                 disturbance = max(disturbance, neighbour.lap())
             disturbances.append(disturbance)
@@ -66,7 +70,12 @@ def _compare_json(scenario: Scenario, pair: Pair) -> Outcome:
     if theirs:
         everywhere = Row(group=group, name="  in all slices", measured=ratios(mine, theirs), unit="x")
         rows.append(everywhere)
-    return Outcome(rows, [_company(scenario, disturbances, quiet)])
+    remarks = [_company(scenario, disturbances, quiet)]
+    if scenario.rate and (share := statistics.median(busy)) > SATURATED:
+        remarks.append(
+            f"{scenario.name}: the core was {share:.0%} busy, too slow for this rate: take the ratio with a grain of salt."
+        )
+    return Outcome(rows, remarks)
 
 
 def _company(scenario: Scenario, disturbances: Sequence[float], quiet: Sequence[int]) -> str:

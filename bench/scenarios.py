@@ -19,6 +19,8 @@ not meet meanwhile, or they pass as one.
 STREAM_CONNECTIONS: Final = 192
 """Streams at a time: with the gap above some 9,600 events a second: the core has work, and none piles up."""
 JSON_CONNECTIONS: Final = 32
+PACED_RATE: Final = 2000.0
+"""Calls a second, of every server alike: half of what the gateway can do on a core, so that no calls pile up anywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Scenario:
     """None: the answer is one JSON object; otherwise a stream, with so much between its events."""
     most: float | None
     """The greatest ratio to nginx that the design allows, for a request or for an event."""
+    rate: float = 0.0
+    """Requests a second, of JSON; 0: each server as many as it can."""
 
 
 def _streams(name: str, title: str, client: Dialect, provider: Dialect, most: float) -> tuple[Scenario, Scenario]:
@@ -57,17 +61,18 @@ def _streams(name: str, title: str, client: Dialect, provider: Dialect, most: fl
 
 CHAT: Final = Scenario(
     name="chat",
-    title="same dialect",
+    title="same dialect, each as fast as it can",
     client=Dialect.OPENAI,
     provider=Dialect.OPENAI,
     gap_us=None,
     most=7.0,
 )
 SCENARIOS: Final = (
+    replace(CHAT, name="chat-paced", title=f"same dialect, both {PACED_RATE:,.0f} a second", rate=PACED_RATE),
     CHAT,
     Scenario(
         name="chat-translated",
-        title="OpenAI to Anthropic",
+        title="OpenAI to Anthropic, each as fast as it can",
         client=Dialect.ANTHROPIC,
         provider=Dialect.OPENAI,
         gap_us=None,
@@ -181,6 +186,7 @@ def load_of(
         requests=requests,
         connections=connections,
         warmup=2 * connections,
+        rate=scenario.rate,
     )
 
 
