@@ -353,7 +353,7 @@ class Follower:
 class Coalescer:
     """Owns the flights.  One for a process; it outlives reloads."""
 
-    __slots__ = ("_flights", "_max_bytes", "_tasks", "_unexpected")
+    __slots__ = ("_flights", "_max_bytes", "_tasks", "_unexpected", "joined")
 
     def __init__(
         self, *, unexpected: Callable[[BaseException], None], max_flight_bytes: int = MAX_FLIGHT_BYTES
@@ -363,6 +363,8 @@ class Coalescer:
         self._max_bytes = max_flight_bytes
         self._flights: dict[Same, Flight] = {}
         self._tasks: dict[Flight, _Carrier] = {}
+        self.joined = 0
+        """Calls that joined a flight, those among them that were sent away again."""
 
     def __len__(self) -> int:
         """Flights under way."""
@@ -404,6 +406,7 @@ class Coalescer:
         flight = self._flights.get(same)
         if flight is None or not flight.is_open:
             return None
+        self.joined += 1
         return flight.follower(is_leader=False)
 
     def _lead(self, same: Same, run: Callable[[Flight], Coroutine[Any, Any, None]]) -> Follower:

@@ -70,7 +70,10 @@ class _Counting:
         else:
             request = msgspec.structs.replace(self.call.decode(), model=candidate.model)
             if self.gateway.masks is not None:
-                request = mask(self.gateway.masks, request).request
+                masked = mask(self.gateway.masks, request)
+                request = masked.request
+                if masked.values:
+                    self.gateway.masked()
             body = self.counting.encode_request(request, candidate.traits, receipt)
         return Outgoing(
             address=candidate.address,

@@ -54,6 +54,7 @@ def _shown(gateway: Gateway, call: Call, wire: EmbeddingDialect) -> tuple[Embedd
     user = None if request.user is None else mask_texts(gateway.masks, [request.user])[0]
     if (inputs, title, user) == (request.inputs, request.title, request.user):
         return request, False
+    gateway.masked()
     return msgspec.structs.replace(request, inputs=inputs, title=title, user=user), True
 
 

@@ -25,6 +25,10 @@ class Books(Protocol):
         ...
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """The wired parts.  Immutable: a reload wires others and swaps them in; calls under way keep theirs."""
@@ -50,6 +54,8 @@ class Parts:
     monotonic: Callable[[], float]
     wall: Callable[[], float]
     random: Callable[[], float]
+    masked: Callable[[], None] = _nothing
+    """Telemetry: called for each call in which something was masked."""
     tracing: Tracing | None = None
     """Gives calls their place in a trace; `None` where nothing is traced."""
     ownership: Ownership | None = None

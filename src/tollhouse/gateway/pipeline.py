@@ -669,6 +669,8 @@ class _Run(UnderWay):
             if self._gateway.masks is not None:
                 masked = mask(self._gateway.masks, request)
                 request, self._values = masked.request, masked.values
+                if masked.values:
+                    self._gateway.masked()
             self._request = request
         return self._request
 

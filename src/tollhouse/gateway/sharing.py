@@ -10,7 +10,7 @@ able to say what is wrong with it.
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -50,6 +50,16 @@ _SHARED: Final = (HEADER, b"shared")
 _OFF: Final = (HEADER, b"off")
 
 
+@dataclass(slots=True)
+class Shares:
+    """What came of sharing, counted for whoever watches the gateway.  The counts outlive a reload."""
+
+    hits: int = 0
+    misses: int = 0
+    off: int = 0
+    """Calls that were not to be looked for, or cannot be kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sharing:
     """What calls share; at least one of both."""
@@ -58,6 +68,7 @@ class Sharing:
     coalescer: Coalescer | None = None
     flight_scope: ScopeKind = "tenant"
     """Within which callers share calls under way: never wider than a tenant."""
+    shares: Shares = field(default_factory=Shares)
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -133,6 +144,8 @@ async def answer(
     """Carries one call to its end: from the cache, with others, or alone.  `route` raises as it does in a run."""
     asked = _asked(call, route)
     if asked is None or not asked.directives.keeps:
+        if sharing.cache is not None:
+            sharing.shares.off += 1
         await carry(call, _marked(sink, sharing, _OFF), asked, None)
         return
     cache, coalescer = sharing.cache, sharing.coalescer
@@ -145,11 +158,13 @@ async def answer(
             if hold is None:
                 await carry(call, sink, asked, None)  # which is refused in the caller's own words
                 return
+            sharing.shares.hits += 1
             try:
                 await _give(hit, asked, parts, sink)
             finally:
                 hold.settle(cost_nano=0, input_tokens=0, output_tokens=0)
             return
+        sharing.shares.misses += 1
     keeper = None if cache is None else Keeper(cache, asked)
     if coalescer is None or not asked.directives.shares:
         await carry(call, _marked(sink, sharing, _MISS), asked, keeper)

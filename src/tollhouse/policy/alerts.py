@@ -88,6 +88,8 @@ class Alerts:
         self._sleep = sleep
         self._close_seconds = close_seconds
         self._waiting: asyncio.Queue[tuple[Alert, str]] = asyncio.Queue(MAX_WAITING)
+        self.lost = 0
+        """Alerts that no webhook took."""
         self._posting = asyncio.get_running_loop().create_task(self._post_all(), name="tollhouse-alerts")
 
     def crossed(self, crossing: Crossing) -> None:
@@ -109,6 +111,7 @@ class Alerts:
         try:
             self._waiting.put_nowait((alert, webhook.reveal()))
         except asyncio.QueueFull:
+            self.lost += 1
             log.warning("an alert was not posted: too many wait", extra={"budget": alert.budget})
 
     async def aclose(self) -> None:
@@ -117,6 +120,7 @@ class Alerts:
             async with asyncio.timeout(self._close_seconds):
                 await self._waiting.join()
         except TimeoutError:
+            self.lost += self._waiting.qsize()
             log.warning("alerts were not posted before the end", extra={"alerts": self._waiting.qsize()})
         self._posting.cancel()
         with suppress(asyncio.CancelledError):
@@ -128,6 +132,7 @@ class Alerts:
             try:
                 await self._post(alert, webhook)
             except Exception as error:  # noqa: BLE001  # the task's outer edge: one bad webhook must not silence the others
+                self.lost += 1
                 log.warning("an alert was not posted", extra={"budget": alert.budget, "why": type(error).__name__})
             finally:
                 self._waiting.task_done()
@@ -152,6 +157,7 @@ class Alerts:
             why = f"status {status}"
             if status < 500 and status not in {408, 425, 429}:
                 break
+        self.lost += 1
         log.warning("an alert was not posted", extra={"budget": alert.budget, "why": why})
 
     async def _send(self, webhook: str, body: bytes) -> int:

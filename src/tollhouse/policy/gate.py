@@ -32,6 +32,7 @@ from tollhouse.policy.counters import (
     Unseeded,
 )
 from tollhouse.policy.rules import Bound, Budget, Rules
+from tollhouse.policy.waits import Waits
 
 SEAT_SECONDS: Final = 0.05
 """How long a call that found no seat waits before it looks again: nobody can say when one becomes free."""
@@ -100,8 +101,12 @@ class Gate:
         now_us: Callable[[], int],
         monotonic: Callable[[], float],
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        waits: Waits | None = None,
     ) -> None:
-        """`allowance_nano` is what a hard budget may spend whose past cannot be read just now."""
+        """`allowance_nano` is what a hard budget may spend whose past cannot be read just now.
+
+        `waits` counts what limits do to calls.
+        """
         self._rules = rules
         self._counters = counters
         self.settler = settler
@@ -112,6 +117,7 @@ class Gate:
         self._now_us = now_us
         self._monotonic = monotonic
         self._sleep = sleep
+        self._waits = waits or Waits()
         self._waiting = 0
         self._lines: dict[str, int] = {}
         """How many wait for each rate and seat that is full."""
@@ -215,12 +221,18 @@ class Gate:
         """Waits, in the line for what is full, until the call may fit; refuses at once if that would be too late."""
         left = give_up_at - self._monotonic()
         if seconds > left or self._waiting >= self._patience.max_waiting:
+            self._waits.refuse(name)
             raise _too_fast(answer, seconds) if isinstance(answer, RateFull) else _too_many(answer)
+        waits, began = self._waits, self._monotonic()
+        waits.began += 1
+        waits.now += 1
         self._waiting += 1
         self._lines[name] = self._lines.get(name, 0) + 1
         try:
             await self._sleep(seconds)
         finally:
+            waits.now -= 1
+            waits.seconds += self._monotonic() - began
             self._waiting -= 1
             self._lines[name] -= 1
             if not self._lines[name]:

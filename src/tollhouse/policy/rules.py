@@ -147,7 +147,7 @@ class Rules:
     def _bind(self, principal: Principal, alias: str, target: str, now_us: int) -> Bound:
         scopes = _scopes(principal, alias, target)
         rates, seats = _parts(self._rates(principal, scopes))
-        budgets = _open(
+        budgets = in_windows(
             (
                 each
                 for each in (*self._budgets, *principal.budgets, *principal.shared.budgets)
@@ -230,7 +230,7 @@ def _rates_of(scope: str, settings: RateSettings) -> Iterator[Rate]:
         yield Rate(f"tokens/{scope}", settings.tokens_per_minute, settings.tokens_per_minute, "tokens")
 
 
-def _open(settings: Iterable[BudgetSettings], now_us: int) -> Sequence[Budget]:
+def in_windows(settings: Iterable[BudgetSettings], now_us: int) -> Sequence[Budget]:
     """Budgets in their present windows; of two alike the stricter one counts."""
     budgets: dict[str, Budget] = {}
     for each in settings:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,9 +16,25 @@ if TYPE_CHECKING:
     from tollhouse.local.settings import LocalSettings
 
 
-async def start_local(config: Config, environ: Mapping[str, str], stack: AsyncExitStack) -> dict[str, LocalAddress]:
+class ModelLives:
+    """How the processes of the embedded models are, by the name of their provider."""
+
+    def __init__(self) -> None:
+        self.states: dict[str, str] = {}
+        self.deaths: dict[str, int] = {}
+
+    def note(self, provider: str, state: str) -> None:
+        """A process has come to a state of `local.lifecycle`, of which `waiting` is only entered by its death."""
+        self.states[provider] = state
+        self.deaths[provider] = self.deaths.get(provider, 0) + (state == "waiting")
+
+
+async def start_local(
+    config: Config, environ: Mapping[str, str], stack: AsyncExitStack, lives: ModelLives | None = None
+) -> dict[str, LocalAddress]:
     """Starts one process for each provider of type `local` that has no `base_url` of its own; they end with `stack`.
 
+    `lives` is told how they are, from now on.
     Raises `ConfigError`, `NotInstalled`, or `LocalModelUnavailable` with what to do (mostly: `tollhouse local pull`).
     """
     wanted = [s for s in config.providers.values() if s.type == "local" and s.base_url is None]
@@ -25,9 +42,12 @@ async def start_local(config: Config, environ: Mapping[str, str], stack: AsyncEx
         return {}
     from tollhouse.local.runner import LocalModel
 
+    lives = lives or ModelLives()
     running: dict[str, LocalAddress] = {}
     for provider in wanted:
-        model = LocalModel(local_settings(config, provider, environ), environ=environ)
+        model = LocalModel(
+            local_settings(config, provider, environ), environ=environ, on_state=partial(lives.note, provider.name)
+        )
         stack.push_async_callback(model.stop)
         await model.start()
         running[provider.name] = LocalAddress(model.base_url, Secret(model.api_key), model.supports_tools)

@@ -26,7 +26,7 @@ from tollhouse.gateway.ownership import Ownership
 from tollhouse.gateway.pipeline import Gateway
 from tollhouse.gateway.plan import RetryPolicy
 from tollhouse.gateway.routing import Alias, Candidate, Router
-from tollhouse.gateway.sharing import Sharing
+from tollhouse.gateway.sharing import Shares, Sharing
 from tollhouse.gateway.weight import Scales
 from tollhouse.ledger.kept_responses import KeepingBounds
 from tollhouse.ledger.prices import PriceBook, overrides_from
@@ -43,6 +43,7 @@ from tollhouse.policy.tenants import Tenants
 from tollhouse.policy.tokens.issuer_keys import IssuerBook
 from tollhouse.policy.tokens.secrets_file import SecretsFile
 from tollhouse.policy.tokens.verifier import TokenVerifier
+from tollhouse.policy.waits import Waits
 from tollhouse.providers.local import traits_without_tools
 from tollhouse.providers.provider import Provider
 from tollhouse.providers.registry import build as build_provider
@@ -68,6 +69,10 @@ class LocalAddress:
     """Whether its chat template knows tools; if not, calls are forced."""
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(slots=True, kw_only=True)
 class Engine:
     """The parts that a reload keeps.  `aclose` it on the loop that used it."""
@@ -78,6 +83,8 @@ class Engine:
     bodies: BodyStore | None = None
     finished: Callable[[CallRecord], None]
     unexpected: Callable[[str, BaseException], None]
+    masked: Callable[[], None] = _nothing
+    """Hears of each call in which something was masked."""
     tracing: Tracing | None = None
     """Gives calls their place in a trace; `None` where nothing is traced."""
     local: Mapping[str, LocalAddress] = field(default_factory=dict)
@@ -85,6 +92,8 @@ class Engine:
     scales: Scales = field(default_factory=Scales)
     transports: dict[str, Transport] = field(default_factory=dict)
     """By proxy address; `""` is none."""
+    waits: Waits = field(default_factory=Waits)
+    shares: Shares = field(default_factory=Shares)
     coalescer: Coalescer | None = None
     answers: tuple[ResponseCacheSettings, AnswerStore] | None = None
     """Where answers are kept, and with which settings that was opened."""
@@ -122,7 +131,7 @@ class Engine:
         if cache is None and coalescer is None:
             return None
         scope: ScopeKind = "key" if wanted is not None and wanted.scope == "key" else "tenant"
-        return Sharing(cache=cache, coalescer=coalescer, flight_scope=scope)
+        return Sharing(cache=cache, coalescer=coalescer, flight_scope=scope, shares=self.shares)
 
     async def aclose(self) -> None:
         """Closes every connection to providers, to issuers and to where answers are kept."""
@@ -168,6 +177,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
             crossed=stores.alerts.crossed,
             now_us=lambda: time.time_ns() // 1000,
             monotonic=time.monotonic,
+            waits=engine.waits,
         ),
         scales=engine.scales,
         health=HealthBook(providers),
@@ -183,6 +193,7 @@ def assemble(config: Config, engine: Engine) -> Serving:
         masks=redactor_of(config) if config.logging.redact_upstream else None,
         shown=redactor_of(config, "secrets").redact,
         finished=engine.finished,
+        masked=engine.masked,
         unexpected=engine.unexpected,
         monotonic=time.monotonic,
         wall=time.time,

@@ -8,7 +8,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from tollhouse.telemetry.metrics import DURATION_BUCKETS_US, FIRST_TOKEN_BUCKETS_US, Histogram, Snapshot
+from tollhouse.telemetry.metrics import (
+    DURATION_BUCKETS_US,
+    FIRST_TOKEN_BUCKETS_US,
+    LAG_BUCKETS_US,
+    Histogram,
+    Snapshot,
+)
+from tollhouse.telemetry.readings import FAMILIES
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -62,7 +69,22 @@ class _Counts(Collector):
             for outcome, count in outcomes.items():
                 attempts.add_metric((provider, outcome), count)
         in_flight = GaugeMetricFamily("tollhouse_calls_in_flight", "Calls being answered now.", snapshot.in_flight)
-        return (calls, duration, first_token, tokens, cost, attempts, in_flight)
+        loop_lag = HistogramMetricFamily(
+            "tollhouse_event_loop_lag_seconds",
+            "How much later than it was to the event loop came back to a task that slept, looked at four times a second.",
+        )
+        loop_lag.add_metric((), *_buckets(snapshot.loop_lag, LAG_BUCKETS_US))
+        return (calls, duration, first_token, tokens, cost, attempts, in_flight, loop_lag, *_families(snapshot))
+
+
+def _families(snapshot: Snapshot) -> Iterator[Metric]:
+    """What was read, all families of it: a rule about one of which there is nothing yet is no mistake."""
+    for family in FAMILIES:
+        kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+        metric = kind(family.name.removesuffix("_total"), family.meaning, labels=family.labels)
+        for sample in snapshot.readings.samples.get(family.name, ()):
+            metric.add_metric(sample.labels, sample.value)
+        yield metric
 
 
 def _buckets(histogram: Histogram, bounds_us: tuple[int, ...]) -> tuple[list[tuple[str, float]], float]:

@@ -60,9 +60,20 @@ class OutletHandler(logging.Handler):
         super().__init__()
         self._outlet = outlet
 
+    @property
+    def lost(self) -> int:
+        """Lines that were lost."""
+        return self._outlet.state().dropped_lines
+
     def emit(self, record: logging.LogRecord) -> None:
         """Never waits; a line for which there is no room is dropped, and the outlet counts it."""
         self._outlet.put(self.format(record).encode("utf-8", "replace") + b"\n")
+
+
+def lost_lines() -> int:
+    """How many of this process's own lines were lost on their way out."""
+    handlers = logging.getLogger(ROOT).handlers
+    return sum(handler.lost for handler in handlers if isinstance(handler, OutletHandler))
 
 
 def tell_lost(what: str) -> Callable[[int, str], None]:

@@ -12,18 +12,26 @@ that invents names cannot make series.
 from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Final
 
+from tollhouse.errors import ClientLeft
 from tollhouse.ledger.record import CallRecord
+from tollhouse.telemetry.readings import CUT, FALLBACKS, MASKED, REFUSED, RETRIES, Readings, joined
 
 MAX_MODELS: Final = 200
 OTHER: Final = "other"
+MAX_HEARD: Final = 1_000
+"""Refused calls that are remembered until their door tells of them too."""
 
 DURATION_BUCKETS_US: Final = tuple(
     int(seconds * 1_000_000) for seconds in (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 )
 FIRST_TOKEN_BUCKETS_US: Final = tuple(
     int(seconds * 1_000_000) for seconds in (0.02, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2, 4, 8, 16, 32, 64)
+)
+LAG_BUCKETS_US: Final = tuple(
+    int(seconds * 1_000_000) for seconds in (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 )
 
 
@@ -120,6 +128,9 @@ class Snapshot:
     attempts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Upstream calls: provider → outcome → how many."""
     in_flight: int = 0
+    loop_lag: Histogram = field(default_factory=lambda: _empty(LAG_BUCKETS_US))
+    """How much later than it was to the event loop came back to a task that slept."""
+    readings: Readings = field(default_factory=Readings)
 
 
 class Metrics:
@@ -128,6 +139,15 @@ class Metrics:
     def __init__(self) -> None:
         self.in_flight = 0
         """Calls being answered now; the front door keeps it."""
+        self.masked = 0
+        """Calls in which something was masked."""
+        self._refused: dict[str, int] = {}
+        self._retries: dict[str, int] = {}
+        self._fallbacks: dict[tuple[str, str], int] = {}
+        self._cut: dict[tuple[str, str], int] = {}
+        self._heard: dict[str, None] = {}
+        """Ids of refused calls that are counted, the oldest first."""
+        self._lag = _empty(LAG_BUCKETS_US)
         self._series: dict[tuple[str, str, str], Series] = {}
         self._attempts: dict[str, dict[str, int]] = {}
         self._models: set[tuple[str, str]] = set()
@@ -141,6 +161,23 @@ class Metrics:
             if outcomes is None:
                 outcomes = self._attempts[attempt.provider] = {}
             outcomes[attempt.outcome] = outcomes.get(attempt.outcome, 0) + 1
+        if record.outcome != "ok" or len(record.attempts) > 1:
+            self._note_trouble(record)
+
+    def refused(self, request_id: str, code: str) -> None:
+        """Counts a request that a door refused.  Some doors tell of calls, too, whose record was counted."""
+        if request_id in self._heard:
+            del self._heard[request_id]
+        else:
+            self._refused[code] = self._refused.get(code, 0) + 1
+
+    def note_masked(self) -> None:
+        """Counts a call in which something was masked."""
+        self.masked += 1
+
+    def note_lag(self, seconds: float) -> None:
+        """Counts how much later than it was to the event loop came back to a task that slept."""
+        self._lag.observe(max(0, int(seconds * 1e6)), LAG_BUCKETS_US)
 
     def snapshot(self) -> Snapshot:
         """The counts as they are now, which counting goes on without.  May be called from another thread."""
@@ -150,7 +187,38 @@ class Metrics:
             [series.copied() for series in list(self._series.values())],
             {provider: dict(outcomes) for provider, outcomes in list(self._attempts.items())},
             self.in_flight,
+            self._lag.copied(),
+            self._readings(),
         )
+
+    def _readings(self) -> Readings:
+        readings = Readings()
+        readings.put_all(REFUSED, [((code,), count) for code, count in dict(self._refused).items()])
+        readings.put_all(RETRIES, [((provider,), count) for provider, count in dict(self._retries).items()])
+        readings.put_all(FALLBACKS, dict(self._fallbacks).items())
+        readings.put_all(CUT, dict(self._cut).items())
+        readings.put(MASKED, self.masked)
+        return readings
+
+    def _note_trouble(self, record: CallRecord) -> None:
+        """Counts what few calls have: more than one attempt, or an end that is not well."""
+        attempts, outcome = record.attempts, record.outcome
+        for before, attempt in pairwise(attempts):
+            if (before.provider, before.model) == (attempt.provider, attempt.model):
+                self._retries[attempt.provider] = self._retries.get(attempt.provider, 0) + 1
+            else:
+                pair = (attempt.provider, before.provider)
+                self._fallbacks[pair] = self._fallbacks.get(pair, 0) + 1
+        if outcome in {"ok", ClientLeft.code}:
+            return
+        if not attempts and record.cache != "shared":
+            self._refused[outcome] = self._refused.get(outcome, 0) + 1
+        elif record.streamed and record.first_byte_us is not None:
+            cut = (record.provider, outcome)
+            self._cut[cut] = self._cut.get(cut, 0) + 1
+        self._heard[record.id] = None
+        if len(self._heard) > MAX_HEARD:
+            del self._heard[next(iter(self._heard))]
 
     def _find(self, record: CallRecord) -> Series:
         key = (record.door, record.provider, self._model(record))
@@ -173,8 +241,11 @@ def added(snapshots: Iterable[Snapshot]) -> Snapshot:
     """The sum of several processes' counts."""
     whole = Snapshot()
     found: dict[tuple[str, str, str], Series] = {}
+    readings: list[Readings] = []
     for snapshot in snapshots:
         whole.in_flight += snapshot.in_flight
+        whole.loop_lag.add(snapshot.loop_lag)
+        readings.append(snapshot.readings)
         for series in snapshot.series:
             key = (series.door, series.provider, series.model)
             mine = found.get(key)
@@ -186,4 +257,5 @@ def added(snapshots: Iterable[Snapshot]) -> Snapshot:
             for outcome, count in outcomes.items():
                 sums[outcome] = sums.get(outcome, 0) + count
     whole.series = list(found.values())
+    whole.readings = joined(readings)
     return whole

@@ -84,7 +84,8 @@ class Dialler:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Opens nothing."""
-        self._names = names or Names()
+        self.names = names or Names()
+        """The names that it looked up."""
         self._connect = connect or open_socket
         self._stagger_seconds = stagger_seconds
         self._clock = clock
@@ -98,7 +99,7 @@ class Dialler:
         trail.port = port
         if _is_numeric(host):
             return await self._race([host], trail)
-        answer = self._names.kept(host)
+        answer = self.names.kept(host)
         if answer is None:
             return await self._race_anew(host, trail)
         try:
@@ -115,20 +116,20 @@ class Dialler:
         for address in trail.open_attempts:
             self._distrust(address, trail.port)
         if trail.open_attempts and trail.answer is not None:
-            self._names.drop(trail.answer)
+            self.names.drop(trail.answer)
 
     def close(self) -> None:
         """Ends look-ups.  Attempts are ended by those who wait for them."""
-        self._names.close()
+        self.names.close()
 
     async def _race_anew(
         self, host: str, trail: Trail, *, unless_all_in: frozenset[str] = frozenset()
     ) -> asyncio.Transport:
         """Asks for the name.  Raises the failures so far if the answer holds no address but those."""
         trail.waits_for = f"the name {host} to be resolved"
-        answer = await self._names.ask(host)
+        answer = await self.names.ask(host)
         if unless_all_in.issuperset(answer.addresses):
-            self._names.drop(answer)
+            self.names.drop(answer)
             raise NotReached(trail.failures)
         trail.failures.clear()
         return await self._race_answer(answer, trail)
@@ -145,7 +146,7 @@ class Dialler:
         try:
             return await self._race(order, trail)
         except NotReached:
-            self._names.drop(answer)
+            self.names.drop(answer)
             raise
 
     async def _race(self, order: Sequence[str], trail: Trail) -> asyncio.Transport:

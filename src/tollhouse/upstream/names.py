@@ -71,6 +71,10 @@ class Names:
         self._line: deque[str] = deque()
         self._running = 0
         self._closed = False
+        self.found = 0
+        """Look-ups that had an answer."""
+        self.failed = 0
+        """Look-ups that had none."""
 
     @property
     def under_way(self) -> int:
@@ -143,8 +147,10 @@ class Names:
         if self._closed:
             return
         if isinstance(outcome, OSError):
+            self.failed += 1
             self._tell(host, outcome)
         else:
+            self.found += 1
             answer = Answer(host, outcome[:MAX_ADDRESSES], self._clock() + self._kept_seconds)
             self._keep(answer)
             self._tell(host, answer)

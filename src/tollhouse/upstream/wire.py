@@ -20,7 +20,7 @@ from tollhouse.errors import ConfigError, ConnectFailed, ConnectionLost, Gateway
 from tollhouse.upstream.connection import READ_BUFFER_BYTES, Connection
 from tollhouse.upstream.content import decoded
 from tollhouse.upstream.dialler import Dialler, NotReached, Trail
-from tollhouse.upstream.names import Unresolved, plain_reason
+from tollhouse.upstream.names import Names, Unresolved, plain_reason
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
 from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
@@ -48,6 +48,19 @@ class WireSettings:
     client_key: str | None = None
     """PEM file of its private key, if that is not in the same file; not encrypted."""
     proxies: Proxies = NO_PROXIES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OriginState:
+    """The connections to one scheme, host and port."""
+
+    where: str
+    """`Address.where`."""
+    open: int
+    """Those that are being made among them."""
+    idle: int
+    waiting: int
+    """Calls that wait for one."""
 
 
 class WireTransport:
@@ -99,6 +112,24 @@ class WireTransport:
             if exchange.content_encoding:
                 return decoded(exchange, exchange.content_encoding, origin.where)
             return exchange
+
+    @property
+    def names(self) -> Names:
+        """The names that were looked up."""
+        return self._dialler.names
+
+    def pools(self) -> list[OriginState]:
+        """How many connections there are, one entry for each origin that was called."""
+        # A copy: it is looked at from another thread, too.
+        return [
+            OriginState(
+                where=origin.where,
+                open=origin.pool.open_slots,
+                idle=origin.pool.idle_connections,
+                waiting=origin.pool.waiting,
+            )
+            for origin in list(self._origins.values())
+        ]
 
     async def aclose(self) -> None:
         """See `Transport.aclose`.  Calls in flight fail with `ConnectionLost`, later ones with `ConnectFailed`.
