@@ -109,6 +109,13 @@ def test_a_type_of_no_known_form_is_left_to_the_provider(kind: Any):
     assert msgspec.json.decode(read_schema(written, is_json_schema=False)) == msgspec.json.decode(written)
 
 
+@pytest.mark.parametrize("kind", [["boolean", "null"], [], {}, None])
+def test_an_enum_without_words_is_left_out_whatever_its_type(kind: Any):
+    said, receipt = cleaned({"type": kind, "enum": [True, None]})
+    assert "enum" not in said
+    assert any("`enum`" in entry for entry in receipt)
+
+
 def test_a_bound_that_no_float_holds_is_told_in_full():
     receipt = Receipt()
     written = write_schema(msgspec.Raw(b'{"type":"integer","exclusiveMinimum":1%b}' % (b"0" * 400)), "s", receipt)

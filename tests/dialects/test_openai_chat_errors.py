@@ -199,3 +199,10 @@ def test_an_error_in_a_list_says_what_it_says(levels: int, opening: bytes, closi
 def test_an_error_in_hostile_wrappings_is_an_error_all_the_same(levels: int, opening: bytes, closing: bytes):
     error = DIALECT.decode_error(503, opening * levels + b'"no such thing"' + closing * levels)
     assert error.status == 503
+
+
+@pytest.mark.parametrize("words", [b'"no such \\ud83d thing"', b'{"message":"no such \\ud83d thing","code":"\\udc00"}'])
+def test_half_a_character_in_an_error_can_be_told_on(words: bytes):
+    error = DIALECT.decode_error(400, b'{"error":' + words + b"}")
+    assert error.message == "no such \N{REPLACEMENT CHARACTER} thing"
+    assert "no such" in msgspec.json.decode(DIALECT.encode_error(error, "req_1"))["error"]["message"]

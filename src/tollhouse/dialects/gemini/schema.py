@@ -313,7 +313,7 @@ class _Cleaner:
                 schema["type"] = [kind, "null"]
             return
         del schema["enum"]
-        if kind not in {"null", "boolean"} or (len(choices) == 1 and kind == "boolean"):
+        if kind != "null" and (kind != "boolean" or len(choices) == 1):
             self._note("enum", "an `enum` of other values than text and numbers")
 
     def _bounds(self, schema: dict[str, Json]) -> None:

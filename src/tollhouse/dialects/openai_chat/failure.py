@@ -113,7 +113,9 @@ def error_object(error: TollhouseError, request_id: str) -> dict[str, Json]:
 
 
 def clean(text: str) -> str:
-    """Text fit for a caller: no page, no credential, bounded."""
+    """Text fit for a caller: no page, no credential, no half of a character, bounded."""
+    if not text.isascii():
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     if _HTML.search(text[:1_000]):
         text = _page(text)
     return fit(text[: MAX_MESSAGE_CHARACTERS * 2].strip())

@@ -107,7 +107,7 @@ def _request(body: bytes) -> Request:
     fields = {name: raw for name, raw in peeked.fields.items() if not is_null(raw)}
     values = {name: plain(raw, name) for name, raw in fields.items() if name in _UNDERSTOOD and name != "tools"}
     extra = {name: raw for name, raw in fields.items() if name not in _UNDERSTOOD}
-    if values.get("truncation") not in {None, "disabled"}:
+    if (truncation := values.get("truncation")) is not None and truncation != "disabled":
         extra["truncation"] = fields["truncation"]
     if values.get("background") is True:
         extra["background"] = fields["background"]

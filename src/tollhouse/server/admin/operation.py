@@ -124,6 +124,8 @@ def read_body(kind: type[B], data: bytes) -> B:
         raise _invalid(error, "invalid_body", "field") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(400, "bad_request", f"The body is not JSON: {error}.") from error
+    except RecursionError as error:
+        raise Refusal(400, "bad_request", "The body is nested too deeply to be read.") from error
 
 
 def read_place(value: str) -> str:
