@@ -49,6 +49,16 @@ async def test_the_first_note_of_a_thing_stays(book: Belongings, any_url: str):
     await other.aclose()
 
 
+async def test_what_is_noted_already_is_not_written_again(book: Belongings, any_url: str):
+    """Whoever polls a batch is told of the same file each time."""
+    await book.note([note("file-1"), note("files/a")])
+    await asyncio.to_thread(transact, any_url, lambda t: t.run("DELETE FROM belongings"))
+    await book.note([note("file-1")])
+    assert await notes_in(any_url) == 0
+    await book.note([note("files/a"), note("file-1", "sales")])
+    assert await notes_in(any_url) == 2
+
+
 async def test_many_ids_are_asked_for_in_pieces(book: Belongings):
     names = [f"file-{number}" for number in range(2 * MAX_ASKED + 1)]
     await book.note(map(note, names))
@@ -97,7 +107,9 @@ async def test_too_many_notes_push_out_the_oldest_of_who_has_most(any_url: str, 
     await book.tidy()
 
     assert await notes_in(any_url) == 4
-    left = await book.owners("openai", ["old", "file-6", "file-7"])
+    other = Belongings(any_url)
+    left = await other.owners("openai", ["old", "file-6", "file-7"])
+    await other.aclose()
     assert left == {"old": "sales", "file-7": "research"}
     await book.aclose()
 

@@ -41,6 +41,7 @@ _INSERT: Final = (
     "INSERT INTO belongings (provider, id, tenant, kind, noted_at_us) VALUES ($1, $2, $3, $4, $5) "
     "ON CONFLICT (provider, id) DO NOTHING"
 )
+_ONE: Final = "SELECT tenant FROM belongings WHERE provider = $1 AND id = $2"
 _DELETE: Final = "DELETE FROM belongings WHERE provider = $1 AND id = $2 AND tenant = $3"
 _COUNT: Final = "SELECT count(*) FROM belongings"
 _LARGEST: Final = "SELECT tenant, count(*) AS notes FROM belongings GROUP BY tenant ORDER BY notes DESC LIMIT 1"
@@ -207,7 +208,8 @@ class Belongings:
                 batch = list(self._waiting.values())
                 told, self._written = self._written, []
                 try:
-                    await loop.run_in_executor(self._writer, partial(transact, self._url, partial(_insert, batch)))
+                    insert = partial(transact, self._url, partial(_insert, batch))
+                    tenants = await loop.run_in_executor(self._writer, insert)
                 except StoreUnavailable as error:
                     self._is_away(error)
                     told += self._written
@@ -215,8 +217,9 @@ class Belongings:
                     for each in told:
                         each.set_exception(StoreUnavailable(error.message))
                     return
-                for note in batch:
+                for note, tenant in zip(batch, tenants, strict=True):
                     self._waiting.pop((note.provider, note.id), None)
+                    self._remember(note.provider, note.id, tenant)
                 for each in told:
                     each.set_result(None)
         finally:
@@ -228,9 +231,14 @@ def _is_id(text: str) -> bool:
     return 0 < len(text) <= MAX_ID_CHARACTERS and text.isprintable()
 
 
-def _insert(batch: Sequence[Note], transaction: Transaction) -> None:
+def _insert(batch: Sequence[Note], transaction: Transaction) -> list[str]:
+    """Writes the notes; whose each thing is then, which may have been noted before."""
+    tenants = []
     for note in batch:
         transaction.run(_INSERT, *note)
+        ((tenant,),) = transaction.rows(_ONE, note.provider, note.id)
+        tenants.append(tenant)
+    return tenants
 
 
 def _count(transaction: Transaction) -> int:
