@@ -432,6 +432,15 @@ def test_an_unknown_option_is_refused_with_the_nearest():
     assert "Did you mean 'token_seconds'? The options are token_seconds, mint." in message
 
 
+def test_whose_things_may_be_named_is_for_a_provider_to_say():
+    body = "openai: {{api_key: sk-x{}}}"
+    said = [
+        read(with_provider(body.format(more))).providers["openai"].foreign_ids for more in ("", ", foreign_ids: allow")
+    ]
+    assert said == [None, "allow"]
+    assert "Did you mean 'refuse'?" in problem(with_provider(body.format(", foreign_ids: refused")))
+
+
 def test_a_name_of_a_provider_has_no_slash():
     assert "is not a name" in problem(with_provider("a/b: {type: local}"))
 
