@@ -48,7 +48,7 @@ def door(front: Front) -> Door:
             return None
         below = rest.removeprefix("openai/").removeprefix("v1/")
         if below == _RESPONSES or below.startswith(f"{_RESPONSES}/"):
-            # What is kept at a provider under the gateway's account would be within reach of every tenant.
+            # Answers are kept by the gateway, for each tenant, and gone on from with any provider.
             return responses.route(front, below.removeprefix(_RESPONSES).removeprefix("/"), provider=name)
         if provider.dialect is GEMINI and (
             called := gemini.route(front, rest.removeprefix("v1beta/").removeprefix("v1/"), provider=name)
