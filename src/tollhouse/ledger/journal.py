@@ -143,6 +143,15 @@ def waiting_rows(directory: Path, name: str) -> Iterator[Row]:
             yield from (line for line in _read(path) if isinstance(line, tuple))
 
 
+def waiting_bytes(directory: Path, name: str) -> int:
+    """The size of all journals of a ledger, those of other processes too; 0 when no row waits.  Raises `OSError`."""
+    total = 0
+    for path in directory.glob(f"{name}.journal-*.jsonl"):
+        with suppress(FileNotFoundError):  # it was replayed in the meantime
+            total += path.stat().st_size
+    return total
+
+
 def _adopt(path: Path, commit: Commit) -> Iterator[Replayed]:
     try:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

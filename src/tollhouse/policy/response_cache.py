@@ -224,6 +224,11 @@ def unpack(entry: bytes) -> Kept | None:
 class AnswerStore(Protocol):
     """Keeps entries for a fixed time and within a bound of bytes.  It raises nothing: what it cannot reach is not there."""
 
+    @property
+    def is_resting(self) -> bool:
+        """Whether it could not be reached a moment ago, and is not asked for now."""
+        ...
+
     async def get(self, key: bytes) -> bytes | None:
         """The entry of a key, if it is there and has not expired."""
         ...
@@ -251,6 +256,11 @@ class MemoryAnswers:
         """In the order of use."""
         self._ages: OrderedDict[bytes, float] = OrderedDict()
         """When each expires, in the order of arrival, which with one time to live for all is the order of expiry."""
+
+    @property
+    def is_resting(self) -> bool:
+        """It can always be reached."""
+        return False
 
     @property
     def size_bytes(self) -> int:

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from tollhouse.server.observation import note_providers
 from tollhouse.telemetry.metrics import Snapshot, added
 from tollhouse.upstream.health import ProviderHealth
 
@@ -49,13 +50,19 @@ def read(folder: Path) -> list[Report]:
 
 
 def metrics_of(reports: Iterable[Report]) -> Snapshot:
-    """All workers' counts; of those that ended, without the calls that they can no longer be answering."""
+    """All workers' counts, and how providers are; of workers that ended, without what they are no more."""
     snapshots = []
+    living = []
     for report in reports:
-        if not _is_alive(report.pid):
+        if _is_alive(report.pid):
+            living.append(report)
+        else:
             report.metrics.in_flight = 0
+            report.metrics.readings = report.metrics.readings.of_the_dead()
         snapshots.append(report.metrics)
-    return added(snapshots)
+    whole = added(snapshots)
+    note_providers(whole.readings, providers_of(living))
+    return whole
 
 
 def providers_of(reports: Iterable[Report]) -> Sequence[ProviderHealth]:

@@ -34,16 +34,18 @@ from tollhouse.server import reports
 from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.admin.office import Office
 from tollhouse.server.admin.study import Study
-from tollhouse.server.embedded import start_local
+from tollhouse.server.embedded import ModelLives, start_local
 from tollhouse.server.fork_server import ForkServer
 from tollhouse.server.http.asgi import App
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, Server, reserve
+from tollhouse.server.observation import House, note_journals
 from tollhouse.server.tls import live_tls, watching
 from tollhouse.server.worker import CUT_SECONDS, Job, Worker, calm_collector
 from tollhouse.server.worker_process import WorkerProcess
 from tollhouse.telemetry import logs
 from tollhouse.telemetry.audit import GATEWAY, RegisterAudit, Trail
+from tollhouse.telemetry.readings import joined
 
 RESTART_BASE_SECONDS: Final = 0.5
 RESTART_CAP_SECONDS: Final = 30.0
@@ -120,7 +122,8 @@ async def serve(
             )
             stack.callback(held_grpc.close)
             sockets += (held_grpc,)
-        local = await start_local(config, environ, stack)
+        lives = ModelLives()
+        local = await start_local(config, environ, stack, lives)
         job = Job(config_file=str(config_file), place=public, local=local, grpc=grpc, overrides=overrides)
         listening = Listening(http=public if server.http else None, admin=admin, grpc=grpc, workers=server.workers)
         announce = partial(_announce, told, config, listening, announcement or _one_line)
@@ -139,10 +142,10 @@ async def serve(
                 trail=worker.stores.trail,
                 loop=asyncio.get_running_loop(),
             )
-            await _serve_alone(worker, office, admin_listener, announce, sockets)
+            await _serve_alone(worker, House(office=office, models=lives), admin_listener, announce, sockets)
         else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="tollhouse-workers-"))
-            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin_listener, forks)
+            supervisor = Supervisor(replace(job, reports_folder=folder), config, admin_listener, forks, lives)
             await supervisor.run(announce, sockets)
 
 
@@ -210,7 +213,7 @@ def _one_line(config: Config, listening: Listening) -> Iterable[str]:
 
 async def _serve_alone(
     worker: Worker,
-    office: Office,
+    house: House,
     listen: "AdminListener",
     announce: Callable[[], None],
     held: tuple[socket.socket, ...],
@@ -219,8 +222,8 @@ async def _serve_alone(
         health=worker.health_json,
         is_ready=lambda: not worker.running.is_draining,
         readiness=worker.readiness,
-        metrics=worker.metrics_text,
-        office=office,
+        metrics=partial(worker.metrics_text, house.readings),
+        office=house.office,
     )
     admin_listener = listen(app)
     loop = asyncio.get_running_loop()
@@ -244,10 +247,14 @@ async def _serve_alone(
 class Supervisor:
     """Keeps `workers` processes running."""
 
-    def __init__(self, job: Job, config: Config, listen: AdminListener, forks: ForkServer | None) -> None:
+    def __init__(
+        self, job: Job, config: Config, listen: AdminListener, forks: ForkServer | None, lives: ModelLives
+    ) -> None:
         """Starts nothing."""
         self._job = job
-        self._config = config
+        self._config = self._began_with = config
+        self._lives = lives
+        self._was_reload_good = True
         self._drain_seconds = config.server.drain_seconds
         self._listen = listen
         self._children = [WorkerProcess(job, number, forks) for number in range(1, config.server.workers + 1)]
@@ -274,11 +281,17 @@ class Supervisor:
             trail=trail,
             loop=loop,
         )
+        house = House(
+            office=office,
+            models=self._lives,
+            restarts=lambda: sum(child.restarts for child in self._children),
+            was_reload_good=lambda: self._was_reload_good,
+        )
         app = AdminApp(
             health=self.health_json,
             is_ready=self._is_ready,
             readiness=lambda: "serving, store down" if self._missing() else "ready",
-            metrics=self._metrics,
+            metrics=partial(self._metrics, house),
             office=office,
         )
         listener = self._listen(app)
@@ -352,9 +365,11 @@ class Supervisor:
             read = load(Path(self._job.config_file), os.environ, defaults_by_type())
             self._config = self._job.overrides.over(read)
         except TollhouseError as error:
+            self._was_reload_good = False
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400
             return
+        self._was_reload_good = True
         for child in self._children:
             child.signal(signal.SIGHUP)
 
@@ -364,10 +379,13 @@ class Supervisor:
     def _missing(self) -> dict[str, str]:
         return reports.missing_of(reports.read(Path(self._job.reports_folder)))
 
-    def _metrics(self) -> tuple[bytes, str]:
+    def _metrics(self, house: House) -> tuple[bytes, str]:
         from tollhouse.telemetry.exposition import CONTENT_TYPE, render
 
-        return render(reports.metrics_of(reports.read(Path(self._job.reports_folder)))), CONTENT_TYPE
+        snapshot = reports.metrics_of(reports.read(Path(self._job.reports_folder)))
+        note_journals(snapshot.readings, self._began_with, os.environ)
+        snapshot.readings = joined([snapshot.readings, house.readings()])
+        return render(snapshot), CONTENT_TYPE
 
     def health_json(self) -> bytes:
         """The body of `GET /health`.  Of the workers' opinions of a provider the worst is shown."""

@@ -42,7 +42,7 @@ from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
-from tollhouse.server import reports
+from tollhouse.server import observation, reports
 from tollhouse.server.chained import Chained
 from tollhouse.server.http.app import PublicApp
 from tollhouse.server.http.asgi import App
@@ -53,12 +53,13 @@ from tollhouse.server.running_calls import RunningCalls
 from tollhouse.server.stores import Stores
 from tollhouse.server.tls import LiveTls, live_tls
 from tollhouse.server.wiring import Engine, LocalAddress, assemble, bounds_of
-from tollhouse.telemetry import logs
+from tollhouse.telemetry import logs, readings
 from tollhouse.telemetry.bodies import BodySettings, BodyStore, Readable
 from tollhouse.telemetry.bodies_file import path_of
 from tollhouse.telemetry.calls_log import CallsLog
 from tollhouse.telemetry.metrics import Metrics, Snapshot
 from tollhouse.telemetry.outlet import Outlet
+from tollhouse.telemetry.readings import Readings, joined
 from tollhouse.telemetry.trace_context import Tracing
 from tollhouse.upstream.health import ProviderHealth
 
@@ -101,11 +102,13 @@ class Worker:
     ) -> None:
         """Use `open`."""
         loop = asyncio.get_running_loop()
-        self.config = config
+        self.config = self._began_with = config
         self._job = job
         self._environ = environ
         self._started = time.monotonic()
         self._metrics = Metrics()
+        self._was_reload_good = True
+        self._reloaded_at = time.time()
         self._reports = Path(job.reports_folder) if job.reports_folder else None
         redactor = redactor_of(config, "secrets")
         self._outlet = _outlet(config.logging.calls)
@@ -122,6 +125,7 @@ class Worker:
             bodies=self._bodies,
             finished=self._finished,
             unexpected=_unexpected,
+            masked=self._metrics.note_masked,
             tracing=None if traces is None else Tracing(traces.sample, random.getrandbits),
             local=job.local,
         )
@@ -256,6 +260,7 @@ class Worker:
             config = self._job.overrides.over(read)
             serving = assemble(config, self._engine)
         except TollhouseError as error:
+            self._was_reload_good = False
             problems = error.problems if isinstance(error, ConfigError) else (str(error),)
             log.error("the new configuration is refused, the old one goes on serving", extra={"problems": problems})  # noqa: TRY400
             return
@@ -263,6 +268,7 @@ class Worker:
         later = [change.path for change in changes if change.needs_restart]
         if later:
             log.warning("these changes take effect only with a restart", extra={"paths": later})
+        self._was_reload_good, self._reloaded_at = True, time.time()
         self.config = config
         self.app.serving = serving
         self._engine.issuers.watch(config.auth.oidc)
@@ -312,14 +318,19 @@ class Worker:
             "uptime_seconds": round(time.monotonic() - self._started, 1),
         }
 
-    def metrics_text(self) -> tuple[bytes, str]:
-        """The exposition text, summed over all workers, and its content type."""
+    def metrics_text(self, more: Callable[[], Readings] = Readings) -> tuple[bytes, str]:
+        """The exposition text, summed over all workers, and its content type; with what `more` has to say.
+
+        Reads files: for a thread.
+        """
         from tollhouse.telemetry.exposition import CONTENT_TYPE, render
 
-        snapshot = self._snapshot()
+        found = [self._report()]
         if self._reports is not None:
-            others = [report for report in reports.read(self._reports) if report.pid != os.getpid()]
-            snapshot = reports.metrics_of([self._report(), *others])
+            found += [report for report in reports.read(self._reports) if report.pid != os.getpid()]
+        snapshot = reports.metrics_of(found)
+        observation.note_journals(snapshot.readings, self._began_with, self._environ)
+        snapshot.readings = joined([snapshot.readings, more()])
         return render(snapshot), CONTENT_TYPE
 
     def _report(self) -> reports.Report:
@@ -333,9 +344,28 @@ class Worker:
 
     def _snapshot(self) -> Snapshot:
         self._metrics.in_flight = len(self.running)
-        return self._metrics.snapshot()
+        snapshot = self._metrics.snapshot()
+        self._note(snapshot.readings)
+        return snapshot
+
+    def _note(self, to: Readings) -> None:
+        """What this worker's parts are, besides what was counted of calls."""
+        engine, serving = self._engine, self.app.serving
+        observation.note_process(to)
+        observation.note_stores(to, self.stores)
+        observation.note_waits(to, engine.waits)
+        observation.note_sharing(to, engine)
+        addresses = {provider.name: provider.base_url for provider in serving.gateway.router.providers.values()}
+        observation.note_connections(to, list(engine.transports.values()), addresses)
+        lost_spans = None if self._traces is None else self._traces.state().lost
+        observation.note_losses(to, self.stores, calls_log=self._outlet, bodies=self._bodies, lost_spans=lost_spans)
+        to.put(readings.IN_FLIGHT_LIMIT, serving.max_concurrent_calls)
+        to.put(readings.DRAINING, float(self.running.is_draining))
+        to.put(readings.RELOADED, float(self._was_reload_good))
+        to.put(readings.RELOADED_AT, self._reloaded_at)
 
     def _refused(self, request_id: str, address: str, error: TollhouseError) -> None:
+        self._metrics.refused(request_id, error.code)
         log.info(
             "a request was refused", extra={"request_id": request_id, "code": error.code, "status": error.http_status}
         )
@@ -355,8 +385,11 @@ class Worker:
         return provider if settings is None else settings.type
 
     async def _flush_often(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + LOG_FLUSH_SECONDS
             await asyncio.sleep(LOG_FLUSH_SECONDS)
+            self._metrics.note_lag(loop.time() - due)
             self._flush()
 
     def _flush(self) -> None:
