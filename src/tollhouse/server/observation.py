@@ -38,7 +38,7 @@ from tollhouse.upstream.transport import Transport
 from tollhouse.upstream.wire import WireTransport
 
 MAX_BUDGETS: Final = 100
-"""Budgets of the configuration that are shown: the first ones."""
+"""Budgets of the configuration that are shown: the first ones.  Those of keys are not, for there may be thousands."""
 OTHER: Final = "other"
 """Connections to what is no provider of the configuration any more, and to issuers of tokens."""
 NANO: Final = 1e9
@@ -207,7 +207,8 @@ class House:
     def _note_budgets(self, to: Readings) -> None:
         office = self.office
         now_us = time.time_ns() // 1000
-        budgets = {budget.purse.name: budget for budget in in_windows(office.config().budgets, now_us)[:MAX_BUDGETS]}
+        settings = [each for each in office.config().budgets if each.scope.kind != "key"]
+        budgets = {budget.purse.name: budget for budget in in_windows(settings, now_us)[:MAX_BUDGETS]}
         if not budgets:
             return
         labels = {

@@ -4,7 +4,7 @@ A family says how the processes of a gateway add up: counts and what each proces
 worst holds.  What a gateway has once (a budget, a journal on disk) is read by the process that answers, and by it alone.
 
 Labels are bounded.  Each of them is one of: names of the configuration (providers, budgets), codes of errors, words of a list
-in our own code.  Nothing that a caller can invent is one, and no key is named that the `budgets` of the file do not name.
+in our own code.  Nothing that a caller can invent is one, and no key is named.
 """
 
 from collections.abc import Iterable
@@ -126,7 +126,7 @@ BUDGET_LIMIT: Final = Family(
     "tollhouse_budget_limit_usd",
     "gauge",
     ("budget", "kind"),
-    "What may be spent from a budget of the configuration in its present window, in dollars.",
+    "What may be spent from a budget of the configuration in its present window, in dollars; not from those of keys.",
 )
 BUDGET_SPENT: Final = Family(
     "tollhouse_budget_spent_usd", "gauge", ("budget", "kind"), "What has been spent from it, in dollars."
