@@ -168,7 +168,7 @@ async def test_a_taken_port_is_one_line(tmp_path: Path, option: str):
 
 
 async def test_two_workers_answer_as_one_and_one_that_dies_is_replaced(tmp_path: Path, fake_provider: FakeProvider):
-    async with started(tmp_path, settings(fake_provider), "--workers", "2") as process:
+    async with started(tmp_path, settings(fake_provider) + "\nbudgets: {total: 5}", "--workers", "2") as process:
         (first, second) = workers_of(process.child.pid)
         calls = 0
 
@@ -183,6 +183,11 @@ async def test_two_workers_answer_as_one_and_one_that_dies_is_replaced(tmp_path:
 
         await until(both_have_answered)
         await until(lambda: is_metric(process, "tollhouse_calls_total", calls))
+        # A budget is there once, however many workers share it, and each worker counts for itself.
+        assert await process.metric("tollhouse_budget_limit_usd") == 5
+        assert await process.metric("tollhouse_budget_spent_usd") > 0
+        assert await process.metric("tollhouse_workers") == 2
+        assert await process.metric("tollhouse_store_up") == 2
 
         fake_provider.default = Failure(status=500)
         await process.chat("to-anthropic")
@@ -201,8 +206,10 @@ async def test_two_workers_answer_as_one_and_one_that_dies_is_replaced(tmp_path:
             await process.transport.aclose()
             process.transport = WireTransport()
             assert await process.chat("to-openai") == 200
-        # What the dead worker had counted still counts.
+        # What the dead worker had counted still counts; what it was, it is no more.
         await until(lambda: is_metric(process, "tollhouse_calls_total", calls + 1 + 4))
+        await until(lambda: is_metric(process, "tollhouse_workers", 2))
+        assert await process.metric("tollhouse_worker_restarts_total") == 1
 
         go = asyncio.Event()
         fake_provider.default = faulty(Answer(text=TEXT), Stall(5, until=go))
@@ -228,6 +235,8 @@ async def test_a_store_that_is_away_shows_on_both_listeners_and_calls_go_on(
             assert await process.chat("to-openai") == 200
             await until(lambda: is_said(process, "serving, store down", ready="serving, store down"))
             assert (await process.health())["missing"].keys() == {"ledger"}
+            assert await process.metric("tollhouse_store_up") == 1
+            assert await process.metric("tollhouse_ledger_journal_bytes") > 0
             connection.execute("ROLLBACK")
         await until(lambda: is_said(process, "serving", ready="ready"))
         assert (await process.health())["missing"] == {}
