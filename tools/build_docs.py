@@ -62,6 +62,7 @@ from tollhouse.providers.registry import PROVIDER_TYPES
 from tollhouse.server.admin.operations import OPERATIONS
 from tollhouse.telemetry import exposition
 from tollhouse.telemetry.metrics import Metrics
+from tollhouse.telemetry.readings import FAMILIES
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 
@@ -703,7 +704,8 @@ _ATTEMPT_WORDS: Final[Mapping[str, str]] = {
 
 def _metrics() -> str:
     metrics = Metrics()
-    # Only a series in which something was counted has samples, and with them its labels.
+    # Of a family in `readings` the labels are declared; of the others only a series in which something was counted has any.
+    declared = {family.name: dict.fromkeys(sorted(family.labels)) for family in FAMILIES}
     metrics.finished(
         CallRecord(
             id="",
@@ -718,8 +720,9 @@ def _metrics() -> str:
     for family in text_string_to_metric_families(exposition.render(metrics.snapshot()).decode()):
         if not family.name.startswith("tollhouse_"):
             continue  # of the process, by the Prometheus client
-        labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
         name = f"{family.name}_total" if family.type == "counter" else family.name
+        found = (label for sample in family.samples for label in sample.labels if label != "le")
+        labels = declared[name] if name in declared else dict.fromkeys(found)
         rows.append((f"`{name}`", family.type, _code(labels) or "none", family.documentation))
     return table(("metric", "type", "labels", "meaning"), rows)
 

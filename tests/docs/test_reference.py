@@ -60,7 +60,7 @@ def test_a_stale_page_fails_the_check_and_is_written_anew(tmp_path: Path) -> Non
     shutil.copytree(ROOT / "docs", tmp_path / "docs")
     page = tmp_path / "docs/metrics.md"
     current = page.read_text()
-    page.write_text(current.replace("tollhouse_calls_total", "tollhouse_calls"))
+    page.write_text(current.replace("`tollhouse_calls_total` |", "`tollhouse_calls` |"))
 
     with pytest.raises(SystemExit, match=r"docs/metrics\.md: stale"):
         tool.main(["--check"], docs=tmp_path / "docs")

@@ -8,10 +8,10 @@ import pytest
 from support.local_model import gguf_bytes
 from tollhouse.config.load import load
 from tollhouse.config.secret import Secret
-from tollhouse.errors import ConfigError
+from tollhouse.errors import ConfigError, TollhouseError
 from tollhouse.local.catalogue import DEFAULT_MODEL
 from tollhouse.providers.registry import defaults_by_type
-from tollhouse.server.embedded import local_settings, start_local
+from tollhouse.server.embedded import ModelLives, local_settings, start_local
 from tollhouse.server.listener import Place
 from tollhouse.server.wiring import LocalAddress
 from tollhouse.server.worker import Job, read_job, write_job
@@ -75,3 +75,14 @@ def test_workers_are_told_which_models_know_tools():
     local = {name: LocalAddress("http://127.0.0.1:9/v1", Secret("s"), name == "able") for name in ("tiny", "able")}
     job = Job(config_file="tollhouse.yaml", place=Place("127.0.0.1", 8080), local=local)
     assert read_job(write_job(job)) == job
+
+
+async def test_how_a_models_process_fares_is_told_from_its_start_on(tmp_path: Path):
+    config = load(configured(tmp_path, "slots: 1"), {}, defaults_by_type())
+    lives = ModelLives()
+    async with AsyncExitStack() as stack:
+        with pytest.raises(TollhouseError):  # the file is no model that could be loaded
+            await start_local(config, {}, stack, lives)
+        assert lives.states == {"mine": "failed"}
+    assert lives.states == {"mine": "stopped"}
+    assert lives.deaths == {"mine": 0}, "it said itself that it could not"
