@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +23,7 @@ from tollhouse.ledger.journal import waiting_bytes
 from tollhouse.policy.response_cache import MemoryAnswers
 from tollhouse.policy.rules import in_windows
 from tollhouse.policy.waits import Waits
+from tollhouse.providers.provider import Provider
 from tollhouse.server.admin.office import Office
 from tollhouse.server.embedded import ModelLives
 from tollhouse.server.stores import Stores
@@ -108,21 +108,25 @@ def note_sharing(to: Readings, engine: Engine) -> None:
         to.put(readings.FLIGHTS, len(engine.coalescer))
 
 
-def note_connections(to: Readings, transports: Iterable[Transport], addresses: Mapping[str, str]) -> None:
-    """The connections to providers, and the look-ups of their names.
-
-    `addresses` are the configured ones by the providers' names; of several at one place the first stands for all.
-    """
+def places_of(providers: Iterable[Provider]) -> Mapping[str, str]:
+    """Which provider stands for the connections to a place: of several at one, the first."""
     names: dict[str, str] = {}
-    for name, base_url in addresses.items():
-        names.setdefault(_where(base_url), name)
-    busy, idle, waiting = (Counter(dict.fromkeys(names.values(), 0)) for _ in range(3))
+    for provider in providers:
+        names.setdefault(parse_address(provider.base_url).where, provider.name)
+    return names
+
+
+def note_connections(to: Readings, transports: Iterable[Transport], places: Mapping[str, str]) -> None:
+    """The connections to providers that were called, and the look-ups of names.  `places` is `places_of` them."""
+    busy: Counter[str] = Counter()
+    idle: Counter[str] = Counter()
+    waiting: Counter[str] = Counter()
     found = failed = under_way = 0
     for transport in transports:
         if not isinstance(transport, WireTransport):
             continue
         for origin in transport.pools():
-            name = names.get(origin.where, OTHER)
+            name = places.get(origin.where, OTHER)
             busy[name] += origin.open - origin.idle
             idle[name] += origin.idle
             waiting[name] += origin.waiting
@@ -136,11 +140,6 @@ def note_connections(to: Readings, transports: Iterable[Transport], addresses: M
     to.put(readings.LOOK_UPS, found, "ok")
     to.put(readings.LOOK_UPS, failed, "failed")
     to.put(readings.LOOKING_UP, under_way)
-
-
-@lru_cache(maxsize=1000)
-def _where(base_url: str) -> str:
-    return parse_address(base_url).where
 
 
 def note_losses(

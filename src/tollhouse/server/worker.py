@@ -137,6 +137,7 @@ class Worker:
             refused=self._refused,
             running=self.running,
         )
+        self._places = observation.places_of(self.app.serving.gateway.router.providers.values())
         self._engine.issuers.watch(config.auth.oidc)
         self._chained = Chained(self._engine.transport)
         self._chained.watch(config)
@@ -269,6 +270,7 @@ class Worker:
         if later:
             log.warning("these changes take effect only with a restart", extra={"paths": later})
         self._was_reload_good, self._reloaded_at = True, time.time()
+        self._places = observation.places_of(serving.gateway.router.providers.values())
         self.config = config
         self.app.serving = serving
         self._engine.issuers.watch(config.auth.oidc)
@@ -355,8 +357,7 @@ class Worker:
         observation.note_stores(to, self.stores)
         observation.note_waits(to, engine.waits)
         observation.note_sharing(to, engine)
-        addresses = {provider.name: provider.base_url for provider in serving.gateway.router.providers.values()}
-        observation.note_connections(to, list(engine.transports.values()), addresses)
+        observation.note_connections(to, list(engine.transports.values()), self._places)
         lost_spans = None if self._traces is None else self._traces.state().lost
         observation.note_losses(to, self.stores, calls_log=self._outlet, bodies=self._bodies, lost_spans=lost_spans)
         to.put(readings.IN_FLIGHT_LIMIT, serving.max_concurrent_calls)
