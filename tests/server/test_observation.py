@@ -1,10 +1,11 @@
 """What a platform team watches: each thing is made to happen in a whole gateway, and read at `/metrics`."""
 
 import asyncio
+import errno
 import sqlite3
 import sys
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -19,11 +20,15 @@ from support.scrape import Scrape
 from support.serving import KEY, Running, Serving
 from support.valkey import Server, valkey, valkey_server
 from tollhouse._version import __version__
-from tollhouse.errors import StoreUnavailable
-from tollhouse.policy.response_cache_valkey import ValkeyAnswers
+from tollhouse.errors import ConnectFailed, StoreUnavailable
 from tollhouse.server.admin.office import Office
 from tollhouse.server.embedded import ModelLives
 from tollhouse.server.observation import MAX_BUDGETS, House
+from tollhouse.upstream.address import parse_address
+from tollhouse.upstream.dialler import Dialler
+from tollhouse.upstream.names import Names
+from tollhouse.upstream.transport import Deadlines, Outgoing
+from tollhouse.upstream.wire import WireTransport
 
 pytestmark = pytest.mark.parametrize("server", ["own"])
 """What these tests look at does not depend on the server."""
@@ -211,13 +216,25 @@ async def test_connections_are_counted_by_provider_and_its_name_was_looked_up(
     assert found.value("tollhouse_name_lookups_in_flight") == 0
 
 
-async def test_a_name_that_is_not_found_is_counted(serving: Serving):
-    gateway = await serving(
-        "providers: {lab: {type: openai-compatible, base_url: 'http://nobody.invalid/v1', api_key: x, models: [m]}}"
-        "\nretry: {max_attempts: 1}"
-    )
-    assert await ask(gateway, "lab/m") == 502
-    assert (await scrape(gateway)).value("tollhouse_name_lookups_total", outcome="failed") == 1
+async def test_a_name_that_is_not_found_is_counted_with_what_is_no_provider_of_the_configuration(
+    serving: Serving, fake_provider: FakeProvider
+):
+    def resolve(host: str) -> tuple[str, ...]:
+        if host == "nobody.example":
+            raise OSError(errno.ENOENT, "no such host")
+        return ("127.0.0.1",)
+
+    gateway = await serving(settings(fake_provider))
+    transport = WireTransport(dialler=Dialler(Names(resolve)))
+    gateway.worker._engine.transports["a proxy"] = transport  # the gateway closes it, too
+    address = parse_address(fake_provider.url)
+    for host in ("nobody.example", "moved.example"):
+        asked = Outgoing(address=replace(address, host=host), method=b"GET", target=b"/", headers=[], body=b"")
+        with suppress(ConnectFailed):
+            (await transport.send(asked, Deadlines())).close()
+    found = await scrape(gateway)
+    assert found.of("tollhouse_name_lookups_total") == {("failed",): 1, ("ok",): 1}
+    assert {provider for provider, _ in found.of("tollhouse_upstream_connections")} == {"other"}
 
 
 # -------------------------------------------------------------------------------------------------------------- money
@@ -357,20 +374,18 @@ async def test_a_valkey_that_is_stopped_shows_as_counters_and_as_kept_answers(
         + PRICES
         + f"\nstate: {{url: '{valkey.url}'}}\ncache: {{responses: {{ttl: 10m, shared: true}}}}\nbudgets: {{total: 5}}"
     )
-    assert await ask(gateway) == 200
     up = {("ledger",): 1, ("keys",): 1, ("state",): 1, ("cache",): 1}
-    found = await scrape(gateway)
+    async with asyncio.timeout(SOON):
+        # On a busy machine an answer may be later than what is kept is waited for; then it is looked for again a second later.
+        while await ask(gateway) == 200 and (found := await scrape(gateway)).of("tollhouse_store_up") != up:  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
     assert found.of("tollhouse_store_up") == up
     assert found.value("tollhouse_state_owed_settlements") == 0
     assert found.of("tollhouse_cache_bytes") == {}, "it is not in this process"
     valkey.kill()
     assert await ask(gateway, user="another") == 200
-    _, answers = gateway.worker._engine.answers or (None, None)
-    assert isinstance(answers, ValkeyAnswers)
     found = await scrape(gateway)
-    assert found.value("tollhouse_store_up", store="state") == 0
-    assert found.value("tollhouse_store_up", store="cache") == float(not answers.is_resting)
-    assert found.value("tollhouse_store_up", store="ledger") == 1
+    assert found.of("tollhouse_store_up") == {("ledger",): 1, ("keys",): 1, ("state",): 0, ("cache",): 0}
 
 
 # --------------------------------------------------------------------------------------------------------------- losses

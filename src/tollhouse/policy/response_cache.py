@@ -225,8 +225,8 @@ class AnswerStore(Protocol):
     """Keeps entries for a fixed time and within a bound of bytes.  It raises nothing: what it cannot reach is not there."""
 
     @property
-    def is_resting(self) -> bool:
-        """Whether it could not be reached a moment ago, and is not asked for now."""
+    def is_away(self) -> bool:
+        """Whether it could not be reached when it was last asked."""
         ...
 
     async def get(self, key: bytes) -> bytes | None:
@@ -258,7 +258,7 @@ class MemoryAnswers:
         """When each expires, in the order of arrival, which with one time to live for all is the order of expiry."""
 
     @property
-    def is_resting(self) -> bool:
+    def is_away(self) -> bool:
         """It can always be reached."""
         return False
 

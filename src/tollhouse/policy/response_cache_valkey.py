@@ -86,9 +86,15 @@ class ValkeyAnswers:
         self._failed = failed
         self._timeout = timeout_seconds
         self._resumes_at: float | None = None
+        self._is_away = False
         self._free = asyncio.Semaphore(MAX_WIRES)
         self._idle: list[Wire] = []
         self._is_closed = False
+
+    @property
+    def is_away(self) -> bool:
+        """Whether it could not be reached, or refused, when it was last asked."""
+        return self._is_away
 
     @property
     def is_resting(self) -> bool:
@@ -121,10 +127,13 @@ class ValkeyAnswers:
             if self.is_resting or self._is_closed:
                 return None
             try:
-                return await self._asked(command, or_else)
+                reply = await self._asked(command, or_else)
             except StoreUnavailable as error:
+                self._is_away = True
                 self._rest(error)
                 return None
+            self._is_away = False
+            return reply
 
     async def _asked(self, command: bytes, or_else: bytes | None) -> Reply:
         wire = self._idle.pop() if self._idle else await self._connected()

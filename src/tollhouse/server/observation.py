@@ -102,7 +102,7 @@ def note_sharing(to: Readings, engine: Engine) -> None:
             to.put(readings.CACHE_BYTES, answers.size_bytes)
             to.put(readings.CACHE_ENTRIES, len(answers))
         else:
-            to.put(readings.STORE_UP, float(not answers.is_resting), "cache")
+            to.put(readings.STORE_UP, float(not answers.is_away), "cache")
     if engine.coalescer is not None:
         to.put(readings.COALESCED, engine.coalescer.joined)
         to.put(readings.FLIGHTS, len(engine.coalescer))
