@@ -14,6 +14,7 @@ from support.clients import settings
 from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Stall, faulty, whole_body, words
 from support.processes import until
+from support.scrape import Scrape
 from support.serving import Running, Serving
 from support.vibectl_client import BEARER, Streamed, VibectlClient, calling, prompt
 from tollhouse.proto import vibectl_pb2 as wire
@@ -183,6 +184,8 @@ async def test_a_full_gateway_says_so(serving: Serving, fake_provider: FakeProvi
         refused = (await client.execute(prompt())).error
         call.cancel()
         assert refused.error_code == "OVERLOADED"
+        metrics = Scrape((await gateway.get("/metrics")).body.decode())
+        assert metrics.of("tollhouse_refused_total") == {("overloaded",): 1}
 
         async def is_free() -> bool:
             return not len(gateway.worker.running)

@@ -164,8 +164,12 @@ class RpcDoor:
         Raises as `answer` does.
         """
         running = self._running
-        running.check_open()
-        running.check_room(caller.serving.max_concurrent_calls)
+        try:
+            running.check_open()
+            running.check_room(caller.serving.max_concurrent_calls)
+        except TollhouseError as error:
+            self._refused(caller.id, caller.address, error)
+            raise
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an RPC runs in a task")
