@@ -9,6 +9,7 @@ from support.calls import PATIENT
 from tollhouse.errors import UpstreamTimeout
 from tollhouse.upstream.connection import HEARTBEAT_SECONDS, READ_BUFFER_BYTES, SLICE_BYTES, Connection
 from tollhouse.upstream.exchange import Exchange
+from tollhouse.upstream.outbox import Outbox
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.transport import Deadlines
 
@@ -78,6 +79,13 @@ class Socket(asyncio.Transport):
     def abort(self) -> None:
         self.aborted = True
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
+
+def call_now(callback: Callable[[], None]) -> None:
+    callback()
+
 
 class Line:
     """A connection with its pool, socket and loop."""
@@ -91,6 +99,7 @@ class Line:
             self.pool,
             "host:1",
             buffer=memoryview(bytearray(READ_BUFFER_BYTES)),
+            outbox=Outbox(call_now),
             idle_seconds=IDLE,
             on_lost=lambda _: None,
         )
@@ -226,7 +235,13 @@ async def test_an_answer_before_the_end_of_the_request_makes_the_connection_usel
 async def test_a_connection_that_was_given_up_while_it_was_made_is_closed_when_it_is():
     line = Line()
     late = Connection(
-        line.loop, line.pool, "host:1", buffer=memoryview(bytearray(1)), idle_seconds=IDLE, on_lost=lambda _: None
+        line.loop,
+        line.pool,
+        "host:1",
+        buffer=memoryview(bytearray(1)),
+        outbox=Outbox(call_now),
+        idle_seconds=IDLE,
+        on_lost=lambda _: None,
     )
     late.abort()
     socket = Socket()

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import cast
 
 from tollhouse.upstream.exchange import Exchange, Loop, Timer
+from tollhouse.upstream.outbox import Outbox
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.transport import Deadlines
 
@@ -40,6 +41,7 @@ class Connection(asyncio.BufferedProtocol):
         "_idle_seconds",
         "_loop",
         "_on_lost",
+        "_outbox",
         "_pool",
         "_socket",
         "_timer",
@@ -57,15 +59,17 @@ class Connection(asyncio.BufferedProtocol):
         where: str,
         *,
         buffer: memoryview,
+        outbox: Outbox,
         idle_seconds: float,
         on_lost: Callable[["Connection"], None],
     ) -> None:
         """Takes over one slot of `pool`, which it vacates when it closes.  `on_lost` is called once the socket is gone.
 
-        `buffer` is where reads go; connections of the same loop may share it.
+        `buffer` is where reads go, `outbox` where requests leave; connections of the same loop may share both.
         """
         self._loop = loop
         self._buffer = buffer
+        self._outbox = outbox
         self._pool = pool
         self._idle_seconds = idle_seconds
         self._on_lost = on_lost
@@ -95,10 +99,12 @@ class Connection(asyncio.BufferedProtocol):
             deadlines.between_chunks,
             total_at,
         )
-        self._socket.write(message)
         if body:
+            self._socket.write(message)
             self._unsent = memoryview(body)
             self._write_more()
+        else:
+            self._outbox.put(self._socket, message)
         return exchange
 
     @property

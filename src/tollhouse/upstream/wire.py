@@ -21,6 +21,7 @@ from tollhouse.upstream.connection import READ_BUFFER_BYTES, Connection
 from tollhouse.upstream.content import decoded
 from tollhouse.upstream.dialler import Dialler, NotReached, Trail
 from tollhouse.upstream.names import Names, Unresolved, plain_reason
+from tollhouse.upstream.outbox import Outbox
 from tollhouse.upstream.pool import Pool
 from tollhouse.upstream.proxy import NO_PROXIES, Proxies, ProxyServer, open_tunnel
 from tollhouse.upstream.transport import Address, Deadlines, Incoming, Outgoing
@@ -79,6 +80,7 @@ class WireTransport:
         self._buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self._closed = False
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._outbox: Outbox | None = None
         self._all_lost: asyncio.Future[None] | None = None
         given = self._settings
         self._tls = (
@@ -186,11 +188,13 @@ class WireTransport:
 
     async def _open(self, origin: "_Origin", loop: asyncio.AbstractEventLoop, trail: Trail) -> Connection:
         """Opens a socket in a slot that is already taken.  On failure and on cancelling, socket and slot are given back."""
+        outbox = self._outbox = self._outbox or Outbox(loop.call_soon)
         connection = Connection(
             loop,
             origin.pool,
             origin.where,
             buffer=self._buffer,
+            outbox=outbox,
             idle_seconds=self._settings.idle_seconds,
             on_lost=self._lost,
         )

@@ -25,6 +25,7 @@ from tollhouse.errors import BadRequest, Overloaded
 from tollhouse.server.http.asgi import App, Headers, Scope
 from tollhouse.server.http1.request import Answer, Request
 from tollhouse.server.tls import tls_extension
+from tollhouse.upstream.outbox import Outbox
 
 MAX_HEAD_BYTES: Final = 65_536
 MAX_HEAD_FIELDS: Final = 256
@@ -87,6 +88,8 @@ class Hub:
         self.patience = patience
         self.max_connections = max_connections
         self.heard_tls = heard_tls
+        self.outbox = Outbox(loop.call_soon)
+        """Where answers leave."""
         self.buffer = memoryview(bytearray(READ_BUFFER_BYTES))
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -294,7 +297,7 @@ class Connection(asyncio.BufferedProtocol):
     def write(self, data: bytes) -> None:
         """See `Wire.write`."""
         if self._socket is not None and not self.is_lost:
-            self._socket.write(data)
+            self._hub.outbox.put(self._socket, data)
 
     async def drained(self) -> None:
         """See `Wire.drained`."""
@@ -321,7 +324,8 @@ class Connection(asyncio.BufferedProtocol):
             self._close()
 
     def abort(self) -> None:
-        """Breaks the connection."""
+        """Breaks the connection, behind what was written."""
+        self._hub.outbox.flush()
         socket = self._socket
         self._lose()
         if socket is not None:
@@ -440,7 +444,7 @@ class Connection(asyncio.BufferedProtocol):
         """Answers bytes that are no request, unless an answer is under way, and closes."""
         if self._active is None and self._socket is not None:
             body = _NO_ANSWER % (*error, sentence)
-            self._socket.write(
+            self.write(
                 b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n"
                 b"x-tollhouse-code: %b\r\nconnection: close\r\n\r\n%b"
                 % (status, _REASONS[status], len(body), error[1], body)
@@ -451,6 +455,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _close(self) -> None:
         """Closes the socket when what was written has left."""
+        self._hub.outbox.flush()
         socket = self._socket
         self._lose()
         if socket is not None:
