@@ -68,6 +68,8 @@ class Wall:
 class Store:
     """Keeps everything for ever."""
 
+    is_away = False
+
     def __init__(self) -> None:
         self.entries: dict[bytes, bytes] = {}
         self.is_closed = False
