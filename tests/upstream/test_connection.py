@@ -90,7 +90,7 @@ def call_now(callback: Callable[[], None]) -> None:
 class Line:
     """A connection with its pool, socket and loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, at_turns_end: Callable[[Callable[[], None]], object] = call_now) -> None:
         self.loop = HeldLoop()
         self.pool: Pool[Connection] = Pool(1)
         assert self.pool.take_slot()
@@ -99,7 +99,7 @@ class Line:
             self.pool,
             "host:1",
             buffer=memoryview(bytearray(READ_BUFFER_BYTES)),
-            outbox=Outbox(call_now),
+            outbox=Outbox(at_turns_end),
             idle_seconds=IDLE,
             on_lost=lambda _: None,
         )
@@ -221,6 +221,19 @@ async def test_every_piece_that_the_provider_takes_renews_its_time():
         assert not line.gone()
         line.loop.advance(0.1)
     assert caller.result() == "first_byte"
+
+
+async def test_a_large_request_leaves_behind_what_was_put_before_it():
+    """A provider that answers before it was asked frees the connection while the request still waits for the turn's end."""
+    turn: list[Callable[[], None]] = []
+    line = Line(turn.append)
+    line.start()
+    line.receive(ANSWER)
+    assert line.pool.take_idle() is line.connection
+    line.start(body=b"x" * SLICE_BYTES)
+    for callback in turn:
+        callback()
+    assert line.socket.written == b"head" * 2 + b"x" * SLICE_BYTES
 
 
 async def test_an_answer_before_the_end_of_the_request_makes_the_connection_useless():

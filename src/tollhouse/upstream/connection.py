@@ -100,7 +100,8 @@ class Connection(asyncio.BufferedProtocol):
             total_at,
         )
         if body:
-            self._socket.write(message)
+            self._outbox.put(self._socket, message)
+            self._outbox.flush()  # the body goes to the socket directly
             self._unsent = memoryview(body)
             self._write_more()
         else:
