@@ -59,6 +59,15 @@ async def test_what_is_noted_already_is_not_written_again(book: Belongings, any_
     assert await notes_in(any_url) == 2
 
 
+async def test_who_notes_what_is_just_being_written_is_told_when_it_is(book: Belongings):
+    """A thing may be told of in many events, and by two calls at the same time."""
+    first = book.note([note("file-1")])
+    await asyncio.sleep(0)  # its writing has begun
+    second = book.note([note("file-1")])
+    async with asyncio.timeout(10):
+        await asyncio.gather(first, second)
+
+
 async def test_many_ids_are_asked_for_in_pieces(book: Belongings):
     names = [f"file-{number}" for number in range(2 * MAX_ASKED + 1)]
     await book.note(map(note, names))

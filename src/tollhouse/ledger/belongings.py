@@ -222,6 +222,10 @@ class Belongings:
                     self._remember(note.provider, note.id, tenant)
                 for each in told:
                     each.set_result(None)
+            # Those who noted once more what was just being written: nothing of theirs waits any longer.
+            told, self._written = self._written, []
+            for each in told:
+                each.set_result(None)
         finally:
             self._writing = None
 
