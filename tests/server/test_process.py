@@ -15,7 +15,8 @@ import pytest
 from support.clients import CLIENTS, settings
 from support.fake_provider import FakeProvider
 from support.fake_replies import Answer, Failure, Stall, faulty, words
-from support.processes import PATIENCE_SECONDS, Process, serving, started, until, workers_of, written
+from support.processes import ANNOUNCED, PATIENCE_SECONDS, Process, serving, started, until, workers_of, written
+from support.serving import KEY
 from tollhouse.errors import ConnectFailed, ConnectionLost
 from tollhouse.upstream.wire import WireTransport
 
@@ -115,6 +116,38 @@ async def test_a_reload_swaps_a_good_configuration_in_and_leaves_a_bad_one_out(
         assert await process.ends() == 0
         # The ports came from the command line; the file says nothing of them, before or after.
         assert not any("restart" in line for line in process.lines)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_reload_that_is_asked_for_too_early_waits_until_the_gateway_serves(
+    tmp_path: Path, fake_provider: FakeProvider, workers: str
+):
+    """SIGHUP ends a process that has not said otherwise; and it may come to all processes of the gateway."""
+    file = written(tmp_path, settings(fake_provider))
+    later = tmp_path / "later.yaml"
+    later.write_text(file.read_text().replace("models: {", "models: {brand-new: openai/gpt-4o-mini, "))
+    ports = ("--port", "0", "--admin-port", "0", "--grpc-port", "0")
+    async with serving(tmp_path, "--config", str(file), *ports, "--workers", workers) as process:
+        await until(lambda: holds_back(process.child.pid, signal.SIGHUP))
+        later.replace(file)  # in one step, for it may be read at this moment
+        os.killpg(process.child.pid, signal.SIGHUP)
+        announced = ANNOUNCED.search(await process.says("answers at"))
+        assert announced is not None
+        process.url = announced[1]
+        await until(lambda: process.all_say(200, KEY, "brand-new"))
+        process.child.send_signal(signal.SIGTERM)
+        assert await process.ends() == 0
+        assert not any("a worker ended" in line for line in process.lines)
+
+
+async def holds_back(pid: int, number: signal.Signals) -> bool:
+    """Whether the kernel keeps this signal until the process wants it."""
+    blocked = next(line for line in told_of(pid).splitlines() if line.startswith("SigBlk:"))
+    return bool(int(blocked.split()[1], 16) & 1 << number - 1)
+
+
+def told_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/status").read_text()
 
 
 # ------------------------------------------------------------------------------------------------ that does not start

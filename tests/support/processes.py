@@ -97,14 +97,14 @@ class Process:
         transport = self.transport = WireTransport()
         return transport, await self.open(asks.path, asks.question("to-openai", stream=True), key=key)
 
-    async def all_say(self, status: int, key: str) -> bool:
+    async def all_say(self, status: int, key: str, model: str = "to-openai") -> bool:
         """Whether a dozen connections, of which every worker has some, are all answered so."""
         asks = CLIENTS["openai"]
         statuses = set()
         for _ in range(12):
             await self.transport.aclose()
             self.transport = WireTransport()
-            incoming = await self.open(asks.path, asks.question("to-openai"), key=key)
+            incoming = await self.open(asks.path, asks.question(model), key=key)
             await incoming.read_all(1 << 20)
             statuses.add(incoming.status)
         return statuses == {status}

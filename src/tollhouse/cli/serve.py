@@ -68,7 +68,9 @@ def run(
 
     from tollhouse.config.load import find, load
     from tollhouse.providers.registry import defaults_by_type
+    from tollhouse.server import hangups
 
+    hangups.hold_back()  # until the gateway serves
     path = find(config_file, os.environ, Path.cwd(), Path.home())
     if path is None:
         raise ConfigError([missing])

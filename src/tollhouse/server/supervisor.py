@@ -30,7 +30,7 @@ from tollhouse.ledger.store import prepare
 from tollhouse.policy.tokens.issuing import Mint, make_first_key
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
-from tollhouse.server import reports
+from tollhouse.server import hangups, reports
 from tollhouse.server.admin.app import AdminApp
 from tollhouse.server.admin.office import Office
 from tollhouse.server.admin.study import Study
@@ -229,11 +229,11 @@ async def _serve_alone(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.drain)
-    loop.add_signal_handler(signal.SIGHUP, worker.reload)
     try:
         calm_collector()
         await worker.start()
         await admin_listener.start()
+        hangups.heed(loop, worker.reload)
         announce()
         for one in held:
             one.close()
@@ -297,10 +297,10 @@ class Supervisor:
         listener = self._listen(app)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload)
         try:
             await asyncio.gather(*(child.start() for child in self._children))
             await listener.start()
+            hangups.heed(loop, self._reload)
             announce()
             for one in held:
                 one.close()
@@ -371,7 +371,7 @@ class Supervisor:
             return
         self._was_reload_good = True
         for child in self._children:
-            child.signal(signal.SIGHUP)
+            child.reload()
 
     def _is_ready(self) -> bool:
         return not self._stopping.is_set() and any(child.is_ready for child in self._children)

@@ -42,7 +42,7 @@ from tollhouse.policy.redaction import Redactor
 from tollhouse.policy.redaction.configured import redactor_of
 from tollhouse.policy.tokens.secrets_file import SecretsFile, secrets_path
 from tollhouse.providers.registry import defaults_by_type
-from tollhouse.server import observation, reports
+from tollhouse.server import hangups, observation, reports
 from tollhouse.server.chained import Chained
 from tollhouse.server.http.app import PublicApp
 from tollhouse.server.http.asgi import App
@@ -518,11 +518,11 @@ async def run(job: Job, config: Config, line: socket.socket) -> None:
     worker = await Worker.open(job, config, os.environ)
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
-    loop.add_signal_handler(signal.SIGHUP, worker.reload)
     _drain_without_supervisor(worker, line)
     calm_collector()
     try:
         await worker.start()
+        hangups.heed(loop, worker.reload)
         with suppress(ConnectionError):  # without a supervisor it drains
             line.sendall(b"ready\n")
         await worker.wait()
@@ -552,6 +552,7 @@ def live(line: socket.socket) -> int:
     """
     import uvloop
 
+    hangups.hold_back()
     with line.makefile("rb") as heard:
         text = heard.readline()
     if not text:  # the supervisor is gone already

@@ -48,6 +48,8 @@ class WorkerProcess:
         self._forks = forks
         self._process: Running | None = None
         self._line: asyncio.StreamWriter | None = None
+        self._is_outdated = False
+        """Whether the configuration has changed since the process was started, which is not ready yet."""
 
     @property
     def exit_status(self) -> int | None:
@@ -57,6 +59,7 @@ class WorkerProcess:
     async def start(self) -> None:
         """Starts the process and waits until it listens.  Raises `GatewayError` if it ends or stays silent."""
         self.close()
+        self._is_outdated = False
         ours, theirs = socket.socketpair()
         with theirs:
             heard, self._line = await asyncio.open_connection(sock=ours)
@@ -74,6 +77,8 @@ class WorkerProcess:
             await process.wait()
             raise GatewayError(f"Worker {self.number} could not start; its own message stands above.")
         self.is_ready = True
+        if self._is_outdated:
+            self.reload()
 
     async def wait(self) -> None:
         """Returns when the process has ended, or at once where there is none."""
@@ -85,6 +90,13 @@ class WorkerProcess:
         if self._process is not None and self._process.returncode is None:
             with suppress(ProcessLookupError):  # it has just ended
                 self._process.send_signal(number)
+
+    def reload(self) -> None:
+        """Has the process read the configuration again, as soon as it is ready: before, a SIGHUP could end it."""
+        if self.is_ready:
+            self.signal(signal.SIGHUP)
+        else:
+            self._is_outdated = True
 
     def kill(self) -> None:
         """Ends the process without asking."""
