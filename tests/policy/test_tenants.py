@@ -59,6 +59,14 @@ def test_a_roll_is_looked_through_once():
     assert tenants.are_several("a")
 
 
+def test_those_whom_tokens_may_be_without_a_tenant_are_one():
+    jwt = "auth: {jwt: {}}\nproviders: {local: {}}\n"
+    assert not Tenants(read(jwt).auth, Book(Listed())).are_several("")
+    assert Tenants(read(jwt).auth, Book(Listed(("a",)))).are_several("a")
+    ours = jwt.replace("jwt: {}", "jwt: {defaults: {tenant: a}}")
+    assert not Tenants(read(ours).auth, Book(Listed(("a",)))).are_several("a")
+
+
 def test_issuers_that_say_whose_a_token_is_speak_of_several():
     oidc = "auth: {oidc: [{name: idp, issuer: 'https://idp.example', audience: us, tenant_claim: org}]}\nproviders: {local: {}}\n"
     assert Tenants(read(oidc).auth, Book(Listed())).are_several("a")

@@ -130,7 +130,7 @@ class Roll:
     _former_digests: Mapping[str, bytes]
     _subjects: Mapping[str, StoredSubject]
     _own: Mapping[tuple[str, str], Shared]
-    """What a tenant (with an empty project) or a project has itself."""
+    """What each tenant (with an empty project) and each project has itself."""
     _revoked: Mapping[str, TokenRow] = field(default_factory=dict)
     """By the token's id."""
     _signing_keys: Mapping[str, SigningKey] = field(default_factory=dict)
@@ -171,7 +171,10 @@ class Roll:
         return None if found is None else found.revoked_at_us
 
     def tenants(self) -> Iterator[str]:
-        """The tenant of each key and of each subject, again for each."""
+        """Every tenant of the database, and the tenant of each key and of each subject, again for each."""
+        for tenant, project in self._own:
+            if not project:
+                yield tenant
         for key in self._keys.values():
             yield key.principal.tenant
         for subject in self._subjects.values():
@@ -273,7 +276,9 @@ class _Making:
             self._own[place] = Shared(is_unreadable=True)
             return row.tenant
         limits, money = rates(terms), budgets(terms, scope, row.balance_nano)
-        if money or not limits.is_empty:
+        if not money and limits.is_empty:
+            self._own[place] = NOTHING_SHARED
+        else:
             self._own[place] = Shared(() if limits.is_empty else (ScopedRates(scope=scope, rates=limits),), money)
         return row.tenant
 

@@ -13,7 +13,7 @@ class TenantRoll(Protocol):
     """The callers of the database, at one moment."""
 
     def tenants(self) -> Iterator[str]:
-        """The tenant of each, again for each."""
+        """Those that there are, with or without keys, and the tenant of each caller, again for each."""
         ...
 
 
@@ -27,7 +27,8 @@ class TenantRolls(Protocol):
 class Tenants:
     """Those of a configuration, and beside them those of the newest roll.  Callers without a tenant share one.
 
-    A signed token may name a tenant that stands nowhere else.  Such a one is known once it has called.
+    A token that somebody else signed with our secret may name a tenant that stands nowhere.  Such a one is known once it has
+    called.
     """
 
     __slots__ = ("_are_several", "_counted", "_known", "_rolls")
@@ -37,6 +38,8 @@ class Tenants:
         self._rolls = rolls
         self._known = {caller.tenant for caller in auth.callers}
         self._known.update(issuer.defaults.tenant for issuer in auth.oidc)
+        if auth.jwt is not None:
+            self._known.add(auth.jwt.defaults.tenant)
         if auth.open:
             self._known.add("")
         # An issuer whose tokens say whose they are has more than one to speak of.
