@@ -12,7 +12,7 @@ import pytest
 from support.admin import ADMIN, AdminDesk, admin_desk
 from support.serving import SERVERS, Answer
 from tollhouse.server.admin.api import MAX_BODY_BYTES
-from tollhouse.server.http.asgi import App
+from tollhouse.server.http.asgi import App, Message
 from tollhouse.server.listener import Place, Server, reserve
 from tollhouse.upstream.address import parse_address
 from tollhouse.upstream.transport import Deadlines, Outgoing
@@ -87,6 +87,37 @@ async def test_who_is_refused_before_the_body_was_read_hears_why(listening: List
         writer.close()
         await writer.wait_closed()
     assert (await listening.ask("GET", "/admin/v1/keys")).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [({"http_version": "1.1"}, 1), ({"http_version": "2"}, 0), ({"http_version": "1.1", "tollhouse.request": None}, 0)],
+    ids=["granian", "http2", "own"],
+)
+async def test_to_other_servers_an_answer_is_whole_only_when_the_request_is(
+    tmp_path: Path, said: dict[str, object], kept: int
+):
+    """They may end the connection as soon as it is; the client still sends then, and never reads it."""
+    announced = sent = 0
+    missing: list[int] = []
+
+    async def send(message: Message) -> None:
+        nonlocal announced, sent
+        announced += sum(int(value) for name, value in message.get("headers", ()) if name == b"content-length")
+        sent += len(message.get("body", b""))
+
+    async def receive() -> Message:
+        missing.append(announced - sent)
+        return {"type": "http.request", "body": b"x", "more_body": len(missing) < 3}
+
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"3")]
+    path = {"method": "POST", "path": "/admin/v1/keys", "raw_path": b"/admin/v1/keys", "query_string": b""}
+    scope = {"type": "http", **path, **said, "headers": headers, "client": ("127.0.0.1", 1), "scheme": "http"}
+    async with admin_desk(tmp_path) as desk:
+        await desk.app(scope, receive, send)
+
+    assert missing == [kept] * 3
+    assert announced == sent > 1
 
 
 async def test_administrators_may_come_at_the_same_time(listening: Listening):

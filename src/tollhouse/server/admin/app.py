@@ -18,7 +18,7 @@ from tollhouse.server.admin.access import check_origin
 from tollhouse.server.admin.office import Office
 from tollhouse.server.admin.problem import CONTENT_TYPE, Refusal
 from tollhouse.server.http.asgi import Message, Receive, Scope, Send
-from tollhouse.server.http.bodies import discard_body, has_body
+from tollhouse.server.http.bodies import before_and_after, discard_body, has_body
 
 if TYPE_CHECKING:
     from tollhouse.server.admin.api import Api
@@ -116,6 +116,7 @@ class _Exchange:
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._is_head = scope["method"] == "HEAD"
@@ -135,9 +136,9 @@ class _Exchange:
             return
         body = b"" if self._is_head else message.get("body", b"")
         if self._is_unread:
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            first, body = before_and_after(self._scope, body)
+            await self._send({"type": "http.response.body", "body": first, "more_body": True})
             await discard_body(self._receive)
-            body = b""
         await self._send({"type": "http.response.body", "body": body})
 
     async def reply(self, status: int, body: bytes, content_type: str) -> None:

@@ -4,13 +4,15 @@ import asyncio
 from contextlib import suppress
 
 from tollhouse.errors import BadRequest, BodyTooLarge, ClientLeft, UnsupportedMediaType
-from tollhouse.server.http.asgi import Headers, Receive
+from tollhouse.server.http.asgi import Headers, Receive, Scope
 
 BODY_SECONDS = 60.0
 """How long a client may take to send its whole body."""
 DISCARD_BYTES = 128 * 1024 * 1024
 DISCARD_SECONDS = 5.0
 """How much more of a refused body, and for how long, is taken in and thrown away."""
+_ONE_AT_A_TIME = frozenset({"1.0", "1.1"})
+"""Versions in which a connection is one request's at a time, and has to end when that one was not read."""
 
 
 async def read_body(receive: Receive, headers: Headers, limit_bytes: int) -> bytes:
@@ -48,6 +50,18 @@ def has_body(headers: Headers) -> bool:
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip(b" 0")) for name, value in headers
     )
+
+
+def before_and_after(scope: Scope, answer: bytes) -> tuple[bytes, bytes]:
+    """What of an answer leaves while the body of a refused request still comes, and what is kept until `discard_body` is done.
+
+    Our own server takes in the rest of a request whose answer is out.  Others may see no use in that: hyper, which granian
+    serves with, now and then ends the connection once it has sent all that was announced, and with it goes the answer, unread.
+    For them the last byte waits.
+    """
+    if "tollhouse.request" in scope or scope["http_version"] not in _ONE_AT_A_TIME:
+        return answer, b""
+    return answer[:-1], answer[-1:]
 
 
 async def discard_body(receive: Receive) -> None:

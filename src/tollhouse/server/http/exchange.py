@@ -13,7 +13,7 @@ from tollhouse.errors import BodyTooLarge, MethodNotAllowed, TollhouseError
 from tollhouse.gateway.failures import JSON_HEAD, error_headers
 from tollhouse.policy.access import Networks
 from tollhouse.server.http.asgi import Headers, Receive, Scope, Send
-from tollhouse.server.http.bodies import discard_body, has_body, read_body
+from tollhouse.server.http.bodies import before_and_after, discard_body, has_body, read_body
 from tollhouse.server.http.callers import FORWARDED, caller_address
 
 JSON: Final = b"application/json"
@@ -209,9 +209,10 @@ class Exchange:
             return
         # The length tells the client that this is all, while the exchange stays open for the rest of its body.
         await self.head(error.http_status, [*headers, (b"content-length", b"%d" % len(data))])
-        await self.body(data, more=True)
+        first, last = before_and_after(self.scope, data)
+        await self.body(first, more=True)
         await discard_body(self.receive)
-        await self.body(b"", more=False)
+        await self.body(last, more=False)
 
     def credential(self) -> bytes | None:
         """The caller's key, wherever its SDK puts it.  Newer SDKs may send two of the headers; a bearer comes first."""
