@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.certificates import Pki
 from tollhouse.config.schema import TlsSettings
 from tollhouse.server.http.asgi import App, Message, Receive, Scope, Send
-from tollhouse.server.http1.connection import MAX_PIPELINED, Patience
+from tollhouse.server.http1.connection import MAX_PIPELINED, Connection, Hub, Patience
 from tollhouse.server.http1.listener import Http1Listener
 from tollhouse.server.listener import Place, reserve
 from tollhouse.server.tls import LiveTls
@@ -411,6 +411,48 @@ async def test_the_app_hears_at_once_that_the_client_left() -> None:
         client.writer.close()
         async with asyncio.timeout(5):
             await left.wait()
+
+
+class Line(asyncio.Transport):
+    """The socket of a connection that the test drives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+        self.closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += bytes(data)
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        del high, low
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_what_was_answered_before_the_client_ended_its_side_reaches_it() -> None:
+    """The answer waits for the end of the loop's turn, in which the end of the client's side may be heard, too."""
+    loop, line = asyncio.get_running_loop(), Line()
+    errors: list[BaseException] = []
+    hub = Hub(echo, loop, errors.append, Patience(), 10)
+    connection = Connection(hub)
+    connection.connection_made(line)
+    connection.get_buffer(-1)[: len(GET)] = GET
+    connection.buffer_updated(len(GET))
+    await asyncio.sleep(0)
+    assert connection.is_idle
+    assert not line.written, "the turn is not over"
+    connection.eof_received()
+    line.close()  # as the loop does next
+    connection.connection_lost(None)
+    await asyncio.sleep(0)
+    assert line.written.endswith(b"GET /x b'' host=h ")
+    assert not errors
+    hub.dismiss()
 
 
 async def test_receive_tells_that_the_client_left() -> None:

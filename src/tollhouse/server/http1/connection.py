@@ -234,6 +234,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """The client will send no more."""
+        self._hub.outbox.flush()  # it may still read what was written before it left, and the loop closes the socket next
         self._lose()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # however it went, it is gone
