@@ -1,9 +1,9 @@
 """Whose a thing at a provider is, and who may name it.
 
 At a provider everything belongs to the account, and the gateway's account is one for all its callers.  So what is made there
-by way of the gateway is noted with the tenant that made it, always; and where there are several tenants, nobody is let to
-what another made.  What nobody noted (made before there were notes, or outside the gateway) is nobody's: whether that may be
-named is the configuration's word.
+by way of the gateway is noted with the tenant that made it, also while there is only one; the by-products of conversations are
+noted once there are several (`by_products`).  Where there are several tenants, nobody is let to what another made.  What nobody
+noted (made before there were notes, or outside the gateway) is nobody's: whether that may be named is the configuration's word.
 
 To whom a thing does not belong it is not there.  That is said in the same words whether it is another's or none at all.
 """
