@@ -64,13 +64,25 @@ def run(
     end_with_stdin: bool = False,
 ) -> None:
     """Runs a gateway in the foreground until it is told to end.  Raises `ConfigError`; `missing` says that there is no file."""
+    from tollhouse.server import hangups
+
+    with hangups.held_back():  # until the gateway serves
+        _run(config_file, overrides, missing, announcement, end_with_stdin=end_with_stdin)
+
+
+def _run(
+    config_file: str | None,
+    overrides: "Overrides",
+    missing: str,
+    announcement: "Announcement | None",
+    *,
+    end_with_stdin: bool,
+) -> None:
     import uvloop
 
     from tollhouse.config.load import find, load
     from tollhouse.providers.registry import defaults_by_type
-    from tollhouse.server import hangups
 
-    hangups.hold_back()  # until the gateway serves
     path = find(config_file, os.environ, Path.cwd(), Path.home())
     if path is None:
         raise ConfigError([missing])

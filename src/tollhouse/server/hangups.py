@@ -6,12 +6,23 @@ the kernel keeps it back until somebody heeds it.  What it asked for is done the
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 
-def hold_back() -> None:
-    """Keeps SIGHUP back in this process, in threads that it starts and in forks of it, until `heed`."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Keeps SIGHUP back in this process, in threads that it starts and in forks of it, until `heed` or the end of the block.
+
+    What came and was never heeded is forgotten then: there is nothing left to be read again.  For the main thread.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if handler is None else handler)
 
 
 def heed(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:

@@ -550,9 +550,13 @@ def live(line: socket.socket) -> int:
 
     Whatever keeps it from starting is said on standard error.
     """
+    with hangups.held_back():  # until it serves
+        return _live(line)
+
+
+def _live(line: socket.socket) -> int:
     import uvloop
 
-    hangups.hold_back()
     with line.makefile("rb") as heard:
         text = heard.readline()
     if not text:  # the supervisor is gone already
